@@ -1,0 +1,3 @@
+//! FastGate.
+
+fn main() {}

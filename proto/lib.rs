@@ -1,0 +1,34 @@
+//! The FastGate API and the rules both planes share.
+//!
+//! [`admin::v1`] is what people and integrations call, [`node::v1`] what nodes and the control
+//! plane say to each other; both are generated from the `.proto` files beside this one. The
+//! other modules hold what must come out the same on both sides: the form of a secret
+//! ([`secret`]), the digest of a config ([`digest`]), what a request path may look like
+//! ([`path`]), and what makes a key, route or upstream valid ([`model`]). No I/O happens here.
+
+pub mod digest;
+pub mod model;
+pub mod path;
+pub mod secret;
+
+/// The admin API, package `fastgate.admin`.
+pub mod admin {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("fastgate.admin.v1");
+    }
+}
+
+/// The API between nodes and control plane, package `fastgate.node`.
+pub mod node {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all)]
+    pub mod v1 {
+        tonic::include_proto!("fastgate.node.v1");
+    }
+}
+
+/// The compiled `.proto` files with their imports, as an encoded `FileDescriptorSet`: what
+/// reflection serves, and where the REST gateway and `fgctl` read field names from.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

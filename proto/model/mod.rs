@@ -1,0 +1,49 @@
+//! Keys, routes, upstreams and settings in a form that can't be wrong.
+//!
+//! Wire messages become these types in one place ([`Route::parse`] and its like), by the control
+//! plane when something is written or tried out and by a node before it takes a snapshot into
+//! use. All faults of a message come back at once, each with its field and the mend. What needs
+//! other objects or the time of day (does the upstream exist, is the expiry past) is not asked
+//! here: a node must come to the same answer tomorrow.
+
+mod check;
+mod id;
+mod key;
+mod limit;
+mod permission;
+mod route;
+mod settings;
+mod upstream;
+
+pub use check::{Violation, Violations};
+pub use id::Id;
+pub use key::{Key, KeySecret, SourcePath};
+pub use limit::{Fallback, Limit, RateLimit};
+pub use permission::{Permission, RequiredPermission, allows};
+pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
+pub use settings::Settings;
+pub use upstream::{Target, TargetUrl, Upstream};
+
+/// What can be wrong with a value is bounded by what it may hold: the largest object of each kind.
+pub mod bounds {
+    /// Targets of one route or upstream.
+    pub const TARGETS: usize = 64;
+    /// Methods of one route.
+    pub const METHODS: usize = 32;
+    /// Permissions of one key or route.
+    pub const PERMISSIONS: usize = 64;
+    /// Characters of a name, a description, a source path or a permission.
+    pub const TEXT: usize = 200;
+    /// Bytes of a path, prefix, rewrite or target URL.
+    pub const PATH: usize = 2048;
+    /// Seconds of any timeout.
+    pub const TIMEOUT_SECONDS: f64 = 3600.0;
+    /// Further attempts of one request.
+    pub const RETRIES: i32 = 10;
+    /// Requests a minute.
+    pub const RATE: i64 = 1_000_000_000;
+    /// The weight of one target.
+    pub const WEIGHT: i32 = 1_000_000;
+    /// Live secrets of one key.
+    pub const SECRETS: usize = 2;
+}
