@@ -1,1 +1,4 @@
-//! FastGate.
+//! The control plane: owns keys, routes and upstreams, and streams every change to the nodes.
+
+mod domain;
+mod store;

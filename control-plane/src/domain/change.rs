@@ -1,0 +1,74 @@
+//! A change: what one admin call writes, in one transaction, as at most one revision a namespace.
+
+use std::time::SystemTime;
+
+use fastgate::model::Id;
+
+use super::{ApiKey, Environment, Route, Upstream};
+
+/// Everything one admin call writes to one environment.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Change {
+    pub(crate) environment: Id,
+    pub(crate) actor: Actor,
+    /// The RPC, such as `fastgate.admin.v1.KeyService/CreateKey`.
+    pub(crate) action: &'static str,
+    /// Makes a retry get the first outcome: kept for a day.
+    pub(crate) request_id: Option<String>,
+    /// In this order; all or none.
+    pub(crate) ops: Vec<Op>,
+    /// Runs every check, then rolls back.
+    pub(crate) validate_only: bool,
+}
+
+/// Who changes something.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Actor {
+    pub(crate) token_id: String,
+}
+
+/// One write. Puts create or replace, as [`Expect`] says.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Op {
+    PutKey(ApiKey, Expect),
+    DeleteKey(Id, Expect),
+    PutRoute(Box<Route>, Expect),
+    DeleteRoute(Id, Expect),
+    PutUpstream(Box<Upstream>, Expect),
+    DeleteUpstream(Id, Expect),
+    /// Its id is the change's environment. Creating it creates its revisions, with a new epoch.
+    PutEnvironment(Environment, Expect),
+    /// Deletes the change's environment, which must be empty.
+    DeleteEnvironment(Expect),
+}
+
+/// What must be in the store for a write to go ahead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Expect {
+    /// Nothing yet: the write creates.
+    Absent,
+    /// The object, whatever its state.
+    Present,
+    /// The object with this etag.
+    Etag(String),
+}
+
+/// What became of a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Committed(Committed),
+    /// An earlier change with this request id was committed; these are the ids it wrote, op by op.
+    Replayed(Vec<String>),
+}
+
+/// A committed change (or, with `validate_only`, what it would have been).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Committed {
+    pub(crate) at: SystemTime,
+    /// The new revision of `keys`, where the change touched it.
+    pub(crate) keys_revision: Option<u64>,
+    /// The new revision of `config`, where the change touched it.
+    pub(crate) config_revision: Option<u64>,
+    /// The new etag of each op's object; empty for deletes.
+    pub(crate) etags: Vec<String>,
+}

@@ -1,0 +1,13 @@
+//! What the control plane keeps: validated values, no I/O.
+
+mod change;
+mod event;
+mod object;
+mod token;
+
+pub(crate) use change::{Actor, Change, Committed, Expect, Op, Outcome};
+pub(crate) use event::{EventBatch, EventFilter};
+pub(crate) use object::{
+    ApiKey, ApiSecret, Environment, Namespace, Route, Stored, Upstream, Usage,
+};
+pub(crate) use token::{Role, Token};

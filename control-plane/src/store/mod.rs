@@ -1,0 +1,191 @@
+//! Where the control plane keeps everything: one trait, Postgres in production, SQLite in `fgctl dev`.
+//!
+//! All config is written by [`Store::commit`]: one transaction that locks the revision of each
+//! namespace it touches, checks what only the store can know, writes the objects, the change log
+//! and the admin event, and announces the new revision. Commit order is revision order.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fastgate::{
+    admin::v1::{AdminEvent, LogEvent},
+    digest::Digest,
+    model::Id,
+    node::v1::Entity,
+};
+use thiserror::Error;
+
+use crate::domain::{
+    Actor, ApiKey, Change, Environment, EventBatch, EventFilter, Namespace, Outcome, Route, Stored,
+    Token, Upstream, Usage,
+};
+
+/// A database of the control plane. Both implementations pass the same contract tests.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// Writes a change, all or nothing.
+    async fn commit(&self, change: &Change) -> Result<Outcome, StoreError>;
+
+    async fn key(
+        &self,
+        environment: &Id,
+        key_id: &str,
+    ) -> Result<Option<(Stored<ApiKey>, Usage)>, StoreError>;
+    /// Newest first.
+    async fn keys(
+        &self,
+        environment: &Id,
+        filter: &KeyFilter,
+        page: &Page,
+    ) -> Result<Vec<(Stored<ApiKey>, Usage)>, StoreError>;
+    async fn route(
+        &self,
+        environment: &Id,
+        route_id: &str,
+    ) -> Result<Option<Stored<Route>>, StoreError>;
+    /// By id.
+    async fn routes(&self, environment: &Id, page: &Page)
+    -> Result<Vec<Stored<Route>>, StoreError>;
+    async fn upstream(
+        &self,
+        environment: &Id,
+        upstream_id: &str,
+    ) -> Result<Option<Stored<Upstream>>, StoreError>;
+    /// By id.
+    async fn upstreams(
+        &self,
+        environment: &Id,
+        page: &Page,
+    ) -> Result<Vec<Stored<Upstream>>, StoreError>;
+    async fn environment(
+        &self,
+        environment: &str,
+    ) -> Result<Option<Stored<Environment>>, StoreError>;
+    /// By id.
+    async fn environments(&self, page: &Page) -> Result<Vec<Stored<Environment>>, StoreError>;
+    /// Routes and upstreams of an environment as of one revision, with that revision.
+    async fn config(
+        &self,
+        environment: &Id,
+    ) -> Result<(u64, Vec<Stored<Upstream>>, Vec<Stored<Route>>), StoreError>;
+
+    /// Every namespace of every environment.
+    async fn heads(&self) -> Result<Vec<Head>, StoreError>;
+    /// All entities of a namespace with the head they belong to; `None`: no such environment.
+    async fn entities(
+        &self,
+        environment: &Id,
+        ns: Namespace,
+    ) -> Result<Option<(Head, Vec<Entity>)>, StoreError>;
+    /// The revisions after `after`, in order, at most `limit`; fewer than asked for, or a gap at
+    /// the start, where the log no longer reaches back.
+    async fn log(
+        &self,
+        environment: &Id,
+        ns: Namespace,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<LoggedRevision>, StoreError>;
+    /// Returns when another revision may have been committed, here or on another replica.
+    /// May return too early, and may miss changes while the database is away: poll as well.
+    async fn changed(&self);
+
+    /// Adds a token, with its admin event.
+    async fn create_token(&self, token: &Token, actor: &Actor) -> Result<(), StoreError>;
+    /// Adds the first owner token; false, and nothing is written, when an owner exists.
+    async fn create_first_owner(&self, token: &Token) -> Result<bool, StoreError>;
+    /// Deletes a token, with its admin event. The last owner's token stays: [`StoreError::LastOwner`].
+    async fn revoke_token(&self, token_id: &str, actor: &Actor) -> Result<(), StoreError>;
+    /// All tokens that may still be used, expired ones included. There are few.
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError>;
+    /// Newest first.
+    async fn admin_events(
+        &self,
+        environment: Option<&str>,
+        page: &Page,
+    ) -> Result<Vec<(Cursor, AdminEvent)>, StoreError>;
+
+    /// Stores a batch and counts key usage, in one transaction; false when it was stored before.
+    async fn append_events(&self, batch: &EventBatch) -> Result<bool, StoreError>;
+    /// Newest first.
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        page: &Page,
+    ) -> Result<Vec<(Cursor, LogEvent)>, StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// Which keys to list; absent fields ask nothing.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct KeyFilter {
+    pub(crate) source_path: Option<String>,
+    pub(crate) is_active: Option<bool>,
+}
+
+/// One page of a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Page {
+    /// The position of the last object of the page before.
+    pub(crate) after: Option<Cursor>,
+    pub(crate) limit: u32,
+}
+
+/// A position in a list: where it is ordered by time, time then id, else the id alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cursor {
+    /// Microseconds since 1970; 0 in lists ordered by id.
+    pub(crate) at_us: i64,
+    pub(crate) id: String,
+}
+
+/// The newest revision of a namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    pub(crate) environment: Id,
+    pub(crate) ns: Namespace,
+    /// New when the revisions start anew: an environment deleted and made again, a restored dump.
+    pub(crate) epoch: String,
+    pub(crate) revision: u64,
+    /// Of all entities at this revision.
+    pub(crate) digest: Digest,
+}
+
+/// One committed revision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct LoggedRevision {
+    pub(crate) revision: u64,
+    /// An encoded `fastgate.node.v1.Delta` from the revision before to this one, digest included.
+    pub(crate) delta: Bytes,
+}
+
+/// Why the store did not do as asked. Nothing was changed.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("{kind} '{id}' does not exist")]
+    NotFound { kind: &'static str, id: String },
+    #[error("{kind} '{id}' exists already")]
+    Exists { kind: &'static str, id: String },
+    #[error("{kind} '{id}' has changed since it was read")]
+    Stale { kind: &'static str, id: String },
+    /// Nothing would tell which of the two routes a request belongs to.
+    #[error("route '{id}' matches the same requests as route '{other}'")]
+    RouteCollision { id: String, other: String },
+    #[error("the name '{name}' belongs to route '{other}' already")]
+    NameTaken { name: String, other: String },
+    #[error("route '{id}' names upstream '{upstream}', which does not exist")]
+    UnknownUpstream { id: String, upstream: String },
+    #[error("upstream '{id}' is used by route '{route}'")]
+    UpstreamInUse { id: String, route: String },
+    #[error("environment '{id}' is not empty")]
+    EnvironmentInUse { id: String },
+    #[error("this is the last owner token")]
+    LastOwner,
+    /// The database can't be reached or gave up; a retry may help.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// A bug, or a database changed by other hands.
+    #[error("the database answered something unexpected")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
