@@ -1,1 +1,11 @@
-//! FastGate.
+//! The data plane: a node that proxies the traffic of one environment.
+
+mod compile;
+mod route;
+mod server;
+mod settings;
+mod snapshot;
+mod upstream;
+
+pub use server::{Addresses, BuildError, RunError, Server};
+pub use settings::{Network, Settings};

@@ -1,0 +1,219 @@
+//! Finds the route of a request.
+//!
+//! Routes stand in one tree of path segments per host, so that a match walks the request's path
+//! once and a change copies only the nodes above it. Of the routes whose host, path and method
+//! match, the highest priority wins; then the most specific host, then the most specific path,
+//! then one that names the method.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use fastgate::model::{Destination, HostMatch, Id, PathMatch, Route};
+use http::Method;
+
+use crate::{
+    snapshot::{Persistent, Upstreams},
+    upstream::TargetSet,
+};
+
+/// A route with everything of it that a request needs, made once.
+pub(crate) struct CompiledRoute {
+    /// As it was configured.
+    pub(crate) route: Route,
+    /// Its own targets; `None` when it names an upstream.
+    own_targets: Option<Arc<TargetSet>>,
+}
+
+impl CompiledRoute {
+    /// Makes a route; `own_targets` stands in for an inline destination.
+    pub(crate) fn new(route: Route, own_targets: Option<Arc<TargetSet>>) -> Self {
+        Self { route, own_targets }
+    }
+
+    /// Where its requests go.
+    pub(crate) fn targets<'a>(&'a self, upstreams: &'a Upstreams) -> Option<&'a Arc<TargetSet>> {
+        match (&self.own_targets, &self.route.destination) {
+            (Some(targets), _) => Some(targets),
+            (None, Destination::Upstream(id)) => upstreams.get(id),
+            (None, Destination::Targets(_)) => None,
+        }
+    }
+
+    fn is_for(&self, method: &Method) -> bool {
+        self.route.methods.is_empty() || self.route.methods.contains(method)
+    }
+}
+
+/// What the routes say to a request.
+pub(crate) enum Found<'a> {
+    /// This one takes it.
+    Route(&'a Arc<CompiledRoute>),
+    /// There are routes for its host and path, but for these methods.
+    MethodNotAllowed(Vec<Method>),
+    /// There is none.
+    Nothing,
+}
+
+/// All routes of a snapshot. Clones share what they do not change.
+#[derive(Clone, Default)]
+pub(crate) struct RouteIndex {
+    any_host: Node,
+    /// By whole host name.
+    exact_hosts: Persistent<Box<str>, Node>,
+    /// By what comes after the first labels, with its leading dot.
+    hosts_below: Persistent<Box<str>, Node>,
+}
+
+/// What stands at one path, and the segments below it.
+#[derive(Clone, Default)]
+struct Node {
+    children: Persistent<Box<str>, Arc<Node>>,
+    /// Routes of exactly this path.
+    exact: Vec<Arc<CompiledRoute>>,
+    /// Routes of this path and all below it.
+    prefix: Vec<Arc<CompiledRoute>>,
+}
+
+impl RouteIndex {
+    /// Finds the route; `host` is in lower case and without a port, `path` without a query.
+    pub(crate) fn find(&self, host: &str, path: &str, method: &Method) -> Found<'_> {
+        let mut search = Search { method, best: None, other_methods: Vec::new() };
+        if let Some(node) = self.exact_hosts.get(host) {
+            search.walk(node, path, usize::MAX);
+        }
+        if !self.hosts_below.is_empty() {
+            for (at, _) in host.match_indices('.').filter(|(at, _)| *at > 0) {
+                if let Some((below, node)) =
+                    host.get(at..).and_then(|below| Some((below, self.hosts_below.get(below)?)))
+                {
+                    search.walk(node, path, below.len());
+                }
+            }
+        }
+        search.walk(&self.any_host, path, 0);
+        search.found()
+    }
+
+    /// Takes a route in. Its id must not be in it.
+    ///
+    /// # Errors
+    /// The id of a route that nothing tells apart from it.
+    pub(crate) fn insert(&mut self, route: &Arc<CompiledRoute>) -> Result<(), Id> {
+        let routes = self.node(&route.route.host).routes_at(&route.route.path);
+        if let Some(other) = routes.iter().find(|other| other.route.collides_with(&route.route)) {
+            return Err(other.route.route_id.clone());
+        }
+        routes.push(route.clone());
+        Ok(())
+    }
+
+    /// Takes a route out.
+    pub(crate) fn remove(&mut self, route: &Route) {
+        self.node(&route.host).remove(&segments_of(&route.path), route);
+        match &route.host {
+            HostMatch::Any => {}
+            HostMatch::Exact(name) => drop_if_empty(&mut self.exact_hosts, name),
+            HostMatch::Below(suffix) => drop_if_empty(&mut self.hosts_below, suffix),
+        }
+    }
+
+    fn node(&mut self, host: &HostMatch) -> &mut Node {
+        match host {
+            HostMatch::Any => &mut self.any_host,
+            HostMatch::Exact(name) => self.exact_hosts.entry(name.clone()).or_default(),
+            HostMatch::Below(suffix) => self.hosts_below.entry(suffix.clone()).or_default(),
+        }
+    }
+}
+
+impl Node {
+    fn routes_at(&mut self, path: &PathMatch) -> &mut Vec<Arc<CompiledRoute>> {
+        let mut node = self;
+        for segment in segments_of(path) {
+            node = Arc::make_mut(node.children.entry(segment.into()).or_default());
+        }
+        match path {
+            PathMatch::Exact(_) => &mut node.exact,
+            PathMatch::Prefix(_) => &mut node.prefix,
+        }
+    }
+
+    /// Takes a route out, and the nodes nothing stands at any more.
+    fn remove(&mut self, segments: &[&str], route: &Route) {
+        let Some((segment, below)) = segments.split_first() else {
+            self.exact.retain(|held| held.route.route_id != route.route_id);
+            self.prefix.retain(|held| held.route.route_id != route.route_id);
+            return;
+        };
+        let Some(child) = self.children.get_mut(*segment) else { return };
+        Arc::make_mut(child).remove(below, route);
+        if child.is_empty() {
+            self.children.remove(*segment);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.exact.is_empty() && self.prefix.is_empty()
+    }
+}
+
+fn drop_if_empty(hosts: &mut Persistent<Box<str>, Node>, name: &str) {
+    if hosts.get(name).is_some_and(Node::is_empty) {
+        hosts.remove(name);
+    }
+}
+
+/// `/a/b` is `a`, `b`; `/a/` is `a` and an empty one. The empty prefix has none.
+fn segments_of(path: &PathMatch) -> Vec<&str> {
+    match path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => path.split('/').skip(1).collect(),
+    }
+}
+
+/// How a route that matches compares to another: the greatest wins.
+type Rank = (i32, usize, bool, usize, bool);
+
+struct Search<'a, 'm> {
+    method: &'m Method,
+    best: Option<(Rank, &'a Arc<CompiledRoute>)>,
+    /// Of routes that match but for the method.
+    other_methods: Vec<&'a [Method]>,
+}
+
+impl<'a> Search<'a, '_> {
+    fn walk(&mut self, root: &'a Node, path: &str, host_rank: usize) {
+        self.take(&root.prefix, host_rank, false, 0);
+        let mut node = root;
+        for (depth, segment) in (1..).zip(path.split('/').skip(1)) {
+            let Some(child) = node.children.get(segment) else { return };
+            node = child;
+            self.take(&node.prefix, host_rank, false, depth);
+        }
+        self.take(&node.exact, host_rank, true, usize::MAX);
+    }
+
+    fn take(&mut self, routes: &'a [Arc<CompiledRoute>], host: usize, exact: bool, depth: usize) {
+        for held in routes {
+            if !held.is_for(self.method) {
+                self.other_methods.push(&held.route.methods);
+                continue;
+            }
+            let rank = (held.route.priority, host, exact, depth, !held.route.methods.is_empty());
+            if self.best.is_none_or(|(best, _)| rank > best) {
+                self.best = Some((rank, held));
+            }
+        }
+    }
+
+    fn found(self) -> Found<'a> {
+        if let Some((_, route)) = self.best {
+            return Found::Route(route);
+        }
+        if self.other_methods.is_empty() {
+            return Found::Nothing;
+        }
+        let mut allowed: Vec<Method> = self.other_methods.concat();
+        allowed.sort_unstable_by(|a, b| Reverse(b.as_str()).cmp(&Reverse(a.as_str())));
+        allowed.dedup();
+        Found::MethodNotAllowed(allowed)
+    }
+}
