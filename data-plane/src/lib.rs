@@ -1,6 +1,9 @@
 //! The data plane: a node that proxies the traffic of one environment.
 
+mod audit;
 mod compile;
+mod identity;
+mod limits;
 mod route;
 mod server;
 mod settings;

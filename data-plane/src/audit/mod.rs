@@ -1,0 +1,18 @@
+//! The audit trail of a node: every answered request becomes one event.
+//!
+//! ```text
+//! worker thread      second runtime                          control plane
+//! Recorder -> ring -> Shipper: batch -> pending -> Push stream -> store -> ack
+//! ```
+//!
+//! Recording never waits: when the control plane is away, pending batches fill their bound, then
+//! the rings do, and what comes after that is dropped and counted. So at any moment
+//! `produced = stored + waiting + dropped`.
+
+mod event;
+mod ring;
+mod ship;
+
+pub(crate) use event::Event;
+pub(crate) use ring::{Counts, Recorder};
+pub(crate) use ship::Shipper;

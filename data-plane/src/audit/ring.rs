@@ -1,0 +1,90 @@
+//! From a worker thread to the shipper: one bounded ring per worker, without locks or waiting.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use super::Event;
+
+/// A worker's end of its ring.
+pub(crate) struct Recorder {
+    // Borrowed for the length of one push, which calls nothing that could borrow it again.
+    ring: RefCell<Producer<Event>>,
+    counts: Arc<Counts>,
+}
+
+/// What became of the events of one worker. Written by the worker, read by anyone.
+#[derive(Default, Debug)]
+pub(crate) struct Counts {
+    produced: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// A ring for `capacity` events: the worker's end and the shipper's.
+pub(super) fn ring(capacity: usize) -> (Recorder, Tap) {
+    let (producer, consumer) = RingBuffer::new(capacity);
+    let counts = Arc::new(Counts::default());
+    let recorder = Recorder { ring: RefCell::new(producer), counts: counts.clone() };
+    (recorder, Tap { ring: consumer, counts, dropped_seen: 0 })
+}
+
+impl Recorder {
+    /// Hands an event to the shipper, or drops and counts it where the ring is full.
+    pub(crate) fn record(&self, event: Event) {
+        let taken = self.ring.try_borrow_mut().is_ok_and(|mut ring| ring.push(event).is_ok());
+        // Only this thread writes the counts, so that plain loads and stores do.
+        if !taken {
+            add_one(&self.counts.dropped);
+        }
+        add_one(&self.counts.produced);
+    }
+}
+
+fn add_one(count: &AtomicU64) {
+    count.store(count.load(Relaxed) + 1, Relaxed);
+}
+
+impl Counts {
+    /// Events recorded, dropped ones included.
+    pub(crate) fn produced(&self) -> u64 {
+        self.produced.load(Relaxed)
+    }
+
+    /// Events lost because the ring was full.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+}
+
+/// The shipper's end of a ring.
+pub(super) struct Tap {
+    ring: Consumer<Event>,
+    counts: Arc<Counts>,
+    dropped_seen: u64,
+}
+
+impl Tap {
+    /// The oldest event in the ring.
+    pub(super) fn pop(&mut self) -> Option<Event> {
+        self.ring.pop().ok()
+    }
+
+    /// How many events were dropped since this was last asked.
+    pub(super) fn newly_dropped(&mut self) -> u64 {
+        let dropped = self.counts.dropped();
+        let new = dropped - self.dropped_seen;
+        self.dropped_seen = dropped;
+        new
+    }
+
+    /// The counts of the worker behind it.
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+}
