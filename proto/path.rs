@@ -214,4 +214,48 @@ mod tests {
         assert_eq!(check(b"/a%2F..%2Fb", true), Err(PathFault::DotSegment));
         assert_eq!(check(b"/a%252f%2e%2e", true), Err(PathFault::DotSegment));
     }
+
+    /// What a lax server might make of a path: decoded as often as it can be, `\\` taken for `/`,
+    /// parameters cut off, dots resolved.
+    fn lax_segments(path: &[u8]) -> Vec<Vec<u8>> {
+        let mut bytes = path.to_vec();
+        for _ in 0..2 {
+            bytes = Decoded::lenient(&bytes).bytes;
+        }
+        let mut segments = Vec::new();
+        for segment in bytes.split(|b| matches!(b, b'/' | b'\\')) {
+            match segment.split(|b| *b == b';').next().unwrap_or_default() {
+                b"." => {}
+                b".." => drop(segments.pop()),
+                name => segments.push(name.to_vec()),
+            }
+        }
+        segments
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config {
+            cases: 4096,
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        #[test]
+        fn a_path_that_passes_means_the_same_to_a_lax_server(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "/", "a", ".", "..", "%", "2e", "2E", "%2e", "%252e", "%2f", "%25", "2f", "5c", "%5c",
+                    "\\", ";", ";x", "%3b", "%00", "~", "%41",
+                ]),
+                0..12,
+            )
+        ) {
+            let path = format!("/{}", parts.concat());
+            if check(path.as_bytes(), false).is_ok() {
+                let written = path.matches('/').count();
+                let seen = lax_segments(path.as_bytes()).len();
+                proptest::prop_assert_eq!(seen, written + 1, "{}", path);
+            }
+        }
+    }
 }
