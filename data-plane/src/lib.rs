@@ -8,6 +8,8 @@ mod route;
 mod server;
 mod settings;
 mod snapshot;
+mod state_dir;
+mod sync;
 mod upstream;
 
 pub use server::{Addresses, BuildError, RunError, Server};

@@ -29,10 +29,40 @@ impl Limiter {
         Ok(Self(Arc::new(Shared {})))
     }
 
+    /// Says how many nodes share the limits of the environment.
+    pub(crate) fn set_node_count(&self, _nodes: u32) {}
+
+    /// Where limits are counted at the moment.
+    pub(crate) fn state(&self) -> State {
+        State::Local
+    }
+
     /// The limiter of one worker. Call it inside the worker's runtime: with Redis it keeps a
     /// connection of its own there.
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
         WorkerLimiter { _shared: self.0.clone() }
+    }
+}
+
+/// Where limits are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// In Redis, shared by all nodes.
+    Redis,
+    /// In this process, as set.
+    Local,
+    /// Redis is set and away: each limit does what its fallback says.
+    Fallback,
+}
+
+impl State {
+    /// As said to the control plane and in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Local => "local",
+            Self::Fallback => "fallback",
+        }
     }
 }
 

@@ -1,0 +1,311 @@
+//! The last good state on disk, so that a node starts and serves without the control plane.
+//!
+//! One file per namespace and a generation before it: `keys.state`, `keys.previous`,
+//! `config.state`, `config.previous`. Each is written beside, synced and renamed into place, and
+//! carries a checksum; one that is damaged, foreign or of another format is left alone and said
+//! so, and the next older one is used. Of secrets only hashes are ever sent to a node, so only
+//! those are on its disk.
+//!
+//! A change rewrites its namespace's file whole. That is right up to some hundred thousand keys
+//! (about 200 bytes each); a million would want an appended journal of deltas beside a snapshot.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use fastgate::{
+    digest::Digest,
+    model::Id,
+    node::v1::{Entity, Namespace as WireNamespace},
+};
+use prost::Message;
+use thiserror::Error;
+
+use crate::sync::{Holding, Namespace};
+
+/// A state directory, held by this process alone.
+pub(crate) struct StateDir {
+    dir: PathBuf,
+    environment: Id,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+/// Why a state directory can't be used.
+#[derive(Debug, Error)]
+pub enum StateDirError {
+    /// It can't be made or opened.
+    #[error("can't use the state directory {}: {source}", dir.display())]
+    Unusable {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process holds it.
+    #[error(
+        "the state directory {} belongs to a running node: give each node its own --state-dir",
+        dir.display()
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+/// Which of the two saved states of a namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Generation {
+    /// The last one saved.
+    Newest,
+    /// The one before, in force for long enough to be trusted.
+    Previous,
+}
+
+/// What to do with the newest generation when another is saved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Newest {
+    /// It has proven good: keep it as the previous one.
+    Keep,
+    /// Replace it; the previous one stays.
+    Replace,
+}
+
+/// Why a saved state is not used.
+#[derive(Debug, Error)]
+enum Unfit {
+    #[error("it can't be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it was not written by this version of the program")]
+    OtherFormat,
+    #[error("it is damaged")]
+    Damaged,
+    #[error("it belongs to the environment '{0}'")]
+    OtherEnvironment(String),
+}
+
+impl StateDir {
+    /// Makes the directory where there is none, and takes hold of it.
+    ///
+    /// # Errors
+    /// When it can't be used, or another process holds it.
+    pub(crate) fn open(dir: &Path, environment: Id) -> Result<Self, StateDirError> {
+        let unusable = |source| StateDirError::Unusable { dir: dir.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
+        let lock = private().truncate(false).open(dir.join("lock")).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), environment, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A saved state, if there is one and it is sound; what is wrong with it is logged.
+    pub(crate) fn load(&self, ns: Namespace, generation: Generation) -> Option<Holding> {
+        let path = self.file(ns, generation);
+        match fs::read(&path).map_err(Unfit::from).and_then(|file| self.decode(ns, &file)) {
+            Ok(holding) => Some(holding),
+            Err(Unfit::Io(fault)) if fault.kind() == io::ErrorKind::NotFound => None,
+            Err(unfit) => {
+                tracing::warn!(file = %path.display(), "a saved state is not used: {unfit}");
+                None
+            }
+        }
+    }
+
+    /// Saves a state; it survives a crash of the machine once this returns.
+    pub(crate) fn save(&self, ns: Namespace, state: &Holding, newest: Newest) -> io::Result<()> {
+        let draft = self.dir.join(format!("{}.draft", ns.name()));
+        let mut file = private().truncate(true).open(&draft)?;
+        file.write_all(&self.encode(ns, state))?;
+        file.sync_all()?;
+        let target = self.file(ns, Generation::Newest);
+        if newest == Newest::Keep {
+            // Dying between the two renames leaves the previous generation, which is sound.
+            match fs::rename(&target, self.file(ns, Generation::Previous)) {
+                Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+                _ => {}
+            }
+        }
+        fs::rename(&draft, &target)?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn file(&self, ns: Namespace, generation: Generation) -> PathBuf {
+        let extension = match generation {
+            Generation::Newest => "state",
+            Generation::Previous => "previous",
+        };
+        self.dir.join(format!("{}.{extension}", ns.name()))
+    }
+
+    fn encode(&self, ns: Namespace, state: &Holding) -> Vec<u8> {
+        let body = SavedState {
+            environment: self.environment.to_string(),
+            ns: ns.to_wire().into(),
+            epoch: state.epoch.to_string(),
+            revision: state.revision,
+            digest: state.digest().to_bytes().to_vec(),
+            entities: state.entities().collect(),
+        }
+        .encode_to_vec();
+        let mut file = Vec::with_capacity(FORMAT.len() + 4 + body.len());
+        file.extend(FORMAT);
+        file.extend(crc32fast::hash(&body).to_be_bytes());
+        file.extend(body);
+        file
+    }
+
+    fn decode(&self, ns: Namespace, file: &[u8]) -> Result<Holding, Unfit> {
+        let rest = file.strip_prefix(FORMAT).ok_or(Unfit::OtherFormat)?;
+        let (checksum, body) = rest.split_first_chunk().ok_or(Unfit::Damaged)?;
+        if crc32fast::hash(body).to_be_bytes() != *checksum {
+            return Err(Unfit::Damaged);
+        }
+        let saved = SavedState::decode(body).map_err(|_| Unfit::Damaged)?;
+        if saved.environment != self.environment.as_str() {
+            return Err(Unfit::OtherEnvironment(saved.environment));
+        }
+        let mut state = Holding::empty(&saved.epoch, saved.revision);
+        for entity in &saved.entities {
+            state.upsert(entity);
+        }
+        let whole = Digest::from_bytes(&saved.digest) == Some(state.digest());
+        if whole && saved.ns() == ns.to_wire() { Ok(state) } else { Err(Unfit::Damaged) }
+    }
+}
+
+/// What every file begins with; the last byte is the version of the format.
+const FORMAT: &[u8] = b"FASTGATE\x01";
+
+/// The body of a file.
+#[derive(Clone, PartialEq, Message)]
+struct SavedState {
+    #[prost(string, tag = "1")]
+    environment: String,
+    #[prost(enumeration = "WireNamespace", tag = "2")]
+    ns: i32,
+    #[prost(string, tag = "3")]
+    epoch: String,
+    #[prost(uint64, tag = "4")]
+    revision: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    digest: Vec<u8>,
+    #[prost(message, repeated, tag = "6")]
+    entities: Vec<Entity>,
+}
+
+/// Files nobody else may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use fastgate::node::v1::EntityKind;
+
+    use super::*;
+
+    fn environment(text: &str) -> Id {
+        Id::parse(text).expect("an id")
+    }
+
+    fn holding(revision: u64) -> Holding {
+        let mut holding = Holding::empty("e1", revision);
+        for id in ["a", "b"] {
+            let value = format!("value of {id}").into_bytes().into();
+            holding.upsert(&Entity { kind: EntityKind::Key.into(), id: id.into(), value });
+        }
+        holding
+    }
+
+    fn revision(dir: &StateDir, generation: Generation) -> Option<u64> {
+        dir.load(Namespace::Keys, generation).map(|state| state.revision)
+    }
+
+    #[test]
+    fn a_saved_state_reads_back() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(temp.path(), environment("default")).expect("opens");
+        let saved = holding(7);
+        dir.save(Namespace::Keys, &saved, Newest::Keep).expect("saves");
+        let loaded = dir.load(Namespace::Keys, Generation::Newest).expect("is there");
+        assert_eq!((loaded.revision, &*loaded.epoch, loaded.len()), (7, "e1", 2));
+        assert_eq!(loaded.digest(), saved.digest());
+        assert!(dir.load(Namespace::Config, Generation::Newest).is_none());
+    }
+
+    #[test]
+    fn only_a_proven_state_becomes_the_previous_one() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(temp.path(), environment("default")).expect("opens");
+        for (saved, newest, generations) in [
+            (1, Newest::Keep, (Some(1), None)),
+            (2, Newest::Keep, (Some(2), Some(1))),
+            (3, Newest::Replace, (Some(3), Some(1))),
+            (4, Newest::Keep, (Some(4), Some(3))),
+        ] {
+            dir.save(Namespace::Keys, &holding(saved), newest).expect("saves");
+            let found = (revision(&dir, Generation::Newest), revision(&dir, Generation::Previous));
+            assert_eq!(found, generations, "after {saved}");
+        }
+    }
+
+    #[test]
+    fn a_file_damaged_or_cut_at_any_byte_is_not_used() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(temp.path(), environment("default")).expect("opens");
+        dir.save(Namespace::Keys, &holding(1), Newest::Keep).expect("saves");
+        dir.save(Namespace::Keys, &holding(2), Newest::Keep).expect("saves");
+        let path = temp.path().join("keys.state");
+        let sound = fs::read(&path).expect("reads");
+        for at in 0..sound.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bad = sound.clone();
+                bad[at] ^= flip;
+                fs::write(&path, &bad).expect("writes");
+                assert_eq!(revision(&dir, Generation::Newest), None, "byte {at} ^ {flip:#x}");
+            }
+            fs::write(&path, &sound[..at]).expect("writes");
+            assert_eq!(revision(&dir, Generation::Newest), None, "cut at {at}");
+            assert_eq!(revision(&dir, Generation::Previous), Some(1));
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_environment_or_namespace_is_not_used() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(temp.path(), environment("default")).expect("opens");
+        dir.save(Namespace::Keys, &holding(1), Newest::Keep).expect("saves");
+        fs::copy(temp.path().join("keys.state"), temp.path().join("config.state")).expect("copies");
+        assert!(dir.load(Namespace::Config, Generation::Newest).is_none());
+        drop(dir);
+        let dir = StateDir::open(temp.path(), environment("staging")).expect("opens");
+        assert_eq!(revision(&dir, Generation::Newest), None);
+    }
+
+    #[test]
+    fn one_process_holds_it_and_nobody_else_reads_it() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let path = temp.path().join("state");
+        let dir = StateDir::open(&path, environment("default")).expect("opens");
+        let again = StateDir::open(&path, environment("default"));
+        assert!(matches!(again, Err(StateDirError::InUse { .. })));
+        dir.save(Namespace::Keys, &holding(1), Newest::Keep).expect("saves");
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join("keys.state")), 0o600);
+    }
+}

@@ -1,0 +1,23 @@
+//! How the node follows its environment's config: from disk at the start, from a control plane
+//! from then on.
+//!
+//! ```text
+//! disk ----restore----> Replica --snapshot--> SnapshotCell (read by every worker)
+//! control plane -stream-^   |--ack, nack--> control plane
+//!                           |--held-------> Saver (later, off the way)
+//! ```
+//!
+//! A control plane that is away, wrong or slow never takes anything from the requests: the last
+//! good state stays in force until a better one was compiled.
+
+mod backoff;
+mod crash_guard;
+mod follower;
+mod holding;
+mod progress;
+mod replica;
+mod saver;
+
+pub(crate) use follower::{Follower, Parts};
+pub(crate) use holding::{Holding, Namespace};
+pub(crate) use progress::Progress;

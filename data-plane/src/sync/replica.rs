@@ -1,0 +1,367 @@
+//! The node's side of the config stream as a state machine: messages in, steps out, no I/O.
+//!
+//! ```text
+//! receive(message) -> Step::Update -> admit(update) -> Outcome::InForce(ack) | Refused(nack)
+//! ```
+//!
+//! Invariants: what is held was compiled and is what snapshots are made of; a refused revision
+//! leaves everything as it was; one namespace never waits for the other.
+
+use std::{mem, sync::Arc};
+
+use fastgate::{
+    digest::Digest,
+    model::Id,
+    node::v1::{
+        Ack, Change, ControlMessage, Delta, EntityError, EntityKind, EntitySet, Heartbeat, Held,
+        Nack, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message::Body,
+    },
+};
+use prost::Message;
+use thiserror::Error;
+
+use super::{Holding, Namespace};
+use crate::{compile::Compiler, snapshot::Snapshot};
+
+/// What a node holds of its environment, and the snapshot being received, if any.
+pub(crate) struct Replica {
+    keys: Side,
+    config: Side,
+    incoming: Option<Incoming>,
+    compiler: Compiler,
+    /// Keys denied because their record is bad.
+    quarantined: Vec<EntityError>,
+}
+
+/// One namespace.
+#[derive(Default)]
+struct Side {
+    held: Option<Holding>,
+    /// What is held is served, but not what the control plane takes it for: ask for all of it.
+    distrusted: bool,
+    /// Never taken into use again: the process died of it, twice.
+    barred: Option<u64>,
+}
+
+/// A snapshot of which the end has not come yet.
+struct Incoming {
+    ns: Namespace,
+    draft: Holding,
+    promised: u64,
+}
+
+/// What a message asks for.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing yet.
+    Continue,
+    /// A new state of one namespace, complete and unharmed: to be admitted.
+    Update(Update),
+    /// The control plane is alive.
+    Heartbeat(Heartbeat),
+    /// Connect to another control plane.
+    Drain,
+}
+
+/// A state that came over the stream and has not been compiled yet.
+#[derive(Debug)]
+pub(crate) struct Update {
+    ns: Namespace,
+    next: Holding,
+    how: How,
+}
+
+#[derive(Debug)]
+enum How {
+    Snapshot,
+    Delta(Vec<Change>),
+}
+
+impl Update {
+    /// The half it is of.
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.ns
+    }
+
+    /// The revision it leads to.
+    pub(crate) fn revision(&self) -> u64 {
+        self.next.revision
+    }
+
+    /// Whether all of the namespace was sent, or what changed.
+    pub(crate) fn is_snapshot(&self) -> bool {
+        matches!(self.how, How::Snapshot)
+    }
+}
+
+/// What became of an update.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is held now. The acknowledgement lacks only the time it took.
+    InForce(Ack),
+    /// Everything is as before.
+    Refused(Nack),
+}
+
+/// Why the stream can't go on: a new one is to be opened with what [`Replica::held`] says then.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(crate) enum Fault {
+    /// A message without meaning here.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// A chunk that arrived damaged.
+    #[error("a snapshot chunk arrived damaged")]
+    Damaged,
+    /// A delta that does not start from what is held.
+    #[error("a delta of {ns} starts at revision {from} of epoch '{epoch}', held is {held}")]
+    Gap {
+        /// The namespace.
+        ns: &'static str,
+        /// Where the delta starts.
+        from: u64,
+        /// Its epoch.
+        epoch: String,
+        /// What is held instead.
+        held: u64,
+    },
+    /// Both sides hold different things under one revision.
+    #[error("{ns} differ from the control plane's at revision {revision}")]
+    Diverged {
+        /// The namespace.
+        ns: &'static str,
+        /// The revision.
+        revision: u64,
+    },
+}
+
+impl Replica {
+    /// Holds nothing.
+    pub(crate) fn new(environment: Id) -> Self {
+        Self {
+            keys: Side::default(),
+            config: Side::default(),
+            incoming: None,
+            compiler: Compiler::new(environment),
+            quarantined: Vec::new(),
+        }
+    }
+
+    /// Takes a saved state into use.
+    ///
+    /// # Errors
+    /// What is wrong with it; everything is as before then.
+    pub(crate) fn restore(&mut self, ns: Namespace, saved: Holding) -> Result<(), Nack> {
+        match self.admit(Update { ns, next: saved, how: How::Snapshot }) {
+            Outcome::InForce(_) => Ok(()),
+            Outcome::Refused(nack) => Err(nack),
+        }
+    }
+
+    /// Refuses this revision from now on.
+    pub(crate) fn bar(&mut self, ns: Namespace, revision: u64) {
+        self.side_mut(ns).barred = Some(revision);
+    }
+
+    /// Whether an update leads to a revision that is refused unseen.
+    pub(crate) fn bars(&self, update: &Update) -> bool {
+        self.side(update.ns).barred == Some(update.next.revision)
+    }
+
+    /// What to say in Hello. A new stream also forgets the snapshot an old one left half-way.
+    pub(crate) fn open_stream(&mut self) -> Vec<Held> {
+        self.incoming = None;
+        let mut said = Vec::new();
+        for ns in Namespace::ALL {
+            let side = self.side(ns);
+            if let Some(held) = side.held.as_ref().filter(|_| !side.distrusted) {
+                said.push(Held {
+                    ns: ns.to_wire().into(),
+                    epoch: held.epoch.to_string(),
+                    revision: held.revision,
+                    digest: held.digest().to_bytes().to_vec(),
+                });
+            }
+        }
+        said
+    }
+
+    /// What is held of a namespace.
+    pub(crate) fn held(&self, ns: Namespace) -> Option<&Holding> {
+        self.side(ns).held.as_ref()
+    }
+
+    /// Keys denied because their record is bad.
+    pub(crate) fn quarantined(&self) -> &[EntityError] {
+        &self.quarantined
+    }
+
+    /// The state to serve from, once there is one of both namespaces.
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let keys = self.keys.held.as_ref()?;
+        let config = self.config.held.as_ref()?;
+        Some(self.compiler.snapshot(keys.revision, config.revision))
+    }
+
+    /// Takes in one message.
+    ///
+    /// # Errors
+    /// The stream can't go on.
+    pub(crate) fn receive(&mut self, message: ControlMessage) -> Result<Step, Fault> {
+        let body = message.body.ok_or(Fault::Malformed("a message of an unknown kind"))?;
+        match body {
+            Body::SnapshotBegin(begin) => self.begin(&begin).map(|()| Step::Continue),
+            Body::SnapshotChunk(chunk) => self.chunk(&chunk).map(|()| Step::Continue),
+            Body::SnapshotEnd(end) => self.end(&end).map(Step::Update),
+            Body::Delta(delta) => self.delta(delta).map(Step::Update),
+            Body::Heartbeat(heartbeat) => Ok(Step::Heartbeat(heartbeat)),
+            Body::Drain(_) => Ok(Step::Drain),
+        }
+    }
+
+    /// Compiles an update and holds it from then on, or refuses it.
+    pub(crate) fn admit(&mut self, update: Update) -> Outcome {
+        let barred = self.bars(&update);
+        let Update { ns, next, how } = update;
+        let revision = next.revision;
+        if barred {
+            return refused(ns, revision, vec![barred_error(revision)]);
+        }
+        if let Err(errors) = self.compile(ns, &next, &how) {
+            return refused(ns, revision, errors);
+        }
+        let digest = next.digest().to_bytes().to_vec();
+        let side = self.side_mut(ns);
+        side.held = Some(next);
+        side.distrusted = false;
+        Outcome::InForce(Ack { ns: ns.to_wire().into(), revision, digest, apply_us: 0 })
+    }
+
+    fn compile(
+        &mut self,
+        ns: Namespace,
+        next: &Holding,
+        how: &How,
+    ) -> Result<(), Vec<EntityError>> {
+        match (ns, how) {
+            (Namespace::Config, How::Snapshot) => {
+                self.compiler.load_config(next.entities().collect())
+            }
+            (Namespace::Config, How::Delta(changes)) => self.compiler.change_config(changes),
+            (Namespace::Keys, How::Snapshot) => {
+                self.quarantined = self.compiler.load_keys(next.entities().collect());
+                Ok(())
+            }
+            (Namespace::Keys, How::Delta(changes)) => {
+                let found = self.compiler.change_keys(changes);
+                self.quarantined.retain(|error| !changes.iter().any(|c| touches(c, &error.id)));
+                self.quarantined.extend(found);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, begin: &SnapshotBegin) -> Result<(), Fault> {
+        if self.incoming.is_some() {
+            return Err(Fault::Malformed("a snapshot began inside another"));
+        }
+        self.incoming = Some(Incoming {
+            ns: namespace(begin.ns())?,
+            draft: Holding::empty(&begin.epoch, begin.revision),
+            promised: begin.entity_count,
+        });
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: &SnapshotChunk) -> Result<(), Fault> {
+        let incoming = self.incoming.as_mut();
+        let incoming = incoming.ok_or(Fault::Malformed("a chunk came outside of a snapshot"))?;
+        if crc32fast::hash(&chunk.data) != chunk.crc32 {
+            return Err(Fault::Damaged);
+        }
+        let set = EntitySet::decode(chunk.data.clone()).map_err(|_| Fault::Damaged)?;
+        for entity in &set.entities {
+            incoming.draft.upsert(entity);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, end: &SnapshotEnd) -> Result<Update, Fault> {
+        let incoming = mem::take(&mut self.incoming);
+        let Incoming { ns, draft, promised } =
+            incoming.ok_or(Fault::Malformed("a snapshot ended that never began"))?;
+        // Not marked as distrusted: what is held has nothing to do with this snapshot's faults.
+        if Some(draft.digest()) != Digest::from_bytes(&end.digest) || draft.len() as u64 != promised
+        {
+            return Err(Fault::Diverged { ns: ns.name(), revision: draft.revision });
+        }
+        Ok(Update { ns, next: draft, how: How::Snapshot })
+    }
+
+    fn delta(&mut self, delta: Delta) -> Result<Update, Fault> {
+        let ns = namespace(delta.ns())?;
+        if self.incoming.is_some() {
+            return Err(Fault::Malformed("a delta came inside a snapshot"));
+        }
+        if delta.to <= delta.from {
+            return Err(Fault::Malformed("a delta leads back"));
+        }
+        let side = self.side_mut(ns);
+        let held = side.held.as_ref();
+        let base = held.filter(|held| {
+            held.revision == delta.from && *held.epoch == *delta.epoch && !side.distrusted
+        });
+        let Some(base) = base else {
+            let held = held.map_or(0, |held| held.revision);
+            return Err(Fault::Gap { ns: ns.name(), from: delta.from, epoch: delta.epoch, held });
+        };
+        let mut next = base.clone();
+        next.revision = delta.to;
+        for change in &delta.changes {
+            next.change(change);
+        }
+        if Some(next.digest()) != Digest::from_bytes(&delta.digest_after) {
+            side.distrusted = true;
+            return Err(Fault::Diverged { ns: ns.name(), revision: delta.to });
+        }
+        Ok(Update { ns, next, how: How::Delta(delta.changes) })
+    }
+
+    fn side(&self, ns: Namespace) -> &Side {
+        match ns {
+            Namespace::Keys => &self.keys,
+            Namespace::Config => &self.config,
+        }
+    }
+
+    fn side_mut(&mut self, ns: Namespace) -> &mut Side {
+        match ns {
+            Namespace::Keys => &mut self.keys,
+            Namespace::Config => &mut self.config,
+        }
+    }
+}
+
+fn namespace(wire: fastgate::node::v1::Namespace) -> Result<Namespace, Fault> {
+    Namespace::from_wire(wire).ok_or(Fault::Malformed("a message of an unknown namespace"))
+}
+
+fn touches(change: &Change, id: &str) -> bool {
+    match &change.change {
+        Some(change::Change::Upsert(entity)) => entity.id == id,
+        Some(change::Change::Delete(gone)) => gone.id == id,
+        None => false,
+    }
+}
+
+fn refused(ns: Namespace, revision: u64, errors: Vec<EntityError>) -> Outcome {
+    Outcome::Refused(Nack { ns: ns.to_wire().into(), revision, errors })
+}
+
+fn barred_error(revision: u64) -> EntityError {
+    EntityError {
+        kind: EntityKind::Unspecified.into(),
+        id: String::new(),
+        field: String::new(),
+        message: format!("the node died twice right after it took revision {revision} into use"),
+    }
+}

@@ -1,0 +1,102 @@
+//! Writes what is held to the state directory soon after it changed, off the way of changes.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep},
+};
+
+use super::{Holding, Namespace, crash_guard::PROVEN_AFTER};
+use crate::state_dir::{Newest, StateDir};
+
+/// Changes that come this close together are written once.
+const COALESCE: Duration = Duration::from_millis(100);
+
+/// How long to wait after a failure, such as a full disk.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The writer of one namespace's state.
+pub(super) struct Saver {
+    latest: watch::Sender<Option<Holding>>,
+    task: JoinHandle<()>,
+}
+
+impl Saver {
+    /// Starts it. `newest_is_sound`: the newest generation on disk is the one in force, so that
+    /// it may become the previous one.
+    pub(super) fn start(dir: Arc<StateDir>, ns: Namespace, newest_is_sound: bool) -> Self {
+        let (latest, changed) = watch::channel(None);
+        let newest_since = newest_is_sound.then(Instant::now);
+        let writer = Writer { dir, ns, newest_since, failing: false };
+        Self { latest, task: tokio::spawn(writer.run(changed)) }
+    }
+
+    /// Has a state saved soon; only the last one said counts.
+    pub(super) fn save(&self, state: Holding) {
+        self.latest.send_replace(Some(state));
+    }
+
+    /// Waits until the last state is saved, or could not be.
+    pub(super) async fn finish(self) {
+        drop(self.latest);
+        if let Err(fault) = self.task.await {
+            tracing::error!("saving the state ended early: {fault}");
+        }
+    }
+}
+
+struct Writer {
+    dir: Arc<StateDir>,
+    ns: Namespace,
+    /// When the newest generation was taken into use; `None`: it can't be relied on.
+    newest_since: Option<Instant>,
+    failing: bool,
+}
+
+impl Writer {
+    async fn run(mut self, mut changed: watch::Receiver<Option<Holding>>) {
+        // An error means that nothing is left to save and nothing more will come.
+        while changed.changed().await.is_ok() {
+            // A node that ends does not wait for further changes.
+            if changed.has_changed().is_ok() {
+                sleep(COALESCE).await;
+            }
+            let latest = changed.borrow_and_update().clone();
+            let Some(state) = latest else { continue };
+            let done = self.write(state).await;
+            self.report(&done);
+            if done.is_err() && changed.has_changed().is_ok() {
+                sleep(RETRY_AFTER).await;
+                changed.mark_changed();
+            }
+        }
+    }
+
+    async fn write(&mut self, state: Holding) -> io::Result<()> {
+        let proven = self.newest_since.is_some_and(|since| since.elapsed() >= PROVEN_AFTER);
+        let newest = if proven { Newest::Keep } else { Newest::Replace };
+        let (dir, ns) = (self.dir.clone(), self.ns);
+        let done = spawn_blocking(move || dir.save(ns, &state, newest)).await;
+        done.map_err(io::Error::other)??;
+        self.newest_since = Some(Instant::now());
+        Ok(())
+    }
+
+    fn report(&mut self, done: &io::Result<()>) {
+        match done {
+            Err(fault) if !self.failing => {
+                tracing::error!(
+                    dir = %self.dir.path().display(), namespace = self.ns.name(),
+                    "the state can't be saved, a restart would begin with an older one: {fault}"
+                );
+            }
+            Ok(()) if self.failing => {
+                tracing::info!(namespace = self.ns.name(), "the state is saved again");
+            }
+            _ => {}
+        }
+        self.failing = done.is_err();
+    }
+}
