@@ -1,4 +1,16 @@
 //! The control plane: owns keys, routes and upstreams, and streams every change to the nodes.
 
+mod access;
+mod admin;
 mod domain;
+mod error;
+mod gate;
+mod listen;
+mod metrics;
+mod port;
+mod server;
+mod settings;
 mod store;
+
+pub use server::{Addresses, BuildError, Server};
+pub use settings::{Settings, SettingsError};

@@ -1,3 +1,52 @@
-//! FastGate.
+//! The control plane as a program: settings, log, build, run, drain.
 
-fn main() {}
+use std::{error::Error, process::ExitCode};
+
+use fastgate_control_plane::{Server, Settings, SettingsError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// The settings are wrong; trying again without changing them is useless.
+const BAD_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let settings = match Settings::load(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(SettingsError::Usage(usage)) => usage.exit(),
+        Err(mistakes @ SettingsError::Mistakes(_)) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
+    let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let stop = CancellationToken::new();
+    let server = Server::build(settings).await?;
+    let addresses = server.addresses();
+    tracing::info!(admin = %addresses.admin, node = %addresses.node, "listening");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        asked.cancel();
+    });
+    server.run(stop).await;
+    Ok(())
+}

@@ -87,8 +87,11 @@ impl IntoIterator for Violations {
     }
 }
 
-/// A free text for people: bounded, on one line.
-pub(super) fn text(value: &str) -> Result<String, String> {
+/// Checks a free text for people: bounded, on one line.
+///
+/// # Errors
+/// What is wrong with it and how to mend it.
+pub fn text(value: &str) -> Result<String, String> {
     if value.chars().count() > bounds::TEXT {
         return Err(format!("is longer than {} characters: shorten it", bounds::TEXT));
     }

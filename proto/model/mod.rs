@@ -15,7 +15,7 @@ mod route;
 mod settings;
 mod upstream;
 
-pub use check::{Violation, Violations};
+pub use check::{Violation, Violations, text};
 pub use id::Id;
 pub use key::{Key, KeySecret, SourcePath};
 pub use limit::{Fallback, Limit, RateLimit};

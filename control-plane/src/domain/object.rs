@@ -8,7 +8,6 @@ use fastgate::{
     node::v1::{Entity, EntityKind, KeyRecord, SecretRecord, Settings},
     secret::SecretHash,
 };
-use prost::Message as _;
 
 /// What has revisions of its own within an environment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

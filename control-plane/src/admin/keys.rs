@@ -1,0 +1,386 @@
+//! API keys: issue, change, rotate, revoke.
+
+use std::time::{Duration, SystemTime};
+
+use fastgate::{
+    admin::v1::{
+        CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, Key, ListKeysRequest, ListKeysResponse,
+        RevokeKeyRequest, RotateKeyRequest, Secret as WireSecret, UpdateKeyRequest,
+        key_service_server::KeyService,
+    },
+    model::{self, Id, Violations},
+    secret::{Kind, Secret},
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Admin, Draft, Written, caller, check_etag, check_text, expect, future, lost_a_race,
+    mask::Updatable, missing, new_id, not_found, page::Paging, parse_id, request_id,
+};
+use crate::{
+    domain::{ApiKey, ApiSecret, Expect, Op, Stored, Usage},
+    error::Error,
+    store::{Cursor, KeyFilter},
+};
+
+/// How long a replaced secret stays valid where the request does not say.
+const OVERLAP: Duration = Duration::from_secs(86_400);
+/// The longest overlap: a year.
+const MAX_OVERLAP: f64 = 365.0 * 86_400.0;
+
+const UPDATABLE: Updatable = Updatable {
+    message: "fastgate.admin.v1.Key",
+    fixed: &[
+        "key_id",
+        "key_value",
+        "created_at",
+        "usage_count",
+        "environment",
+        "updated_at",
+        "last_used_at",
+        "etag",
+        "secrets",
+    ],
+};
+
+#[tonic::async_trait]
+impl KeyService for Admin {
+    async fn create_key(
+        &self,
+        request: Request<CreateKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let actor = caller(&request)?;
+        let CreateKeyRequest { key, environment, validate_only, request_id: retry } =
+            request.into_inner();
+        let sent = key.ok_or_else(|| missing("key"))?;
+        let environment = self.environment(&environment, &sent.environment).await?;
+        let now = SystemTime::now();
+        let secret = Secret::generate(Kind::ApiKey).map_err(Error::from)?;
+        let first =
+            ApiSecret { version: 1, hash: secret.hash(), created_at: now, expires_at: None };
+        let key = new_key(&sent, first, now)?;
+
+        let action = "fastgate.admin.v1.KeyService/CreateKey";
+        let draft = Draft { environment, actor, action, validate_only };
+        let change = draft.change(Op::PutKey(key.clone(), Expect::Absent), request_id(retry)?);
+        let key = match self.write(change).await? {
+            Written::Now { at, etag } => {
+                let stored = Written::created(at, etag, key);
+                let mut key = wire(&draft.environment, &stored, Usage::default());
+                if !validate_only {
+                    key.key_value = secret.expose().to_owned();
+                }
+                key
+            }
+            Written::Before { id } => self.read_key(&draft.environment, &id).await?,
+        };
+        Ok(Response::new(key))
+    }
+
+    async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
+        let GetKeyRequest { key_id, environment } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("key_id", &key_id)?;
+        Ok(Response::new(self.read_key(&environment, id.as_str()).await?))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
+        let ListKeysRequest { environment, page_size, page_token, source_path, is_active } =
+            request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        check_text("source_path", &source_path)?;
+        let active = is_active.map_or("any", |active| if active { "yes" } else { "no" });
+        let list = ["keys", environment.as_str(), &source_path, active];
+        let paging = Paging::parse(page_size, &page_token, &list)?;
+        let source_path = Some(source_path).filter(|text| !text.is_empty());
+        let filter = KeyFilter { source_path, is_active };
+        let found = self.store.keys(&environment, &filter, &paging.query()).await;
+        let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |(key, _)| Cursor {
+            at_us: unix_us(key.created_at),
+            id: key.object.key_id.to_string(),
+        });
+        let keys = page.iter().map(|(key, usage)| wire(&environment, key, *usage)).collect();
+        Ok(Response::new(ListKeysResponse { keys, next_page_token }))
+    }
+
+    async fn update_key(
+        &self,
+        request: Request<UpdateKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let actor = caller(&request)?;
+        let UpdateKeyRequest { key, update_mask, environment, validate_only } =
+            request.into_inner();
+        let sent = key.ok_or_else(|| missing("key"))?;
+        let environment = self.environment(&environment, &sent.environment).await?;
+        let id = parse_id("key_id", &sent.key_id)?;
+        let action = "fastgate.admin.v1.KeyService/UpdateKey";
+        let draft = Draft { environment, actor, action, validate_only };
+        let changed = self.change_key(&draft, &id, &sent.etag, |stored| {
+            let before = wire(&draft.environment, stored, Usage::default());
+            let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
+            updated_key(&stored.object, &after, SystemTime::now())
+        });
+        Ok(Response::new(changed.await?))
+    }
+
+    async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
+        let actor = caller(&request)?;
+        let DeleteKeyRequest { key_id, environment, etag, validate_only } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("key_id", &key_id)?;
+        let action = "fastgate.admin.v1.KeyService/DeleteKey";
+        let draft = Draft { environment, actor, action, validate_only };
+        self.write(draft.change(Op::DeleteKey(id, expect(etag)), None)).await?;
+        Ok(Response::new(()))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let actor = caller(&request)?;
+        let RotateKeyRequest { key_id, environment, overlap, etag, validate_only } =
+            request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("key_id", &key_id)?;
+        let overlap = parse_overlap(overlap)?;
+        let secret = Secret::generate(Kind::ApiKey).map_err(Error::from)?;
+        let action = "fastgate.admin.v1.KeyService/RotateKey";
+        let draft = Draft { environment, actor, action, validate_only };
+        let changed = self.change_key(&draft, &id, &etag, |stored| {
+            let mut key = stored.object.clone();
+            key.secrets = rotated(&key.secrets, &secret, overlap, SystemTime::now());
+            Ok(key)
+        });
+        let mut key = changed.await?;
+        if !validate_only {
+            key.key_value = secret.expose().to_owned();
+        }
+        Ok(Response::new(key))
+    }
+
+    async fn revoke_key(
+        &self,
+        request: Request<RevokeKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let actor = caller(&request)?;
+        let RevokeKeyRequest { key_id, environment, etag, validate_only } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("key_id", &key_id)?;
+        let action = "fastgate.admin.v1.KeyService/RevokeKey";
+        let draft = Draft { environment, actor, action, validate_only };
+        let changed = self.change_key(&draft, &id, &etag, |stored| {
+            Ok(ApiKey { is_active: false, ..stored.object.clone() })
+        });
+        Ok(Response::new(changed.await?))
+    }
+}
+
+impl Admin {
+    async fn read_key(&self, environment: &Id, id: &str) -> Result<Key, Error> {
+        let found = self.store.key(environment, id).await?;
+        let (stored, usage) = found.ok_or_else(|| not_found("key", id))?;
+        Ok(wire(environment, &stored, usage))
+    }
+
+    /// Reads a key, changes it and writes it back, unless that changes nothing. Without an etag
+    /// of the user it tries again when somebody else changed the key in between.
+    async fn change_key(
+        &self,
+        draft: &Draft,
+        id: &Id,
+        etag: &str,
+        change: impl Fn(&Stored<ApiKey>) -> Result<ApiKey, Error>,
+    ) -> Result<Key, Error> {
+        let mut tries = super::ATTEMPTS;
+        loop {
+            let found = self.store.key(&draft.environment, id.as_str()).await?;
+            let (stored, usage) = found.ok_or_else(|| not_found("key", id.as_str()))?;
+            check_etag("key", id.as_str(), etag, &stored.etag)?;
+            let key = change(&stored)?;
+            if key == stored.object {
+                return Ok(wire(&draft.environment, &stored, usage));
+            }
+            let op = Op::PutKey(key.clone(), Expect::Etag(stored.etag.clone()));
+            tries -= 1;
+            match self.write(draft.change(op, None)).await {
+                Ok(Written::Now { at, etag }) => {
+                    let stored = Stored { object: key, updated_at: at, etag, ..stored };
+                    return Ok(wire(&draft.environment, &stored, usage));
+                }
+                Ok(Written::Before { id }) => return self.read_key(&draft.environment, &id).await,
+                Err(error) if etag.is_empty() && tries > 0 && lost_a_race(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn new_key(sent: &Key, first: ApiSecret, now: SystemTime) -> Result<ApiKey, Error> {
+    let mut faults = Violations::default();
+    let expires_at = future("expires_at", sent.expires_at, now, &mut faults);
+    let key_id = Id::parse(&new_id("key")).map_err(|_| Error::Bug("a new key has a bad id"))?;
+    check(
+        ApiKey {
+            key_id,
+            source_path: sent.source_path.clone(),
+            permissions: sent.permissions.clone(),
+            expires_at,
+            is_active: sent.is_active.unwrap_or(true),
+            rate_limit: sent.rate_limit,
+            rate_limit_fallback: sent.rate_limit_fallback.clone(),
+            description: sent.description.clone(),
+            secrets: vec![first],
+        },
+        faults,
+    )
+}
+
+fn updated_key(stored: &ApiKey, merged: &Key, now: SystemTime) -> Result<ApiKey, Error> {
+    let mut faults = Violations::default();
+    // An expiry that stays as it was may have passed since.
+    let expires_at = if merged.expires_at == stored.expires_at.map(Into::into) {
+        stored.expires_at
+    } else {
+        future("expires_at", merged.expires_at, now, &mut faults)
+    };
+    check(
+        ApiKey {
+            key_id: stored.key_id.clone(),
+            source_path: merged.source_path.clone(),
+            permissions: merged.permissions.clone(),
+            expires_at,
+            is_active: merged.is_active.unwrap_or(true),
+            rate_limit: merged.rate_limit,
+            rate_limit_fallback: merged.rate_limit_fallback.clone(),
+            description: merged.description.clone(),
+            secrets: stored.secrets.clone(),
+        },
+        faults,
+    )
+}
+
+/// The key, if what a node would make of it is right too.
+fn check(key: ApiKey, mut faults: Violations) -> Result<ApiKey, Error> {
+    if let Err(found) = model::Key::parse(&key.record()) {
+        found.into_iter().for_each(|fault| faults.add(fault.field, fault.description));
+    }
+    if let Err(fault) = model::text(&key.description) {
+        faults.add("description", fault);
+    }
+    Ok(faults.or(key)?)
+}
+
+/// Seconds a replaced secret stays valid.
+fn parse_overlap(sent: Option<f64>) -> Result<Duration, Error> {
+    match sent {
+        None => Ok(OVERLAP),
+        Some(seconds) if (0.0..=MAX_OVERLAP).contains(&seconds) => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        Some(seconds) => Err(Error::field(
+            "overlap",
+            format!("is {seconds}: give seconds from 0 to {MAX_OVERLAP}"),
+        )),
+    }
+}
+
+/// The secrets after a rotation: the newest of the old ones until its overlap ends, and the new one.
+fn rotated(
+    old: &[ApiSecret],
+    secret: &Secret,
+    overlap: Duration,
+    now: SystemTime,
+) -> Vec<ApiSecret> {
+    let version = old.iter().map(|secret| secret.version).max().unwrap_or(0).saturating_add(1);
+    let new = ApiSecret { version, hash: secret.hash(), created_at: now, expires_at: None };
+    let live = |secret: &&ApiSecret| secret.expires_at.is_none_or(|end| end > now);
+    let replaced = old.iter().filter(live).max_by_key(|secret| secret.version);
+    let replaced = replaced.filter(|_| !overlap.is_zero()).map(|secret| {
+        let end = secret.expires_at.map_or(now + overlap, |end| end.min(now + overlap));
+        ApiSecret { expires_at: Some(end), ..secret.clone() }
+    });
+    replaced.into_iter().chain([new]).collect()
+}
+
+fn wire(environment: &Id, stored: &Stored<ApiKey>, usage: Usage) -> Key {
+    let key = &stored.object;
+    Key {
+        key_id: key.key_id.to_string(),
+        key_value: String::new(),
+        source_path: key.source_path.clone(),
+        permissions: key.permissions.clone(),
+        created_at: Some(stored.created_at.into()),
+        expires_at: key.expires_at.map(Into::into),
+        is_active: Some(key.is_active),
+        usage_count: usage.count,
+        rate_limit: key.rate_limit,
+        environment: environment.to_string(),
+        rate_limit_fallback: key.rate_limit_fallback.clone(),
+        updated_at: Some(stored.updated_at.into()),
+        last_used_at: usage.last_used_at.map(Into::into),
+        etag: stored.etag.clone(),
+        secrets: key
+            .secrets
+            .iter()
+            .map(|secret| WireSecret {
+                version: secret.version,
+                created_at: Some(secret.created_at.into()),
+                expires_at: secret.expires_at.map(Into::into),
+            })
+            .collect(),
+        description: key.description.clone(),
+    }
+}
+
+fn unix_us(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(version: u32, expires_at: Option<SystemTime>) -> ApiSecret {
+        let hash = Secret::generate(Kind::ApiKey).expect("random bytes").hash();
+        ApiSecret { version, hash, created_at: SystemTime::UNIX_EPOCH, expires_at }
+    }
+
+    #[test]
+    fn a_rotation_leaves_at_most_two_live_secrets() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let hour = Duration::from_secs(3600);
+        let (one, two) = (secret(1, None), secret(2, None));
+        for (old, overlap, kept) in [
+            // (secrets before, overlap, versions and ends after)
+            (vec![one.clone()], hour, vec![(1, at(4600)), (2, None)]),
+            (vec![one.clone()], Duration::ZERO, vec![(2, None)]),
+            // While two are live, the older is ended.
+            (vec![secret(1, at(2000)), two.clone()], hour, vec![(2, at(4600)), (3, None)]),
+            // An expired one is dropped.
+            (vec![secret(1, at(999)), two], hour, vec![(2, at(4600)), (3, None)]),
+            // An end that was set is never put off.
+            (vec![secret(1, at(1500))], hour, vec![(1, at(1500)), (2, None)]),
+        ] {
+            let new = Secret::generate(Kind::ApiKey).expect("random bytes");
+            let after = rotated(&old, &new, overlap, now);
+            let found: Vec<_> = after.iter().map(|s| (s.version, s.expires_at)).collect();
+            assert_eq!(found, kept);
+            assert_eq!(after.last().map(|secret| secret.hash), Some(new.hash()));
+        }
+    }
+
+    #[test]
+    fn an_overlap_is_a_time_from_now_to_a_year() {
+        assert_eq!(parse_overlap(None).expect("default"), OVERLAP);
+        assert_eq!(parse_overlap(Some(0.0)).expect("zero"), Duration::ZERO);
+        for bad in [-1.0, f64::NAN, f64::INFINITY, 1e9] {
+            assert!(parse_overlap(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Serves a port: HTTP/1.1 and h2c on the same one, bounded, with an end.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::Service;
+
+/// Connections served at once; further ones wait in the backlog.
+const CONNECTIONS: usize = 1024;
+/// Calls at once on one connection.
+const STREAMS: u32 = 256;
+/// How long a client may take to begin, to send a request head, and to be idle on HTTP/1.1.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
+/// How long calls under way may go on after the stop.
+pub(crate) const GRACE: Duration = Duration::from_secs(8);
+
+/// Serves `listener` until `stop`, then lets calls under way end within [`GRACE`].
+pub(crate) async fn serve<S>(listener: TcpListener, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &slots) => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Some((stream, slot)) = accepted else { continue };
+        let connection = connection(stream, service.clone(), stop.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
+        tracing::warn!(
+            open = connections.len(),
+            "connections cut off at the end of the grace time"
+        );
+        connections.shutdown().await;
+    }
+}
+
+/// The next connection with its slot; `None` when there was none to take after all.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(fault) => {
+            // Out of file descriptors, most likely: trying again at once would spin.
+            tracing::warn!(error = %fault, "can't accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection<S>(stream: TcpStream, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    // Until the first byte says which HTTP it is, hyper has no timer running.
+    let mut first = [0];
+    let begun = tokio::select! {
+        () = stop.cancelled() => return,
+        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)) => begun,
+    };
+    if !matches!(begun, Ok(Ok(1..))) {
+        return;
+    }
+    // Answers are small: waiting to fill a packet only delays them.
+    drop(stream.set_nodelay(true));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .max_concurrent_streams(STREAMS);
+    let service = TowerToHyperService::new(service);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(fault) = ended {
+        tracing::debug!(error = %fault, "a connection broke");
+    }
+}

@@ -1,0 +1,96 @@
+//! The admin port: tells gRPC, REST, health and metrics apart.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use tonic::body::Body;
+use tonic_web::GrpcWebLayer;
+use tower::{Layer as _, Service, ServiceExt as _};
+
+use crate::{gate::Gate, metrics::Metrics, store::Store};
+
+/// Answers every request of the admin port.
+#[derive(Clone)]
+pub(crate) struct AdminPort {
+    pub(crate) gate: Gate,
+    pub(crate) metrics: Metrics,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl AdminPort {
+    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        if is_grpc(&request) {
+            let request = request.map(Body::new);
+            let Ok(response) = GrpcWebLayer::new().layer(self.gate).oneshot(request).await;
+            return response;
+        }
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/health") => self.health().await,
+            (&Method::GET, "/metrics") => self.metrics(),
+            _ => answer(StatusCode::NOT_FOUND, "text/plain", String::new()),
+        }
+    }
+
+    /// Whether the control plane can do its work. Says nothing but that: it is open to all.
+    async fn health(&self) -> Response<Body> {
+        let (code, status) = match self.store.ping().await {
+            Ok(()) => (StatusCode::OK, "healthy"),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+        };
+        let body = serde_json::json!({
+            "status": status,
+            "timestamp": Timestamp::now().to_string(),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        answer(code, "application/json", body.to_string())
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        match self.metrics.encode() {
+            Ok(text) => answer(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                text,
+            ),
+            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for AdminPort {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let port = self.clone();
+        Box::pin(async move { Ok(port.answer(request).await) })
+    }
+}
+
+/// gRPC and gRPC-Web say what they are; everything else is REST.
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::new(http_body_util::Full::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,133 @@
+//! Puts a control plane together: build binds and connects, run serves until asked to stop.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use prost_reflect::DescriptorPool;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    access::{self, Access},
+    admin::Admin,
+    gate::Gate,
+    listen,
+    metrics::Metrics,
+    port::AdminPort,
+    settings::Settings,
+    store::Store,
+};
+
+/// A control plane whose ports are bound and whose database answers, and which serves nothing yet.
+pub struct Server {
+    admin: TcpListener,
+    node: TcpListener,
+    addresses: Addresses,
+    port: AdminPort,
+    /// What nodes call.
+    node_services: Routes,
+}
+
+/// Where a control plane listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC, gRPC-Web, REST, `/health` and `/metrics`.
+    pub admin: SocketAddr,
+    /// The streams of nodes.
+    pub node: SocketAddr,
+}
+
+/// Why a control plane can't start, in one line.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A port could not be bound.
+    #[error(
+        "{flag}: can't listen on {address}: {source}: stop what listens there, or choose another"
+    )]
+    Bind {
+        /// The setting the address came from.
+        flag: &'static str,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database can't be used; says why without its URL.
+    #[error("--database-url: {0}")]
+    Database(String),
+    /// The first owner token could not be handed out.
+    #[error("{0}")]
+    Bootstrap(String),
+    /// A bug in the program as it was built.
+    #[error("the API compiled into this program is broken: {0}")]
+    Api(String),
+}
+
+impl Server {
+    /// Binds the ports, connects to the database, brings its schema up to date, and hands out
+    /// the first owner token where it is asked to.
+    ///
+    /// # Errors
+    /// The first thing that stands in the way.
+    pub async fn build(settings: Settings) -> Result<Self, BuildError> {
+        let (admin, admin_addr) = bind("--admin-addr", settings.admin_addr).await?;
+        let (node, node_addr) = bind("--node-addr", settings.node_addr).await?;
+        let store = open_store(&settings).await?;
+        hand_out_first_owner(&*store, &settings).await?;
+
+        let pool = DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET)
+            .map_err(|fault| BuildError::Api(fault.to_string()))?;
+        let access = Access::new(Arc::clone(&store));
+        let metrics = Metrics::new();
+        let services = Admin { store: Arc::clone(&store), access: access.clone(), pool };
+        let services = services.routes();
+        let gate = Gate { access, metrics: metrics.clone(), services };
+        Ok(Self {
+            admin,
+            node,
+            addresses: Addresses { admin: admin_addr, node: node_addr },
+            port: AdminPort { gate, metrics, store },
+            node_services: Routes::default(),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `stop` is cancelled and the calls under way have ended, within ten seconds.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(
+            listen::serve(self.admin, self.port, stop.clone()),
+            listen::serve(self.node, self.node_services, stop),
+        );
+    }
+}
+
+async fn bind(
+    flag: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), BuildError> {
+    let fault = |source| BuildError::Bind { flag, address, source };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let bound = listener.local_addr().map_err(fault)?;
+    Ok((listener, bound))
+}
+
+async fn open_store(_: &Settings) -> Result<Arc<dyn Store>, BuildError> {
+    Err(BuildError::Database("no database is supported yet".into()))
+}
+
+async fn hand_out_first_owner(store: &dyn Store, settings: &Settings) -> Result<(), BuildError> {
+    let Some(path) = &settings.bootstrap_token_file else { return Ok(()) };
+    let written = access::write_first_owner(store, path)
+        .await
+        .map_err(|fault| BuildError::Bootstrap(fault.to_string()))?;
+    if written {
+        tracing::info!(file = %path.display(), "the first owner token was written");
+    }
+    Ok(())
+}

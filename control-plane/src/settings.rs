@@ -1,0 +1,249 @@
+//! The settings of a control plane: YAML file, then environment, then flags; the last one wins.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// The settings of a control plane, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where everything is kept: `postgres://...` or `sqlite://...`.
+    pub database_url: SecretString,
+    /// Where people and `fgctl` call; port 0 picks one.
+    pub admin_addr: SocketAddr,
+    /// Where nodes connect; port 0 picks one.
+    pub node_addr: SocketAddr,
+    /// Where the first owner token is written while no owner exists.
+    pub bootstrap_token_file: Option<PathBuf>,
+}
+
+/// Why there are no settings to start with.
+#[derive(Debug)]
+pub enum SettingsError {
+    /// The command line asks for help or can't be read; clap says what.
+    Usage(clap::Error),
+    /// Everything that is wrong with the settings.
+    Mistakes(Vec<String>),
+}
+
+impl Settings {
+    /// What holds where nothing else is said, for this database.
+    #[must_use]
+    pub fn new(database_url: SecretString) -> Self {
+        Self {
+            database_url,
+            admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
+            node_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9001)),
+            bootstrap_token_file: None,
+        }
+    }
+
+    /// Reads flags (after the program's name), `FASTGATE_*` of the environment and the file they name.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Self, SettingsError> {
+        let given = Given::try_parse_from(args).map_err(SettingsError::Usage)?;
+        let file = match &given.config {
+            Some(path) => File::read(path).map_err(|fault| SettingsError::Mistakes(vec![fault]))?,
+            None => File::default(),
+        };
+        Self::check(given, file).map_err(SettingsError::Mistakes)
+    }
+
+    fn check(given: Given, file: File) -> Result<Self, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let url = given.database_url.or(file.database_url).unwrap_or_default();
+        if let Err(mistake) = check_database_url(&url) {
+            mistakes.push(format!("--database-url {mistake}"));
+        }
+        let mut settings = Self::new(url.into());
+        let admin = given.admin_addr.or(file.admin_addr);
+        let node = given.node_addr.or(file.node_addr);
+        for (flag, text, address) in [
+            ("--admin-addr", admin, &mut settings.admin_addr),
+            ("--node-addr", node, &mut settings.node_addr),
+        ] {
+            match text.map_or(Ok(*address), |text| parse_address(&text)) {
+                Ok(parsed) => *address = parsed,
+                Err(mistake) => mistakes.push(format!("{flag} {mistake}")),
+            }
+        }
+        settings.bootstrap_token_file = given.bootstrap_token_file.or(file.bootstrap_token_file);
+        if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+    }
+}
+
+/// What flags and environment give. All text, so that every mistake is found here and not by clap.
+#[derive(Parser)]
+#[command(name = "fastgate-control-plane", version, about = "The control plane of FastGate")]
+struct Given {
+    /// YAML file with the same settings, named with underscores
+    #[arg(long, value_name = "FILE", env = "FASTGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where everything is kept: postgres://user:password@host/database or sqlite:///path/to/file
+    #[arg(long, value_name = "URL", env = "FASTGATE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Where people and fgctl call [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "ADDRESS", env = "FASTGATE_ADMIN_ADDR")]
+    admin_addr: Option<String>,
+    /// Where nodes connect [default: 127.0.0.1:9001]
+    #[arg(long, value_name = "ADDRESS", env = "FASTGATE_NODE_ADDR")]
+    node_addr: Option<String>,
+    /// Where to write an owner token while no owner exists
+    #[arg(long, value_name = "FILE", env = "FASTGATE_BOOTSTRAP_TOKEN_FILE")]
+    bootstrap_token_file: Option<PathBuf>,
+}
+
+/// What the file of `--config` gives.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    database_url: Option<String>,
+    admin_addr: Option<String>,
+    node_addr: Option<String>,
+    bootstrap_token_file: Option<PathBuf>,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|fault| format!("--config: can't read {shown}: {fault}"))?;
+        // A snippet would show the lines around the fault, and with them the database password.
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(&text, options).map_err(|fault| {
+            let line = fault.location().map_or(0, |at| at.line());
+            match &fault {
+                serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => format!(
+                    "{shown}:{line}: unknown field '{field}': use one of {}",
+                    expected.join(", ")
+                ),
+                other => format!("{shown}:{line}: {other}"),
+            }
+        })
+    }
+}
+
+fn check_database_url(url: &str) -> Result<(), String> {
+    if url.is_empty() {
+        return Err("is missing: give one such as postgres://user:password@host/database".into());
+    }
+    let schemes = ["postgres://", "postgresql://", "sqlite:"];
+    if !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+        // What was given may be a secret all the same: it is not repeated.
+        return Err("must start with postgres://, postgresql:// or sqlite:".into());
+    }
+    Ok(())
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("is no address: '{text}': give one such as 127.0.0.1:9000"))?;
+    if !address.ip().is_loopback() {
+        return Err(format!(
+            "is '{text}', which others can reach, and there is no TLS yet: use 127.0.0.1:{} \
+             and put a TLS proxy or tunnel before it",
+            address.port()
+        ));
+    }
+    Ok(address)
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(usage) => usage.fmt(f),
+            Self::Mistakes(mistakes) => f.write_str(&mistakes.join("\n")),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn load(args: &[&str]) -> Result<Settings, SettingsError> {
+        Settings::load(std::iter::once("test").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    fn mistakes(args: &[&str]) -> Vec<String> {
+        match load(args) {
+            Err(SettingsError::Mistakes(mistakes)) => mistakes,
+            other => panic!("no mistakes: {other:?}"),
+        }
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        file
+    }
+
+    #[test]
+    fn defaults_listen_on_loopback() {
+        let settings = load(&["--database-url", "sqlite::memory:"]).expect("valid");
+        assert_eq!(settings.admin_addr.to_string(), "127.0.0.1:9000");
+        assert_eq!(settings.node_addr.to_string(), "127.0.0.1:9001");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file =
+            file("database_url: sqlite:a\nadmin_addr: 127.0.0.1:1\nnode_addr: 127.0.0.1:2\n");
+        let path = file.path().to_str().expect("text");
+        let settings = load(&["--config", path, "--node-addr", "[::1]:3"]).expect("valid");
+        assert_eq!(settings.database_url.expose_secret(), "sqlite:a");
+        assert_eq!(settings.admin_addr.to_string(), "127.0.0.1:1");
+        assert_eq!(settings.node_addr.to_string(), "[::1]:3");
+    }
+
+    #[test]
+    fn all_mistakes_come_at_once() {
+        let found = mistakes(&["--admin-addr", "here", "--node-addr", "0.0.0.0:9001"]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("--database-url is missing"), "{found:?}");
+        assert!(found[1].contains("'here'"), "{found:?}");
+        assert!(found[2].contains("no TLS"), "{found:?}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_file_and_line() {
+        let file = file("database_url: postgres://u:hidden@h/d\nadmin_adr: 127.0.0.1:1\n");
+        let path = file.path().to_str().expect("text");
+        let found = mistakes(&["--config", path]).join("\n");
+        assert!(found.starts_with(&format!("{path}:2: unknown field 'admin_adr'")), "{found}");
+        assert!(!found.contains("hidden"), "{found}");
+    }
+
+    #[test]
+    fn a_wrong_type_or_broken_file_shows_no_secret() {
+        for text in
+            ["database_url: [postgres://u:hidden@h/d]\n", "database_url: 'hidden\n", "hidden"]
+        {
+            let file = file(text);
+            let found = mistakes(&["--config", file.path().to_str().expect("text")]).join("\n");
+            assert!(!found.contains("hidden"), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_database_url_is_never_shown() {
+        let settings = load(&["--database-url", "postgres://u:hidden@h/d"]).expect("valid");
+        assert!(!format!("{settings:?}").contains("hidden"));
+        let found = mistakes(&["--database-url", "mysql://u:hidden@h/d"]).join("\n");
+        assert!(!found.contains("hidden"), "{found}");
+    }
+}
