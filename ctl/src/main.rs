@@ -1,3 +1,10 @@
-//! FastGate.
+//! `fgctl`: drives FastGate, and runs a whole one with `fgctl dev`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    fgctl::run(std::env::args_os())
+}

@@ -1,0 +1,300 @@
+//! What can be said on the command line: clap types, no logic.
+//!
+//! Help, completions and parsing all come from these types. Every noun may be written in the
+//! singular or the plural.
+
+mod objects;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use objects::{
+    EnvCommand, EnvFields, KeyCommand, KeyFields, RouteCommand, RouteFields, TokenCommand,
+    UpstreamCommand, UpstreamFields,
+};
+pub(crate) use values::{Moment, Overlap, TargetArg};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done, and for diff: nothing would change
+  1  an error
+  2  bad usage, and for diff: something would change
+
+The admin token comes from --token-file, else the variable FGCTL_TOKEN, else the context.
+There is no flag that takes the token itself: it would show in the process list.";
+
+/// Drives FastGate: keys, routes, upstreams, whole config documents.
+#[derive(Parser, Debug)]
+#[command(name = "fgctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Where the control plane's admin port is [default: the context's, else http://127.0.0.1:9000]
+    #[arg(long, global = true, value_name = "URL", env = "FGCTL_ADDR")]
+    pub(crate) addr: Option<String>,
+    /// A file that holds the admin token
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The environment to work in [default: the context's, else "default"]
+    #[arg(short, long, global = true, value_name = "ENV", env = "FGCTL_ENVIRONMENT")]
+    pub(crate) environment: Option<String>,
+    /// The context to take instead of the one in use
+    #[arg(long, global = true, value_name = "NAME", env = "FGCTL_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// How to show the answer
+    #[arg(short, long, global = true, value_name = "FORM", default_value = "table")]
+    pub(crate) output: Form,
+    /// Seconds to wait for the control plane's answer
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = values::seconds)]
+    pub(crate) request_timeout: f64,
+}
+
+/// How an answer is shown.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Form {
+    /// Columns for people
+    #[default]
+    Table,
+    /// The JSON of the REST interface
+    Json,
+    /// The same fields as YAML
+    Yaml,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// API keys: who may call through the gateway, and how much
+    #[command(subcommand, visible_alias = "key")]
+    Keys(KeyCommand),
+    /// Routes: which requests go where, and under which policy
+    #[command(subcommand, visible_alias = "route")]
+    Routes(RouteCommand),
+    /// Upstreams: named sets of weighted targets
+    #[command(subcommand, visible_alias = "upstream")]
+    Upstreams(UpstreamCommand),
+    /// Environments: isolated sets of keys, routes and upstreams
+    #[command(subcommand, visible_alias = "env", aliases = ["environments", "environment"])]
+    Envs(EnvCommand),
+    /// Nodes: the running data planes
+    #[command(subcommand, visible_alias = "node")]
+    Nodes(NodeCommand),
+    /// The audit log: one event for every request
+    #[command(subcommand, visible_alias = "log")]
+    Logs(LogCommand),
+    /// Admin tokens: who may use this tool
+    #[command(subcommand, visible_alias = "token")]
+    Tokens(TokenCommand),
+    /// Config documents: many routes and upstreams at once
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Creates and updates what documents hold, all or nothing; deletes nothing
+    Apply(ApplyArgs),
+    /// Says what applying documents would change; exits with 2 if anything would
+    Diff(Files),
+    /// Writes routes and upstreams as a document that applies unchanged
+    Export,
+    /// Contexts: named control planes with their token file and environment
+    #[command(subcommand, visible_alias = "contexts")]
+    Context(ContextCommand),
+    /// Writes a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Runs a whole gateway on this machine to try things out
+    Dev(DevArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeCommand {
+    /// Lists nodes
+    #[command(visible_alias = "ls")]
+    List {
+        /// Nodes of every environment
+        #[arg(short, long)]
+        all: bool,
+        #[command(flatten)]
+        page: Limit,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum LogCommand {
+    /// Lists events, newest first
+    #[command(visible_alias = "ls")]
+    List(LogFilter),
+}
+
+/// Which events to list.
+#[derive(Args, Debug)]
+pub(crate) struct LogFilter {
+    /// Only requests with this key
+    #[arg(long)]
+    pub(crate) key_id: Option<String>,
+    /// Only requests of keys issued to this source path
+    #[arg(long)]
+    pub(crate) source_path: Option<String>,
+    /// Only requests whose path starts with this text
+    #[arg(long)]
+    pub(crate) path_prefix: Option<String>,
+    /// Only this method
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// Only this status (404) or class (4xx)
+    #[arg(long, alias = "status-code")]
+    pub(crate) status: Option<String>,
+    /// Only the request with this id
+    #[arg(long)]
+    pub(crate) request_id: Option<String>,
+    /// Only requests of this route
+    #[arg(long)]
+    pub(crate) route_id: Option<String>,
+    /// From this time on: RFC 3339, or as long ago as 15m or 2h [default: an hour before the end]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<Moment>,
+    /// Before this time: RFC 3339, or as long ago as 15m or 2h [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<Moment>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+/// How many objects to list.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// At most so many
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    /// Says what is wrong with documents, if anything
+    Validate(Files),
+    /// Says what applying documents would change; exits with 2 if anything would
+    Diff(Files),
+    /// Creates and updates what documents hold, all or nothing; deletes nothing
+    Apply(ApplyArgs),
+    /// Writes routes and upstreams as a document that applies unchanged
+    Export,
+}
+
+/// Where documents are.
+#[derive(Args, Debug)]
+pub(crate) struct Files {
+    /// A YAML or JSON document, a directory of them, or - for the standard input; may be repeated
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) check: DryRun,
+}
+
+/// Whether anything is changed at all.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct DryRun {
+    /// Checks everything and changes nothing
+    #[arg(long, alias = "validate-only")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ContextCommand {
+    /// Lists contexts
+    #[command(visible_alias = "ls")]
+    List,
+    /// Creates or changes a context from --addr, --token-file and --environment
+    #[command(visible_alias = "create")]
+    Set {
+        /// The context
+        name: String,
+    },
+    /// Takes a context into use
+    Use {
+        /// The context
+        name: String,
+    },
+    /// Deletes a context
+    Delete {
+        /// The context
+        name: String,
+    },
+}
+
+/// Options of `fgctl dev`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DevArgs {
+    /// Keeps everything here, so that it survives a restart [default: $XDG_DATA_HOME/fastgate-dev,
+    /// else ~/.local/share/fastgate-dev]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Writes proxy_url, admin_url, admin_token and api_key here as JSON (mode 0600) once all is up
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// The proxy's port on loopback; 0 picks one
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    pub(crate) proxy_port: u16,
+    /// The admin port on loopback; 0 picks one
+    #[arg(long, value_name = "PORT", default_value_t = 9000)]
+    pub(crate) admin_port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_flag_takes_a_secret() {
+        fn flags(command: &clap::Command, all: &mut Vec<String>) {
+            all.extend(command.get_arguments().filter_map(|arg| arg.get_long()).map(String::from));
+            command.get_subcommands().for_each(|below| flags(below, all));
+        }
+        let mut all = Vec::new();
+        flags(&Cli::command(), &mut all);
+        assert!(all.contains(&"token-file".into()));
+        for secret in ["token", "key-value", "secret", "password"] {
+            assert!(!all.contains(&secret.into()), "--{secret}");
+        }
+    }
+
+    #[test]
+    fn nouns_may_be_singular_or_plural_and_options_stand_anywhere() {
+        for line in [
+            "fgctl key list",
+            "fgctl keys ls -o json -e staging",
+            "fgctl -e staging keys list",
+            "fgctl environments list",
+            "fgctl env ls",
+            "fgctl routes create --path-prefix /a --target http://a:1,weight=3 --timeout 30",
+            "fgctl apply -f a.yaml -f - --dry-run",
+            "fgctl logs list --status 4xx --since 15m --limit 10",
+            "fgctl diff -f dir --addr 127.0.0.1:9000",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Which fields of an object a command sets, as a field mask.
+
+use fastgate::admin::v1::Target;
+use prost_types::FieldMask;
+
+use crate::{cli::TargetArg, error::Error};
+
+/// Sets fields of an object and notes their names.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    paths: Vec<String>,
+}
+
+impl Changes {
+    /// The fields to take away, which keep their empty value.
+    pub(super) fn clearing(fields: Vec<String>) -> Self {
+        Self { paths: fields.iter().map(|field| field.replace('-', "_")).collect() }
+    }
+
+    /// Sets a field, if a value was given.
+    pub(super) fn set<T>(&mut self, name: &str, field: &mut T, value: Option<impl Into<T>>) {
+        if let Some(value) = value {
+            *field = value.into();
+            self.paths.push(name.into());
+        }
+    }
+
+    /// Sets a list, if it was given.
+    pub(super) fn set_list<T>(&mut self, name: &str, field: &mut Vec<T>, values: Vec<T>) {
+        self.set(name, field, (!values.is_empty()).then_some(values));
+    }
+
+    /// Takes a field away where `other`, which stands for the same thing, is set.
+    pub(super) fn replace(&mut self, name: &str, other: &str) {
+        if self.paths.iter().any(|path| path == other) && !self.paths.iter().any(|p| p == name) {
+            self.paths.push(name.into());
+        }
+    }
+
+    /// The fields to change; an error when there are none.
+    pub(super) fn mask(self) -> Result<FieldMask, Error> {
+        if self.paths.is_empty() {
+            return Err(Error::Usage(
+                "nothing to change: give at least one field, see --help".into(),
+            ));
+        }
+        Ok(FieldMask { paths: self.paths })
+    }
+}
+
+/// Targets as the API has them.
+pub(super) fn targets(given: Vec<TargetArg>) -> Vec<Target> {
+    let target = |arg: TargetArg| Target { url: arg.url, weight: arg.weight, timeout: arg.timeout };
+    given.into_iter().map(target).collect()
+}
+
+/// A time as the API has it.
+pub(super) fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+/// A number of a table; empty where it is not set.
+pub(super) fn number(value: Option<i64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,133 @@
+//! `fgctl routes`.
+
+use fastgate::admin::v1::{
+    CreateRouteRequest, DeleteRouteRequest, GetRouteRequest, ListRoutesRequest, ListRoutesResponse,
+    Route, UpdateRouteRequest,
+};
+
+use super::{
+    fields::{Changes, number, targets},
+    pages,
+};
+use crate::{
+    cli::{RouteCommand, RouteFields},
+    client::Client,
+    error::Error,
+    output::{Output, Rows},
+};
+
+pub(super) async fn run(
+    command: RouteCommand,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut routes = client.routes();
+    let environment = client.environment();
+    match command {
+        RouteCommand::List { page } => {
+            let (routes, more) = pages(page.limit, async |page_size, page_token| {
+                let environment = environment.clone();
+                let request = ListRoutesRequest { environment, page_size, page_token };
+                let answer = routes.list_routes(request).await?.into_inner();
+                Ok((answer.routes, answer.next_page_token))
+            })
+            .await?;
+            let rows = rows(&routes, more);
+            let answer = ListRoutesResponse { routes, ..Default::default() };
+            output.list("ListRoutesResponse", &answer, rows)
+        }
+        RouteCommand::Get { route_id } => {
+            let request = GetRouteRequest { route_id, environment };
+            output.object("Route", routes.get_route(request).await?.get_ref())
+        }
+        RouteCommand::Create { route_id, fields, check } => {
+            let route_id = route_id.unwrap_or_default();
+            let mut route = Route { route_id, ..Default::default() };
+            set(fields, &mut route, &mut Changes::default());
+            let route = Some(route);
+            let validate_only = check.dry_run;
+            let request =
+                CreateRouteRequest { route, environment, validate_only, ..Default::default() };
+            output.object("Route", routes.create_route(request).await?.get_ref())
+        }
+        RouteCommand::Update { route_id, fields, clear, etag, check } => {
+            let etag = etag.etag.unwrap_or_default();
+            let mut route = Route { route_id, etag, ..Default::default() };
+            let mut changes = Changes::clearing(clear);
+            set(fields, &mut route, &mut changes);
+            // Each pair is one choice: setting one takes the other away.
+            for (one, other) in [("path", "path_prefix"), ("targets", "upstream")] {
+                changes.replace(one, other);
+                changes.replace(other, one);
+            }
+            let update_mask = Some(changes.mask()?);
+            let route = Some(route);
+            let validate_only = check.dry_run;
+            let request = UpdateRouteRequest { route, update_mask, environment, validate_only };
+            output.object("Route", routes.update_route(request).await?.get_ref())
+        }
+        RouteCommand::Delete { route_id, etag, check } => {
+            let request = DeleteRouteRequest {
+                route_id: route_id.clone(),
+                environment,
+                etag: etag.etag.unwrap_or_default(),
+                validate_only: check.dry_run,
+            };
+            routes.delete_route(request).await?;
+            output.deleted("route", &route_id, check)
+        }
+    }
+}
+
+fn set(given: RouteFields, route: &mut Route, changes: &mut Changes) {
+    changes.set("name", &mut route.name, given.name);
+    changes.set("host", &mut route.host, given.host);
+    changes.set("path", &mut route.path, given.path);
+    changes.set("path_prefix", &mut route.path_prefix, given.path_prefix);
+    let methods = given.methods.iter().map(|method| method.to_ascii_uppercase()).collect();
+    changes.set_list("methods", &mut route.methods, methods);
+    changes.set_list("targets", &mut route.targets, targets(given.targets));
+    changes.set("upstream", &mut route.upstream, given.upstream);
+    changes.set("timeout", &mut route.timeout, given.timeout);
+    changes.set("retry_count", &mut route.retry_count, given.retry_count);
+    changes.set("auth_required", &mut route.auth_required, given.auth_required);
+    let permissions = given.required_permissions;
+    changes.set_list("required_permissions", &mut route.required_permissions, permissions);
+    changes.set("rate_limit", &mut route.rate_limit, given.rate_limit);
+    changes.set("rate_limit_fallback", &mut route.rate_limit_fallback, given.rate_limit_fallback);
+    changes.set("strip_prefix", &mut route.strip_prefix, given.strip_prefix);
+    changes.set("rewrite", &mut route.rewrite, given.rewrite);
+    changes.set("priority", &mut route.priority, given.priority);
+    changes.set("allow_encoded_slash", &mut route.allow_encoded_slash, given.allow_encoded_slash);
+}
+
+fn rows(routes: &[Route], more: bool) -> Rows {
+    let row = |route: &Route| {
+        let path = if route.path_prefix.is_empty() {
+            route.path.clone()
+        } else {
+            format!("{}/*", route.path_prefix.trim_end_matches('/'))
+        };
+        let to = if route.upstream.is_empty() {
+            route.targets.iter().map(|target| &*target.url).collect::<Vec<_>>().join(",")
+        } else {
+            route.upstream.clone()
+        };
+        vec![
+            route.route_id.clone(),
+            route.name.clone(),
+            if route.host.is_empty() { "*".into() } else { route.host.clone() },
+            path,
+            if route.methods.is_empty() { "*".into() } else { route.methods.join(",") },
+            to,
+            if route.auth_required.unwrap_or(true) { "key" } else { "none" }.into(),
+            number(route.rate_limit),
+        ]
+    };
+    Rows {
+        noun: "routes",
+        header: &["ROUTE ID", "NAME", "HOST", "PATH", "METHODS", "TO", "AUTH", "LIMIT/MIN"],
+        rows: routes.iter().map(row).collect(),
+        more,
+    }
+}

@@ -1,0 +1,286 @@
+//! Everything that can go wrong, and how it is told: what is wrong, where, and what to do.
+
+use std::{
+    fmt::{self, Write as _},
+    io,
+    path::PathBuf,
+};
+
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{dev::DevError, document::Faults};
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// The command line asks for something that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A config document has faults.
+    #[error("{0}")]
+    Document(#[from] Faults),
+    /// A setting, a context or the file of one can't be used.
+    #[error("{what}: {fault}")]
+    Setting {
+        /// The setting or file.
+        what: String,
+        /// What is wrong with it, and the mend.
+        fault: String,
+    },
+    /// A file can't be read or written.
+    #[error("can't {action} {}: {source}", path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No connection to the control plane.
+    #[error("can't reach the control plane at {addr}: {fault}")]
+    Connect {
+        /// The address tried.
+        addr: String,
+        /// The innermost reason.
+        fault: String,
+    },
+    /// The control plane said no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The answer can't be written out.
+    #[error("can't write the answer: {0}")]
+    Output(#[from] io::Error),
+    /// The answer can't be put into the form asked for.
+    #[error("can't show the answer: {0}")]
+    Show(String),
+    /// `fgctl dev` can't go on.
+    #[error("{0}")]
+    Dev(#[from] DevError),
+}
+
+impl Error {
+    /// Whether the reader of our output went away.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// How the process ends.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Document(_)
+            | Self::Setting { .. }
+            | Self::File { .. }
+            | Self::Connect { .. }
+            | Self::Refused(_)
+            | Self::Output(_)
+            | Self::Show(_)
+            | Self::Dev(_) => 1,
+        }
+    }
+
+    /// What is printed about it, with a line for each detail and one that says what to do.
+    pub(crate) fn report(&self) -> String {
+        let mut text = format!("error: {self}\n");
+        let details: &[Detail] = match self {
+            Self::Refused(refusal) => &refusal.details,
+            _ => &[],
+        };
+        for detail in details {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "  {detail}");
+        }
+        if let Some(mend) = self.mend() {
+            let _ = writeln!(text, "  {mend}");
+        }
+        text
+    }
+
+    fn mend(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect { .. } => {
+                Some("is the control plane running? give its address with --addr or FGCTL_ADDR")
+            }
+            Self::Refused(refusal) => refusal.mend(),
+            _ => None,
+        }
+    }
+}
+
+/// What the control plane answered in place of what was asked for.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    code: Code,
+    message: String,
+    /// The machine's name of the reason, such as `ETAG_MISMATCH`; empty when none came.
+    reason: String,
+    details: Vec<Detail>,
+}
+
+impl Refusal {
+    /// A refusal that came as part of an answer.
+    pub(crate) fn of_violations(
+        message: &str,
+        violations: impl Iterator<Item = (String, String)>,
+    ) -> Self {
+        Self {
+            code: Code::InvalidArgument,
+            message: message.into(),
+            reason: String::new(),
+            details: violations.map(|(field, description)| Detail { field, description }).collect(),
+        }
+    }
+
+    /// The same refusal with its fields said in another way: where they stand in a file.
+    pub(crate) fn relocate(mut self, place: impl Fn(&str) -> String) -> Self {
+        for detail in &mut self.details {
+            detail.field = place(&detail.field);
+        }
+        self
+    }
+
+    fn mend(&self) -> Option<&'static str> {
+        match self.code {
+            Code::Unauthenticated => Some(
+                "give an admin token: --token-file FILE, the variable FGCTL_TOKEN, or a context \
+                 (fgctl context set)",
+            ),
+            Code::PermissionDenied => Some("take a token with a role that may do this"),
+            Code::Aborted => {
+                Some("it was changed meanwhile: read it again, then repeat the change")
+            }
+            Code::DeadlineExceeded | Code::Cancelled => {
+                Some("no answer in time: look at the control plane, or raise --request-timeout")
+            }
+            Code::Unavailable => Some("try again; is the control plane well?"),
+            Code::Unimplemented => Some("is the control plane of the same version as fgctl?"),
+            Code::Ok
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Internal
+            | Code::DataLoss => None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.message.is_empty() {
+            write!(f, "{}", self.code.description())?;
+        } else {
+            f.write_str(&self.message)?;
+        }
+        if !self.reason.is_empty() {
+            write!(f, " ({})", self.reason)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let bad_request = status.get_details_bad_request();
+        let precondition = status.get_details_precondition_failure();
+        let violations = bad_request.into_iter().flat_map(|bad| bad.field_violations);
+        let preconditions = precondition.into_iter().flat_map(|failure| failure.violations);
+        let details = violations
+            .map(|one| Detail { field: one.field, description: one.description })
+            .chain(
+                preconditions
+                    .map(|one| Detail { field: one.subject, description: one.description }),
+            )
+            .collect();
+        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        Self { code: status.code(), message: shown(status.message()), reason, details }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::Refused(status.into())
+    }
+}
+
+/// One field the control plane did not like.
+#[derive(PartialEq, Eq, Debug)]
+struct Detail {
+    field: String,
+    description: String,
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", shown(&self.field), shown(&self.description))
+    }
+}
+
+/// Text from elsewhere with its control characters written out, so that it can't drive a terminal.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
+    use super::*;
+
+    #[test]
+    fn each_violation_has_its_line() {
+        let mut details = ErrorDetails::new();
+        details
+            .set_error_info("INVALID_ROUTE", "fastgate", [("a".into(), "b".into())])
+            .add_bad_request_violation("route.path", "is missing: give 'path' or 'path_prefix'")
+            .add_bad_request_violation("route.timeout", "is -1\u{1b}[31m: give seconds above 0");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "the route is not valid", details);
+        insta::assert_snapshot!(Error::from(status).report(), @r"
+        error: the route is not valid (INVALID_ROUTE)
+          route.path: is missing: give 'path' or 'path_prefix'
+          route.timeout: is -1\u{1b}[31m: give seconds above 0
+        ");
+    }
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        for (error, expected) in [
+            (Error::from(Status::unauthenticated("no token was sent")), "FGCTL_TOKEN"),
+            (Error::from(Status::aborted("the etag is stale")), "read it again"),
+            (Error::from(Status::deadline_exceeded("")), "--request-timeout"),
+            (
+                Error::Connect { addr: "http://127.0.0.1:9".into(), fault: "refused".into() },
+                "--addr or FGCTL_ADDR",
+            ),
+        ] {
+            let report = error.report();
+            assert!(report.starts_with("error: ") && report.contains(expected), "{report}");
+            assert_eq!(error.exit_code(), 1);
+        }
+        assert_eq!(Error::Usage("nothing to change".into()).exit_code(), 2);
+    }
+
+    #[test]
+    fn only_a_closed_reader_is_no_error() {
+        let broken = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(Error::from(broken).is_broken_pipe());
+        assert!(!Error::from(io::Error::from(io::ErrorKind::StorageFull)).is_broken_pipe());
+    }
+}
