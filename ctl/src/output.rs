@@ -123,7 +123,7 @@ impl<'a> Output<'a> {
 
     fn written<M: Message>(&mut self, name: &str, message: &M) -> Result<(), Error> {
         let open = schema::open(name, message)?;
-        let written = Written::whole(&open);
+        let written = Written::Whole(&open);
         let text = if self.form == Form::Json { written.to_json()? } else { written.to_yaml()? };
         self.text(&text)
     }
@@ -189,7 +189,7 @@ fn flatten_value(value: &Value, path: String, rows: &mut Vec<Vec<String>>) {
 }
 
 fn as_time(message: &DynamicMessage) -> Option<String> {
-    if message.descriptor().full_name() != "google.protobuf.Timestamp" {
+    if message.descriptor().full_name() != schema::TIMESTAMP {
         return None;
     }
     message.transcode_to().ok().map(|at: prost_types::Timestamp| time(Some(&at)))

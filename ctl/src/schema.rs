@@ -3,11 +3,16 @@
 use std::sync::LazyLock;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage as _};
-use prost_reflect::{FieldDescriptor, SerializeOptions};
-use serde::{Serialize, Serializer};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _,
+    SerializeOptions, Value,
+};
+use serde::{Serialize, Serializer, ser::Error as _};
 
 use crate::error::Error;
+
+/// The one message that is written as a single value.
+pub(crate) const TIMESTAMP: &str = "google.protobuf.Timestamp";
 
 static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET).ok());
@@ -28,22 +33,14 @@ pub(crate) fn open<M: Message>(name: &str, message: &M) -> Result<DynamicMessage
 }
 
 /// A message as it stands in JSON and YAML.
-pub(crate) struct Written<'a> {
-    message: &'a DynamicMessage,
-    options: SerializeOptions,
+pub(crate) enum Written<'a> {
+    /// Every field, as REST answers.
+    Whole(&'a DynamicMessage),
+    /// The fields that are set, as people write documents: `timeout: 30`, not `30.0`.
+    Document(&'a DynamicMessage),
 }
 
-impl<'a> Written<'a> {
-    /// Every field, as REST answers.
-    pub(crate) fn whole(message: &'a DynamicMessage) -> Self {
-        Self { message, options: OPTIONS.skip_default_fields(false) }
-    }
-
-    /// The fields that are set, as documents are written.
-    pub(crate) fn set_fields(message: &'a DynamicMessage) -> Self {
-        Self { message, options: OPTIONS.skip_default_fields(true) }
-    }
-
+impl Written<'_> {
     /// As YAML.
     pub(crate) fn to_yaml(&self) -> Result<String, Error> {
         serde_saphyr::to_string(self).map_err(|fault| Error::Show(fault.to_string()))
@@ -58,12 +55,49 @@ impl<'a> Written<'a> {
     }
 }
 
-const OPTIONS: SerializeOptions =
-    SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+const AS_REST: SerializeOptions = SerializeOptions::new()
+    .use_proto_field_name(true)
+    .stringify_64_bit_integers(false)
+    .skip_default_fields(false);
 
 impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.message.serialize_with_options(serializer, &self.options)
+        match self {
+            Self::Whole(message) => message.serialize_with_options(serializer, &AS_REST),
+            Self::Document(message) => serializer.collect_map(
+                message.fields().map(|(field, value)| (field.name().to_owned(), Plain(value))),
+            ),
+        }
+    }
+}
+
+/// A value of a document.
+struct Plain<'a>(&'a Value);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Message(message) if message.descriptor().full_name() == TIMESTAMP => {
+                message.serialize_with_options(serializer, &AS_REST)
+            }
+            Value::Message(message) => Written::Document(message).serialize(serializer),
+            Value::List(items) => serializer.collect_seq(items.iter().map(Plain)),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Bool(yes) => serializer.serialize_bool(*yes),
+            Value::I32(number) => serializer.serialize_i32(*number),
+            Value::I64(number) => serializer.serialize_i64(*number),
+            Value::U32(number) => serializer.serialize_u32(*number),
+            Value::U64(number) => serializer.serialize_u64(*number),
+            // The range in which every whole number is a float of its own.
+            Value::F64(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
+                serializer.serialize_i64(*number as i64)
+            }
+            Value::F64(number) => serializer.serialize_f64(*number),
+            Value::F32(number) => serializer.serialize_f32(*number),
+            Value::Bytes(_) | Value::EnumNumber(_) | Value::Map(_) => {
+                Err(S::Error::custom("documents hold no bytes, enums or maps"))
+            }
+        }
     }
 }
 

@@ -212,7 +212,7 @@ fn coloured(diff: &str) -> String {
 /// An object as documents have it.
 fn written(mut object: DynamicMessage) -> Result<String, Error> {
     schema::strip_output_fields(&mut object);
-    Written::set_fields(&object).to_yaml()
+    Written::Document(&object).to_yaml()
 }
 
 /// The document: YAML, unless JSON was asked for. The environment stands on top, once.
@@ -227,6 +227,6 @@ fn exported(config: &Config, form: Form) -> Result<String, Error> {
             }
         }
     }
-    let written = Written::set_fields(&open);
+    let written = Written::Document(&open);
     if form == Form::Json { written.to_json() } else { written.to_yaml() }
 }

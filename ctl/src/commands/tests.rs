@@ -1,1 +1,278 @@
 //! Commands against a small control plane of their own.
+
+mod plane;
+
+use clap::Parser as _;
+
+use self::plane::Plane;
+use super::*;
+use crate::error::Error;
+
+/// How a command ended and what it wrote.
+struct Ran {
+    result: Result<Outcome, Error>,
+    out: String,
+    err: String,
+}
+
+fn fgctl(plane: &Plane, line: &str) -> Ran {
+    run_with(plane, line, Some("fga_test".to_owned().into()))
+}
+
+fn run_with(plane: &Plane, line: &str, token: Option<secrecy::SecretString>) -> Ran {
+    let line = format!("fgctl --addr {} {line}", plane.addr);
+    let words = line.split(' ').map(|word| word.replace('~', " "));
+    let cli = Cli::try_parse_from(words).expect("a command line");
+    let around = Surroundings { token, config_home: None, data_home: None };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let form = cli.global.output;
+    let result = run(cli, &around, &mut Output::new(form, &mut out, &mut err));
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { result, out: text(out), err: text(err) }
+}
+
+#[test]
+fn a_new_key_is_shown_once_with_a_note() {
+    let plane = Plane::start();
+    let ran = fgctl(
+        &plane,
+        "keys create --source-path mobile_app --permission orders:read,orders:write --rate-limit 60",
+    );
+    assert_eq!(ran.result.expect("created"), Outcome::Done);
+    insta::assert_snapshot!(ran.out, @r"
+    key_id       key-1
+    key_value    fg_shown_once
+    source_path  mobile_app
+    permissions  orders:read, orders:write
+    created_at   2026-09-21T14:13:20Z
+    is_active    true
+    rate_limit   60
+    environment  default
+    etag         1
+    ");
+    insta::assert_snapshot!(ran.err, @"key_value is shown this once and can't be read again: keep it safe");
+
+    let ran = fgctl(&plane, "key create --source-path web -o json");
+    ran.result.expect("created");
+    insta::assert_snapshot!(ran.out, @r#"
+    {
+      "key_id": "key-2",
+      "key_value": "fg_shown_once",
+      "source_path": "web",
+      "permissions": [],
+      "created_at": "2026-09-21T14:13:20.123Z",
+      "is_active": true,
+      "usage_count": 0,
+      "environment": "default",
+      "rate_limit_fallback": "",
+      "etag": "1",
+      "secrets": [],
+      "description": ""
+    }
+    "#);
+}
+
+#[test]
+fn keys_are_listed_over_all_pages() {
+    let plane = Plane::start();
+    let empty = fgctl(&plane, "keys list");
+    assert_eq!((empty.out.as_str(), empty.err.as_str()), ("", "no keys\n"));
+    for name in ["mobile_app", "web", "partner\u{1b}[2J"] {
+        fgctl(&plane, &format!("keys create --source-path {name}")).result.expect("created");
+    }
+    let ran = fgctl(&plane, "keys list");
+    ran.result.expect("listed");
+    insta::assert_snapshot!(ran.out, @r"
+    KEY ID  SOURCE PATH       STATE   PERMISSIONS  LIMIT/MIN  USED  CREATED               EXPIRES
+    key-1   mobile_app        active                          0     2026-09-21T14:13:20Z
+    key-2   web               active                          0     2026-09-21T14:13:20Z
+    key-3   partner\u{1b}[2J  active                          0     2026-09-21T14:13:20Z
+    ");
+    let ran = fgctl(&plane, "keys list --limit 2 -o yaml");
+    insta::assert_snapshot!(ran.err, @"there are more keys: raise --limit");
+    assert_eq!(ran.out.matches("key_id:").count(), 2);
+    let all = fgctl(&plane, "keys list -o json").out;
+    let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    assert_eq!(all["keys"].as_array().map(Vec::len), Some(3));
+    assert_eq!(all["next_page_token"], "");
+}
+
+#[test]
+fn an_update_names_the_fields_it_changes() {
+    let plane = Plane::start();
+    fgctl(&plane, "keys create --source-path web").result.expect("created");
+    let ran = fgctl(
+        &plane,
+        "keys update key-1 --rate-limit 5 --active false --clear expires-at --etag 1 -o json",
+    );
+    ran.result.expect("updated");
+    let mask = plane.last_mask();
+    assert_eq!(mask, ["expires_at", "rate_limit", "is_active"]);
+
+    let nothing = fgctl(&plane, "keys update key-1").result.expect_err("nothing to change");
+    assert_eq!(nothing.exit_code(), 2);
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let plane = Plane::start();
+    fgctl(&plane, "keys create --source-path web").result.expect("created");
+    let report = |ran: Ran| ran.result.expect_err("refused").report();
+    insta::assert_snapshot!(report(run_with(&plane, "keys list", None)), @r"
+    error: no valid admin token was sent
+      give an admin token: --token-file FILE, the variable FGCTL_TOKEN, or a context (fgctl context set)
+    ");
+    insta::assert_snapshot!(report(fgctl(&plane, "keys get nobody")), @"error: there is no such key");
+    insta::assert_snapshot!(report(fgctl(&plane, "keys create")), @r"
+    error: the key is not valid (INVALID)
+      key.source_path: is missing: give one
+    ");
+    insta::assert_snapshot!(
+        report(fgctl(&plane, "keys update key-1 --rate-limit 5 --etag stale")), @r"
+        error: the key was changed since etag 'stale'
+          it was changed meanwhile: read it again, then repeat the change
+        "
+    );
+    insta::assert_snapshot!(report(fgctl(&plane, "nodes list")), @r"
+    error: Operation is not implemented or not supported
+      is the control plane of the same version as fgctl?
+    ");
+}
+
+const DOCUMENT: &str = "\
+upstreams:
+  - upstream_id: users
+    targets:
+      - url: http://localhost:8001
+routes:
+  - route_id: users
+    path_prefix: /users
+    upstream: users
+    timeout: 30
+  - route_id: bad
+    path: /bad
+    targets:
+      - url: ftp://nowhere
+";
+
+#[test]
+fn faults_the_control_plane_finds_are_placed_in_the_file() {
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, DOCUMENT).expect("written");
+    for command in ["apply -f", "diff -f", "config validate -f"] {
+        let ran = fgctl(&plane, &format!("{command} {}", path.display()));
+        let report = ran.result.expect_err("refused").report();
+        let report = report.replace(&folder.path().display().to_string(), "");
+        assert!(
+            report.contains(
+                "  /gateway.yaml:13: routes[1].targets[0].url: has the scheme 'ftp': use http"
+            ),
+            "{command}: {report}"
+        );
+    }
+}
+
+#[test]
+fn a_diff_shows_each_object_and_ends_with_differs() {
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    let good = DOCUMENT.replace("ftp://nowhere", "http://somewhere");
+    std::fs::write(&path, &good).expect("written");
+
+    let ran = fgctl(&plane, &format!("diff -f {}", path.display()));
+    assert_eq!(ran.result.expect("a diff"), Outcome::Differs);
+    insta::assert_snapshot!(ran.out, @r"
+    --- /dev/null
+    +++ upstream/users (document)
+    @@ -0,0 +1,3 @@
+    +upstream_id: users
+    +targets:
+    +- url: http://localhost:8001
+    --- /dev/null
+    +++ route/users (document)
+    @@ -0,0 +1,4 @@
+    +route_id: users
+    +path_prefix: /users
+    +upstream: users
+    +timeout: 30
+    --- /dev/null
+    +++ route/bad (document)
+    @@ -0,0 +1,4 @@
+    +route_id: bad
+    +path: /bad
+    +targets:
+    +- url: http://somewhere
+    ");
+
+    let ran = fgctl(&plane, &format!("apply -f {}", path.display()));
+    assert_eq!(ran.result.expect("applied"), Outcome::Done);
+    insta::assert_snapshot!(ran.out, @r"
+    upstream users created
+    route users created
+    route bad created
+    applied as revision 1
+    ");
+
+    std::fs::write(&path, good.replace("timeout: 30", "timeout: 12.5")).expect("written");
+    let ran = fgctl(&plane, &format!("config diff -f {}", path.display()));
+    assert_eq!(ran.result.expect("a diff"), Outcome::Differs);
+    insta::assert_snapshot!(ran.out, @r"
+    --- route/users (stored)
+    +++ route/users (document)
+    @@ -1,4 +1,4 @@
+     route_id: users
+     path_prefix: /users
+     upstream: users
+    -timeout: 30
+    +timeout: 12.5
+    ");
+
+    let exported = fgctl(&plane, "export");
+    exported.result.expect("exported");
+    insta::assert_snapshot!(exported.out, @r"
+    environment: default
+    upstreams:
+    - upstream_id: users
+      targets:
+      - url: http://localhost:8001
+    routes:
+    - route_id: users
+      path_prefix: /users
+      upstream: users
+      timeout: 30
+    - route_id: bad
+      path: /bad
+      targets:
+      - url: http://somewhere
+    ");
+    std::fs::write(&path, exported.out).expect("written");
+    let ran = fgctl(&plane, &format!("diff -f {}", path.display()));
+    assert_eq!(ran.result.expect("a diff"), Outcome::Done);
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "nothing would change\n"));
+}
+
+#[test]
+fn a_document_for_another_environment_is_refused() {
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, "environment: staging\nroutes: []\n").expect("written");
+    let file = path.display();
+    fgctl(&plane, &format!("apply -f {file} -e staging")).result.expect("the same");
+    fgctl(&plane, &format!("apply -f {file}")).result.expect("the document's");
+    let error = fgctl(&plane, &format!("apply -f {file} -e default")).result.expect_err("two");
+    assert!(error.to_string().contains("'staging'"), "{error}");
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let plane = Plane::start();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = fgctl(&plane, &format!("completions {shell}")).out;
+        assert!(script.contains("upstreams") && script.contains("token-file"), "{shell}");
+    }
+}

@@ -9,6 +9,7 @@ use super::{
     source::Source,
     tree::{Node, Placed},
 };
+use crate::schema::TIMESTAMP;
 
 /// Faults told of one document; what is behind them is mended later.
 const MAX_FAULTS: usize = 20;
@@ -119,7 +120,7 @@ impl Check<'_> {
 }
 
 fn is_single(message: &MessageDescriptor) -> bool {
-    message.full_name() == "google.protobuf.Timestamp"
+    message.full_name() == TIMESTAMP
 }
 
 fn value(kind: &Kind) -> Option<&'static str> {

@@ -1,0 +1,240 @@
+//! A control plane in miniature: keys and a config in memory, one page holds two keys.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use fastgate::{
+    admin::v1::{
+        config_change::{Action, After, Before},
+        config_service_server::{ConfigService, ConfigServiceServer},
+        key_service_server::{KeyService, KeyServiceServer},
+        *,
+    },
+    model,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Stops with the test.
+pub(super) struct Plane {
+    pub(super) addr: String,
+    state: Shared,
+    _runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Vec<Key>,
+    mask: Vec<String>,
+    config: Config,
+    revision: u64,
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<State>>);
+
+impl Plane {
+    pub(super) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let state = Shared::default();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a port");
+        let addr = listener.local_addr().expect("an address").to_string();
+        let server = Server::builder()
+            .add_service(KeyServiceServer::new(state.clone()))
+            .add_service(ConfigServiceServer::new(state.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        runtime.spawn(server);
+        Self { addr, state, _runtime: runtime }
+    }
+
+    pub(super) fn last_mask(&self) -> Vec<String> {
+        self.state.0.lock().expect("not poisoned").mask.clone()
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Shared {
+    /// The state, for whoever sent the token.
+    fn enter<T>(&self, request: &Request<T>) -> Result<MutexGuard<'_, State>, Status> {
+        let sent = request.metadata().get("authorization").map(|value| value.as_bytes());
+        if sent != Some(b"Bearer fga_test") {
+            return Err(Status::unauthenticated("no valid admin token was sent"));
+        }
+        Ok(self.0.lock().expect("not poisoned"))
+    }
+}
+
+fn invalid(message: &str, violations: Vec<(String, String)>) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("INVALID", "fastgate", [("n".into(), "1".into())]);
+    for (field, description) in violations {
+        details.add_bad_request_violation(field, description);
+    }
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn created_at() -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 123_000_000 })
+}
+
+#[tonic::async_trait]
+impl KeyService for Shared {
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Answer<Key> {
+        let mut state = self.enter(&request)?;
+        let mut key = request.into_inner().key.unwrap_or_default();
+        if key.source_path.is_empty() {
+            let missing = ("key.source_path".into(), "is missing: give one".into());
+            return Err(invalid("the key is not valid", vec![missing]));
+        }
+        key.key_id = format!("key-{}", state.keys.len() + 1);
+        key.created_at = created_at();
+        key.is_active = Some(true);
+        key.environment = "default".into();
+        key.etag = "1".into();
+        state.keys.push(key.clone());
+        key.key_value = "fg_shown_once".into();
+        Ok(Response::new(key))
+    }
+
+    async fn get_key(&self, request: Request<GetKeyRequest>) -> Answer<Key> {
+        let state = self.enter(&request)?;
+        let key = state.keys.iter().find(|key| key.key_id == request.get_ref().key_id);
+        key.cloned().map(Response::new).ok_or_else(|| Status::not_found("there is no such key"))
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Answer<ListKeysResponse> {
+        let state = self.enter(&request)?;
+        let request = request.get_ref();
+        let from: usize = request.page_token.parse().unwrap_or(0);
+        let size = usize::try_from(request.page_size).unwrap_or(0).min(2);
+        let keys: Vec<_> = state.keys.iter().skip(from).take(size).cloned().collect();
+        let next = from + keys.len();
+        let next_page_token =
+            if next < state.keys.len() { next.to_string() } else { String::new() };
+        Ok(Response::new(ListKeysResponse { keys, next_page_token }))
+    }
+
+    async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Answer<Key> {
+        let mut state = self.enter(&request)?;
+        let request = request.into_inner();
+        let key = request.key.unwrap_or_default();
+        if key.etag == "stale" {
+            return Err(Status::aborted("the key was changed since etag 'stale'"));
+        }
+        state.mask = request.update_mask.unwrap_or_default().paths;
+        Ok(Response::new(key))
+    }
+
+    async fn delete_key(&self, _: Request<DeleteKeyRequest>) -> Answer<()> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn rotate_key(&self, _: Request<RotateKeyRequest>) -> Answer<Key> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn revoke_key(&self, _: Request<RevokeKeyRequest>) -> Answer<Key> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+impl State {
+    fn violations(config: &Config) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        for (at, route) in config.routes.iter().enumerate() {
+            if let Err(violations) = model::Route::parse(route) {
+                let place = |one: model::Violation| {
+                    (format!("routes[{at}].{}", one.field), one.description)
+                };
+                all.extend(violations.into_iter().map(place));
+            }
+        }
+        all
+    }
+
+    fn changes(&self, config: &Config) -> Result<Vec<ConfigChange>, Status> {
+        let violations = Self::violations(config);
+        if !violations.is_empty() {
+            return Err(invalid("the document is not valid", violations));
+        }
+        let mut changes = Vec::new();
+        for upstream in &config.upstreams {
+            let mut stored = self.config.upstreams.iter();
+            let before = stored.find(|stored| stored.upstream_id == upstream.upstream_id).cloned();
+            if before.as_ref() != Some(upstream) {
+                changes.push(ConfigChange {
+                    action: action(before.is_some()),
+                    before: before.map(Before::UpstreamBefore),
+                    after: Some(After::Upstream(upstream.clone())),
+                });
+            }
+        }
+        for route in &config.routes {
+            let mut stored = self.config.routes.iter();
+            let before = stored.find(|stored| stored.route_id == route.route_id).cloned();
+            if before.as_ref() != Some(route) {
+                changes.push(ConfigChange {
+                    action: action(before.is_some()),
+                    before: before.map(Before::RouteBefore),
+                    after: Some(After::Route(route.clone())),
+                });
+            }
+        }
+        Ok(changes)
+    }
+}
+
+fn action(exists: bool) -> i32 {
+    if exists { Action::Update.into() } else { Action::Create.into() }
+}
+
+#[tonic::async_trait]
+impl ConfigService for Shared {
+    async fn validate_config(
+        &self,
+        request: Request<ValidateConfigRequest>,
+    ) -> Answer<ValidateConfigResponse> {
+        drop(self.enter(&request)?);
+        let config = request.into_inner().config.unwrap_or_default();
+        let violations = State::violations(&config).into_iter();
+        let violations =
+            violations.map(|(field, description)| Violation { field, description }).collect();
+        Ok(Response::new(ValidateConfigResponse { violations }))
+    }
+
+    async fn diff_config(&self, request: Request<DiffConfigRequest>) -> Answer<DiffConfigResponse> {
+        let state = self.enter(&request)?;
+        let config = request.into_inner().config.unwrap_or_default();
+        let changes = state.changes(&config)?;
+        Ok(Response::new(DiffConfigResponse { changes, revision: state.revision }))
+    }
+
+    async fn apply_config(
+        &self,
+        request: Request<ApplyConfigRequest>,
+    ) -> Answer<ApplyConfigResponse> {
+        let mut state = self.enter(&request)?;
+        let config = request.into_inner().config.unwrap_or_default();
+        let changes = state.changes(&config)?;
+        state.config = config;
+        state.revision += u64::from(!changes.is_empty());
+        Ok(Response::new(ApplyConfigResponse { changes, revision: state.revision }))
+    }
+
+    async fn export_config(&self, request: Request<ExportConfigRequest>) -> Answer<Config> {
+        let mut config = self.enter(&request)?.config.clone();
+        config.environment = "default".into();
+        for route in &mut config.routes {
+            route.created_at = created_at();
+            route.etag = "7".into();
+            route.environment = "default".into();
+        }
+        Ok(Response::new(config))
+    }
+}
