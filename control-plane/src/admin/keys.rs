@@ -14,11 +14,16 @@ use fastgate::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Admin, Draft, Written, caller, check_etag, check_text, expect, future, lost_a_race,
-    mask::Updatable, missing, new_id, not_found, page::Paging, parse_id, request_id,
+    Admin,
+    change::{Draft, caller},
+    check_text, future,
+    mask::Updatable,
+    missing, new_id, not_found, now,
+    page::Paging,
+    parse_id, request_id, some_text,
 };
 use crate::{
-    domain::{ApiKey, ApiSecret, Expect, Op, Stored, Usage},
+    domain::{ApiKey, ApiSecret, Op, Stored, Usage},
     error::Error,
     store::{Cursor, KeyFilter},
 };
@@ -54,7 +59,7 @@ impl KeyService for Admin {
             request.into_inner();
         let sent = key.ok_or_else(|| missing("key"))?;
         let environment = self.environment(&environment, &sent.environment).await?;
-        let now = SystemTime::now();
+        let now = now();
         let secret = Secret::generate(Kind::ApiKey).map_err(Error::from)?;
         let first =
             ApiSecret { version: 1, hash: secret.hash(), created_at: now, expires_at: None };
@@ -62,18 +67,11 @@ impl KeyService for Admin {
 
         let action = "fastgate.admin.v1.KeyService/CreateKey";
         let draft = Draft { environment, actor, action, validate_only };
-        let change = draft.change(Op::PutKey(key.clone(), Expect::Absent), request_id(retry)?);
-        let key = match self.write(change).await? {
-            Written::Now { at, etag } => {
-                let stored = Written::created(at, etag, key);
-                let mut key = wire(&draft.environment, &stored, Usage::default());
-                if !validate_only {
-                    key.key_value = secret.expose().to_owned();
-                }
-                key
-            }
-            Written::Before { id } => self.read_key(&draft.environment, &id).await?,
-        };
+        let created = self.create(&draft, key, request_id(retry)?).await?;
+        let mut key = self.shown(&draft.environment, &created.stored).await?;
+        if created.now && !validate_only {
+            key.key_value = secret.expose().to_owned();
+        }
         Ok(Response::new(key))
     }
 
@@ -81,7 +79,9 @@ impl KeyService for Admin {
         let GetKeyRequest { key_id, environment } = request.into_inner();
         let environment = self.environment(&environment, "").await?;
         let id = parse_id("key_id", &key_id)?;
-        Ok(Response::new(self.read_key(&environment, id.as_str()).await?))
+        let found = self.store.key(&environment, id.as_str()).await.map_err(Error::from)?;
+        let (stored, usage) = found.ok_or_else(|| not_found("key", id.as_str()))?;
+        Ok(Response::new(wire(&environment, &stored, usage)))
     }
 
     async fn list_keys(
@@ -95,8 +95,7 @@ impl KeyService for Admin {
         let active = is_active.map_or("any", |active| if active { "yes" } else { "no" });
         let list = ["keys", environment.as_str(), &source_path, active];
         let paging = Paging::parse(page_size, &page_token, &list)?;
-        let source_path = Some(source_path).filter(|text| !text.is_empty());
-        let filter = KeyFilter { source_path, is_active };
+        let filter = KeyFilter { source_path: some_text(source_path), is_active };
         let found = self.store.keys(&environment, &filter, &paging.query()).await;
         let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |(key, _)| Cursor {
             at_us: unix_us(key.created_at),
@@ -118,12 +117,12 @@ impl KeyService for Admin {
         let id = parse_id("key_id", &sent.key_id)?;
         let action = "fastgate.admin.v1.KeyService/UpdateKey";
         let draft = Draft { environment, actor, action, validate_only };
-        let changed = self.change_key(&draft, &id, &sent.etag, |stored| {
-            let before = wire(&draft.environment, stored, Usage::default());
+        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored| {
+            let before = updatable(stored);
             let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
-            updated_key(&stored.object, &after, SystemTime::now())
+            updated_key(stored, &after, now())
         });
-        Ok(Response::new(changed.await?))
+        Ok(Response::new(self.shown(&draft.environment, &updated.await?).await?))
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
@@ -133,7 +132,7 @@ impl KeyService for Admin {
         let id = parse_id("key_id", &key_id)?;
         let action = "fastgate.admin.v1.KeyService/DeleteKey";
         let draft = Draft { environment, actor, action, validate_only };
-        self.write(draft.change(Op::DeleteKey(id, expect(etag)), None)).await?;
+        self.delete(&draft, etag, |expect| Op::DeleteKey(id, expect)).await?;
         Ok(Response::new(()))
     }
 
@@ -150,12 +149,11 @@ impl KeyService for Admin {
         let secret = Secret::generate(Kind::ApiKey).map_err(Error::from)?;
         let action = "fastgate.admin.v1.KeyService/RotateKey";
         let draft = Draft { environment, actor, action, validate_only };
-        let changed = self.change_key(&draft, &id, &etag, |stored| {
-            let mut key = stored.object.clone();
-            key.secrets = rotated(&key.secrets, &secret, overlap, SystemTime::now());
-            Ok(key)
+        let updated = self.update(&draft, id.as_str(), &etag, |stored: &ApiKey| {
+            let secrets = rotated(&stored.secrets, &secret, overlap, now());
+            Ok(ApiKey { secrets, ..stored.clone() })
         });
-        let mut key = changed.await?;
+        let mut key = self.shown(&draft.environment, &updated.await?).await?;
         if !validate_only {
             key.key_value = secret.expose().to_owned();
         }
@@ -172,50 +170,19 @@ impl KeyService for Admin {
         let id = parse_id("key_id", &key_id)?;
         let action = "fastgate.admin.v1.KeyService/RevokeKey";
         let draft = Draft { environment, actor, action, validate_only };
-        let changed = self.change_key(&draft, &id, &etag, |stored| {
-            Ok(ApiKey { is_active: false, ..stored.object.clone() })
+        let updated = self.update(&draft, id.as_str(), &etag, |stored: &ApiKey| {
+            Ok(ApiKey { is_active: false, ..stored.clone() })
         });
-        Ok(Response::new(changed.await?))
+        Ok(Response::new(self.shown(&draft.environment, &updated.await?).await?))
     }
 }
 
 impl Admin {
-    async fn read_key(&self, environment: &Id, id: &str) -> Result<Key, Error> {
-        let found = self.store.key(environment, id).await?;
-        let (stored, usage) = found.ok_or_else(|| not_found("key", id))?;
-        Ok(wire(environment, &stored, usage))
-    }
-
-    /// Reads a key, changes it and writes it back, unless that changes nothing. Without an etag
-    /// of the user it tries again when somebody else changed the key in between.
-    async fn change_key(
-        &self,
-        draft: &Draft,
-        id: &Id,
-        etag: &str,
-        change: impl Fn(&Stored<ApiKey>) -> Result<ApiKey, Error>,
-    ) -> Result<Key, Error> {
-        let mut tries = super::ATTEMPTS;
-        loop {
-            let found = self.store.key(&draft.environment, id.as_str()).await?;
-            let (stored, usage) = found.ok_or_else(|| not_found("key", id.as_str()))?;
-            check_etag("key", id.as_str(), etag, &stored.etag)?;
-            let key = change(&stored)?;
-            if key == stored.object {
-                return Ok(wire(&draft.environment, &stored, usage));
-            }
-            let op = Op::PutKey(key.clone(), Expect::Etag(stored.etag.clone()));
-            tries -= 1;
-            match self.write(draft.change(op, None)).await {
-                Ok(Written::Now { at, etag }) => {
-                    let stored = Stored { object: key, updated_at: at, etag, ..stored };
-                    return Ok(wire(&draft.environment, &stored, usage));
-                }
-                Ok(Written::Before { id }) => return self.read_key(&draft.environment, &id).await,
-                Err(error) if etag.is_empty() && tries > 0 && lost_a_race(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// A key that was just written, with its usage, which no write knows.
+    async fn shown(&self, environment: &Id, stored: &Stored<ApiKey>) -> Result<Key, Error> {
+        let found = self.store.key(environment, stored.object.key_id.as_str()).await?;
+        let usage = found.map(|(_, usage)| usage).unwrap_or_default();
+        Ok(wire(environment, stored, usage))
     }
 }
 
@@ -307,32 +274,38 @@ fn rotated(
 }
 
 fn wire(environment: &Id, stored: &Stored<ApiKey>, usage: Usage) -> Key {
-    let key = &stored.object;
     Key {
-        key_id: key.key_id.to_string(),
-        key_value: String::new(),
-        source_path: key.source_path.clone(),
-        permissions: key.permissions.clone(),
         created_at: Some(stored.created_at.into()),
-        expires_at: key.expires_at.map(Into::into),
-        is_active: Some(key.is_active),
-        usage_count: usage.count,
-        rate_limit: key.rate_limit,
-        environment: environment.to_string(),
-        rate_limit_fallback: key.rate_limit_fallback.clone(),
         updated_at: Some(stored.updated_at.into()),
         last_used_at: usage.last_used_at.map(Into::into),
+        usage_count: usage.count,
+        environment: environment.to_string(),
         etag: stored.etag.clone(),
-        secrets: key
-            .secrets
-            .iter()
-            .map(|secret| WireSecret {
-                version: secret.version,
-                created_at: Some(secret.created_at.into()),
-                expires_at: secret.expires_at.map(Into::into),
-            })
-            .collect(),
+        secrets: stored.object.secrets.iter().map(wire_secret).collect(),
+        ..updatable(&stored.object)
+    }
+}
+
+/// The fields of a key that users set.
+fn updatable(key: &ApiKey) -> Key {
+    Key {
+        key_id: key.key_id.to_string(),
+        source_path: key.source_path.clone(),
+        permissions: key.permissions.clone(),
+        expires_at: key.expires_at.map(Into::into),
+        is_active: Some(key.is_active),
+        rate_limit: key.rate_limit,
+        rate_limit_fallback: key.rate_limit_fallback.clone(),
         description: key.description.clone(),
+        ..Key::default()
+    }
+}
+
+fn wire_secret(secret: &ApiSecret) -> WireSecret {
+    WireSecret {
+        version: secret.version,
+        created_at: Some(secret.created_at.into()),
+        expires_at: secret.expires_at.map(Into::into),
     }
 }
 

@@ -3,30 +3,48 @@
 //! What comes in is parsed here, at the edge; what makes an object valid is said by
 //! [`fastgate::model`], who may call by the access layer. Nothing here knows of HTTP.
 
+mod access;
+mod change;
+mod config;
+mod environments;
 mod keys;
+mod logs;
 mod mask;
 mod page;
+mod plan;
+mod routes;
+mod upstreams;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use fastgate::model::{Id, Violations};
+use fastgate::{
+    admin::v1::{
+        access_service_server::AccessServiceServer, config_service_server::ConfigServiceServer,
+        environment_service_server::EnvironmentServiceServer, key_service_server::KeyServiceServer,
+        log_service_server::LogServiceServer, route_service_server::RouteServiceServer,
+        upstream_service_server::UpstreamServiceServer,
+    },
+    model::{Id, Violations},
+};
 use prost_reflect::DescriptorPool;
 use prost_types::Timestamp;
-use tonic::{Request, service::Routes};
+use tonic::service::Routes;
 
 use crate::{
-    access::{Access, Caller},
-    domain::{Actor, Change, Expect, Op, Outcome, Stored},
+    access::Access,
     error::Error,
     store::{Store, StoreError},
 };
 
 /// The environment of requests that name none.
 const DEFAULT_ENVIRONMENT: &str = "default";
-/// How often a change is tried again when the object changes under it.
-const ATTEMPTS: usize = 5;
 /// Larger messages are refused.
-const MAX_MESSAGE: usize = 4 << 20;
+pub(crate) const MAX_MESSAGE: usize = 4 << 20;
+/// The same for messages that hold a config document.
+pub(crate) const MAX_CONFIG: usize = 16 << 20;
 
 /// All services of the admin API.
 #[derive(Clone)]
@@ -41,9 +59,22 @@ pub(crate) struct Admin {
 impl Admin {
     /// The services, as gRPC routes.
     pub(crate) fn routes(&self) -> Routes {
-        use fastgate::admin::v1::key_service_server::KeyServiceServer;
-
-        Routes::new(KeyServiceServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE))
+        macro_rules! add {
+            ($routes:expr, $($server:ident at most $bytes:expr;)*) => {
+                $routes$(.add_service(
+                    $server::new(self.clone()).max_decoding_message_size($bytes),
+                ))*
+            };
+        }
+        add!(Routes::default(),
+            AccessServiceServer at most MAX_MESSAGE;
+            ConfigServiceServer at most MAX_CONFIG;
+            EnvironmentServiceServer at most MAX_MESSAGE;
+            KeyServiceServer at most MAX_MESSAGE;
+            LogServiceServer at most MAX_MESSAGE;
+            RouteServiceServer at most MAX_MESSAGE;
+            UpstreamServiceServer at most MAX_MESSAGE;
+        )
     }
 
     /// The environment a request is about, which must exist.
@@ -59,80 +90,6 @@ impl Admin {
             None => Err(not_found("environment", id.as_str())),
         }
     }
-
-    /// Writes one object and says what became of it.
-    async fn write(&self, change: Change) -> Result<Written, Error> {
-        match self.store.commit(&change).await? {
-            Outcome::Committed(committed) => Ok(Written::Now {
-                at: committed.at,
-                etag: committed.etags.into_iter().next().unwrap_or_default(),
-            }),
-            Outcome::Replayed(ids) => {
-                let id = ids.into_iter().next();
-                Ok(Written::Before { id: id.ok_or(Error::Bug("a replayed change has no id"))? })
-            }
-        }
-    }
-}
-
-/// What became of a change of one object.
-enum Written {
-    /// It was written (or, in a dry run, could be).
-    Now { at: SystemTime, etag: String },
-    /// An earlier call with the same request id wrote this object.
-    Before { id: String },
-}
-
-impl Written {
-    /// The object as the store has it now, when it was not there before.
-    fn created<T>(at: SystemTime, etag: String, object: T) -> Stored<T> {
-        Stored { object, created_at: at, updated_at: at, etag }
-    }
-}
-
-/// A change of one operation by the caller of a request.
-struct Draft {
-    environment: Id,
-    actor: Actor,
-    action: &'static str,
-    validate_only: bool,
-}
-
-impl Draft {
-    fn change(&self, op: Op, request_id: Option<String>) -> Change {
-        Change {
-            environment: self.environment.clone(),
-            actor: self.actor.clone(),
-            action: self.action,
-            request_id,
-            ops: vec![op],
-            validate_only: self.validate_only,
-        }
-    }
-}
-
-/// The caller of a request, put there by the gate.
-fn caller<T>(request: &Request<T>) -> Result<Actor, Error> {
-    let caller = request.extensions().get::<Caller>().cloned();
-    caller.map(Actor::from).ok_or(Error::Bug("a call reached a service without a caller"))
-}
-
-/// What a write of an existing object expects: the state the user last saw, or any.
-fn expect(etag: String) -> Expect {
-    if etag.is_empty() { Expect::Present } else { Expect::Etag(etag) }
-}
-
-/// Refuses a change of an object that is not what the user last saw.
-fn check_etag(kind: &'static str, id: &str, sent: &str, stored: &str) -> Result<(), Error> {
-    if sent.is_empty() || sent == stored {
-        return Ok(());
-    }
-    Err(StoreError::Stale { kind, id: id.to_owned() }.into())
-}
-
-/// Whether a write failed because the object changed after it was read, so that another try may do.
-fn lost_a_race(error: &Error) -> bool {
-    matches!(error, Error::Store(StoreError::Stale { .. }))
 }
 
 fn parse_id(field: &str, text: &str) -> Result<Id, Error> {
@@ -141,15 +98,16 @@ fn parse_id(field: &str, text: &str) -> Result<Id, Error> {
 
 /// The id of a retry, `None` when the user sent none.
 fn request_id(text: String) -> Result<Option<String>, Error> {
-    if text.is_empty() {
-        return Ok(None);
-    }
     check_text("request_id", &text)?;
-    Ok(Some(text))
+    Ok(some_text(text))
 }
 
 fn check_text(field: &str, text: &str) -> Result<(), Error> {
     fastgate::model::text(text).map(drop).map_err(|fault| Error::field(field, fault))
+}
+
+fn some_text(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn missing(field: &str) -> Error {
@@ -165,6 +123,16 @@ fn new_id(prefix: &str) -> String {
     format!("{prefix}-{}", uuid::Uuid::now_v7().simple())
 }
 
+/// The time, as precise as it is kept and as nodes enforce it: to the millisecond.
+fn now() -> SystemTime {
+    to_millisecond(SystemTime::now())
+}
+
+fn to_millisecond(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    time - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
+}
+
 /// An expiry as sent; in the past it would be a mistake.
 fn future(
     field: &str,
@@ -176,12 +144,14 @@ fn future(
     if time <= now {
         faults.add(field, "is in the past: give a later time");
     }
-    Some(time)
+    Some(to_millisecond(time))
 }
 
 fn time(field: &str, sent: Option<Timestamp>, faults: &mut Violations) -> Option<SystemTime> {
     let sent = sent?;
-    let fits = (0..1_000_000_000).contains(&sent.nanos);
+    // What RFC 3339 can write: an answer with another time could not be shown (years 1 to 9999).
+    let fits = (-62_135_596_800..=253_402_300_799).contains(&sent.seconds)
+        && (0..1_000_000_000).contains(&sent.nanos);
     match SystemTime::try_from(sent) {
         Ok(time) if fits => Some(time),
         _ => {

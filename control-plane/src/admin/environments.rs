@@ -1,0 +1,153 @@
+//! Environments: isolated sets of keys, routes and upstreams.
+
+use fastgate::{
+    admin::v1::{
+        CreateEnvironmentRequest, DeleteEnvironmentRequest, Environment as WireEnvironment,
+        GetEnvironmentRequest, ListEnvironmentsRequest, ListEnvironmentsResponse,
+        UpdateEnvironmentRequest, environment_service_server::EnvironmentService,
+    },
+    model::{self, Id, Violations},
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Admin, DEFAULT_ENVIRONMENT,
+    change::{Draft, caller},
+    mask::Updatable,
+    missing,
+    page::{Paging, by_id},
+    parse_id, request_id,
+};
+use crate::{
+    domain::{Environment, Namespace, Op, Stored},
+    error::Error,
+    store::Head,
+};
+
+const UPDATABLE: Updatable = Updatable {
+    message: "fastgate.admin.v1.Environment",
+    fixed: &["environment", "created_at", "updated_at", "etag", "keys_revision", "config_revision"],
+};
+
+#[tonic::async_trait]
+impl EnvironmentService for Admin {
+    async fn create_environment(
+        &self,
+        request: Request<CreateEnvironmentRequest>,
+    ) -> Result<Response<WireEnvironment>, Status> {
+        let actor = caller(&request)?;
+        let CreateEnvironmentRequest { environment, validate_only, request_id: retry } =
+            request.into_inner();
+        let sent = environment.ok_or_else(|| missing("environment"))?;
+        let id = parse_id("environment", &sent.environment)?;
+        let environment = parse(id.clone(), &sent)?;
+        let action = "fastgate.admin.v1.EnvironmentService/CreateEnvironment";
+        let draft = Draft { environment: id, actor, action, validate_only };
+        let created = self.create(&draft, environment, request_id(retry)?).await?;
+        Ok(Response::new(wire(&created.stored, &self.heads().await?)))
+    }
+
+    async fn get_environment(
+        &self,
+        request: Request<GetEnvironmentRequest>,
+    ) -> Result<Response<WireEnvironment>, Status> {
+        let id = parse_id("environment", &request.into_inner().environment)?;
+        let stored = self.read(&id, id.as_str()).await?;
+        Ok(Response::new(wire(&stored, &self.heads().await?)))
+    }
+
+    async fn list_environments(
+        &self,
+        request: Request<ListEnvironmentsRequest>,
+    ) -> Result<Response<ListEnvironmentsResponse>, Status> {
+        let ListEnvironmentsRequest { page_size, page_token } = request.into_inner();
+        let paging = Paging::parse(page_size, &page_token, &["environments"])?;
+        let found = self.store.environments(&paging.query()).await.map_err(Error::from)?;
+        let (page, next_page_token) = paging.cut(found, |found| by_id(found.object.id.as_str()));
+        let heads = self.heads().await?;
+        let environments = page.iter().map(|environment| wire(environment, &heads)).collect();
+        Ok(Response::new(ListEnvironmentsResponse { environments, next_page_token }))
+    }
+
+    async fn update_environment(
+        &self,
+        request: Request<UpdateEnvironmentRequest>,
+    ) -> Result<Response<WireEnvironment>, Status> {
+        let actor = caller(&request)?;
+        let UpdateEnvironmentRequest { environment, update_mask, validate_only } =
+            request.into_inner();
+        let sent = environment.ok_or_else(|| missing("environment"))?;
+        let id = parse_id("environment", &sent.environment)?;
+        let action = "fastgate.admin.v1.EnvironmentService/UpdateEnvironment";
+        let draft = Draft { environment: id.clone(), actor, action, validate_only };
+        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Environment| {
+            let before = updatable(stored);
+            let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
+            parse(id.clone(), &after)
+        });
+        Ok(Response::new(wire(&updated.await?, &self.heads().await?)))
+    }
+
+    async fn delete_environment(
+        &self,
+        request: Request<DeleteEnvironmentRequest>,
+    ) -> Result<Response<()>, Status> {
+        let actor = caller(&request)?;
+        let DeleteEnvironmentRequest { environment, etag, validate_only } = request.into_inner();
+        let environment = parse_id("environment", &environment)?;
+        if environment.as_str() == DEFAULT_ENVIRONMENT {
+            return Err(Error::DefaultEnvironment.into());
+        }
+        let action = "fastgate.admin.v1.EnvironmentService/DeleteEnvironment";
+        let draft = Draft { environment, actor, action, validate_only };
+        self.delete(&draft, etag, Op::DeleteEnvironment).await?;
+        Ok(Response::new(()))
+    }
+}
+
+impl Admin {
+    async fn heads(&self) -> Result<Vec<Head>, Error> {
+        Ok(self.store.heads().await?)
+    }
+}
+
+fn parse(id: Id, sent: &WireEnvironment) -> Result<Environment, Error> {
+    let mut faults = Violations::default();
+    if let Err(fault) = model::text(&sent.description) {
+        faults.add("description", fault);
+    }
+    let environment = Environment {
+        id,
+        description: sent.description.clone(),
+        default_rate_limit: sent.default_rate_limit,
+    };
+    if let Err(found) = model::Settings::parse(&environment.settings()) {
+        found.into_iter().for_each(|fault| faults.add(fault.field, fault.description));
+    }
+    Ok(faults.or(environment)?)
+}
+
+fn wire(stored: &Stored<Environment>, heads: &[Head]) -> WireEnvironment {
+    let revision = |ns| {
+        let is_it = |head: &&Head| head.environment == stored.object.id && head.ns == ns;
+        heads.iter().find(is_it).map_or(0, |head| head.revision)
+    };
+    WireEnvironment {
+        created_at: Some(stored.created_at.into()),
+        updated_at: Some(stored.updated_at.into()),
+        etag: stored.etag.clone(),
+        keys_revision: revision(Namespace::Keys),
+        config_revision: revision(Namespace::Config),
+        ..updatable(&stored.object)
+    }
+}
+
+/// The fields of an environment that users set.
+fn updatable(environment: &Environment) -> WireEnvironment {
+    WireEnvironment {
+        environment: environment.id.to_string(),
+        description: environment.description.clone(),
+        default_rate_limit: environment.default_rate_limit,
+        ..WireEnvironment::default()
+    }
+}

@@ -1,0 +1,121 @@
+//! Routes: which requests go where.
+
+use fastgate::{
+    admin::v1::{
+        CreateRouteRequest, DeleteRouteRequest, GetRouteRequest, ListRoutesRequest,
+        ListRoutesResponse, Route as WireRoute, UpdateRouteRequest,
+        route_service_server::RouteService,
+    },
+    model::Id,
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Admin,
+    change::{Draft, caller},
+    mask::Updatable,
+    missing, new_id,
+    page::{Paging, by_id},
+    parse_id, request_id,
+};
+use crate::{
+    domain::{Op, Route, Stored},
+    error::Error,
+};
+
+const UPDATABLE: Updatable = Updatable {
+    message: "fastgate.admin.v1.Route",
+    fixed: &["route_id", "environment", "created_at", "updated_at", "etag"],
+};
+
+#[tonic::async_trait]
+impl RouteService for Admin {
+    async fn create_route(
+        &self,
+        request: Request<CreateRouteRequest>,
+    ) -> Result<Response<WireRoute>, Status> {
+        let actor = caller(&request)?;
+        let CreateRouteRequest { route, environment, validate_only, request_id: retry } =
+            request.into_inner();
+        let mut sent = route.ok_or_else(|| missing("route"))?;
+        let environment = self.environment(&environment, &sent.environment).await?;
+        if sent.route_id.is_empty() {
+            sent.route_id = new_id("rt");
+        }
+        let route = Route::parse(sent).map_err(Error::from)?;
+        let action = "fastgate.admin.v1.RouteService/CreateRoute";
+        let draft = Draft { environment, actor, action, validate_only };
+        let created = self.create(&draft, route, request_id(retry)?).await?;
+        Ok(Response::new(wire(&draft.environment, &created.stored)))
+    }
+
+    async fn get_route(
+        &self,
+        request: Request<GetRouteRequest>,
+    ) -> Result<Response<WireRoute>, Status> {
+        let GetRouteRequest { route_id, environment } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("route_id", &route_id)?;
+        let stored = self.read(&environment, id.as_str()).await?;
+        Ok(Response::new(wire(&environment, &stored)))
+    }
+
+    async fn list_routes(
+        &self,
+        request: Request<ListRoutesRequest>,
+    ) -> Result<Response<ListRoutesResponse>, Status> {
+        let ListRoutesRequest { environment, page_size, page_token } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let list = ["routes", environment.as_str()];
+        let paging = Paging::parse(page_size, &page_token, &list)?;
+        let found = self.store.routes(&environment, &paging.query()).await;
+        let (page, next_page_token) = paging
+            .cut(found.map_err(Error::from)?, |route| by_id(route.object.model.route_id.as_str()));
+        let routes = page.iter().map(|route| wire(&environment, route)).collect();
+        Ok(Response::new(ListRoutesResponse { routes, next_page_token }))
+    }
+
+    async fn update_route(
+        &self,
+        request: Request<UpdateRouteRequest>,
+    ) -> Result<Response<WireRoute>, Status> {
+        let actor = caller(&request)?;
+        let UpdateRouteRequest { route, update_mask, environment, validate_only } =
+            request.into_inner();
+        let sent = route.ok_or_else(|| missing("route"))?;
+        let environment = self.environment(&environment, &sent.environment).await?;
+        let id = parse_id("route_id", &sent.route_id)?;
+        let action = "fastgate.admin.v1.RouteService/UpdateRoute";
+        let draft = Draft { environment, actor, action, validate_only };
+        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Route| {
+            let mask = update_mask.as_ref();
+            Ok(Route::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
+        });
+        Ok(Response::new(wire(&draft.environment, &updated.await?)))
+    }
+
+    async fn delete_route(
+        &self,
+        request: Request<DeleteRouteRequest>,
+    ) -> Result<Response<()>, Status> {
+        let actor = caller(&request)?;
+        let DeleteRouteRequest { route_id, environment, etag, validate_only } =
+            request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("route_id", &route_id)?;
+        let action = "fastgate.admin.v1.RouteService/DeleteRoute";
+        let draft = Draft { environment, actor, action, validate_only };
+        self.delete(&draft, etag, |expect| Op::DeleteRoute(id, expect)).await?;
+        Ok(Response::new(()))
+    }
+}
+
+pub(super) fn wire(environment: &Id, stored: &Stored<Route>) -> WireRoute {
+    WireRoute {
+        environment: environment.to_string(),
+        created_at: Some(stored.created_at.into()),
+        updated_at: Some(stored.updated_at.into()),
+        etag: stored.etag.clone(),
+        ..stored.object.wire.clone()
+    }
+}

@@ -1,0 +1,119 @@
+//! Upstreams: the named sets of targets that routes share.
+
+use fastgate::{
+    admin::v1::{
+        CreateUpstreamRequest, DeleteUpstreamRequest, GetUpstreamRequest, ListUpstreamsRequest,
+        ListUpstreamsResponse, UpdateUpstreamRequest, Upstream as WireUpstream,
+        upstream_service_server::UpstreamService,
+    },
+    model::Id,
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Admin,
+    change::{Draft, caller},
+    mask::Updatable,
+    missing,
+    page::{Paging, by_id},
+    parse_id, request_id,
+};
+use crate::{
+    domain::{Op, Stored, Upstream},
+    error::Error,
+};
+
+const UPDATABLE: Updatable = Updatable {
+    message: "fastgate.admin.v1.Upstream",
+    fixed: &["upstream_id", "environment", "created_at", "updated_at", "etag"],
+};
+
+#[tonic::async_trait]
+impl UpstreamService for Admin {
+    async fn create_upstream(
+        &self,
+        request: Request<CreateUpstreamRequest>,
+    ) -> Result<Response<WireUpstream>, Status> {
+        let actor = caller(&request)?;
+        let CreateUpstreamRequest { upstream, environment, validate_only, request_id: retry } =
+            request.into_inner();
+        let sent = upstream.ok_or_else(|| missing("upstream"))?;
+        let environment = self.environment(&environment, &sent.environment).await?;
+        let upstream = Upstream::parse(sent).map_err(Error::from)?;
+        let action = "fastgate.admin.v1.UpstreamService/CreateUpstream";
+        let draft = Draft { environment, actor, action, validate_only };
+        let created = self.create(&draft, upstream, request_id(retry)?).await?;
+        Ok(Response::new(wire(&draft.environment, &created.stored)))
+    }
+
+    async fn get_upstream(
+        &self,
+        request: Request<GetUpstreamRequest>,
+    ) -> Result<Response<WireUpstream>, Status> {
+        let GetUpstreamRequest { upstream_id, environment } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("upstream_id", &upstream_id)?;
+        let stored = self.read(&environment, id.as_str()).await?;
+        Ok(Response::new(wire(&environment, &stored)))
+    }
+
+    async fn list_upstreams(
+        &self,
+        request: Request<ListUpstreamsRequest>,
+    ) -> Result<Response<ListUpstreamsResponse>, Status> {
+        let ListUpstreamsRequest { environment, page_size, page_token } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let list = ["upstreams", environment.as_str()];
+        let paging = Paging::parse(page_size, &page_token, &list)?;
+        let found = self.store.upstreams(&environment, &paging.query()).await;
+        let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |upstream| {
+            by_id(upstream.object.model.upstream_id.as_str())
+        });
+        let upstreams = page.iter().map(|upstream| wire(&environment, upstream)).collect();
+        Ok(Response::new(ListUpstreamsResponse { upstreams, next_page_token }))
+    }
+
+    async fn update_upstream(
+        &self,
+        request: Request<UpdateUpstreamRequest>,
+    ) -> Result<Response<WireUpstream>, Status> {
+        let actor = caller(&request)?;
+        let UpdateUpstreamRequest { upstream, update_mask, environment, validate_only } =
+            request.into_inner();
+        let sent = upstream.ok_or_else(|| missing("upstream"))?;
+        let environment = self.environment(&environment, &sent.environment).await?;
+        let id = parse_id("upstream_id", &sent.upstream_id)?;
+        let action = "fastgate.admin.v1.UpstreamService/UpdateUpstream";
+        let draft = Draft { environment, actor, action, validate_only };
+        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Upstream| {
+            let mask = update_mask.as_ref();
+            Ok(Upstream::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
+        });
+        Ok(Response::new(wire(&draft.environment, &updated.await?)))
+    }
+
+    async fn delete_upstream(
+        &self,
+        request: Request<DeleteUpstreamRequest>,
+    ) -> Result<Response<()>, Status> {
+        let actor = caller(&request)?;
+        let DeleteUpstreamRequest { upstream_id, environment, etag, validate_only } =
+            request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let id = parse_id("upstream_id", &upstream_id)?;
+        let action = "fastgate.admin.v1.UpstreamService/DeleteUpstream";
+        let draft = Draft { environment, actor, action, validate_only };
+        self.delete(&draft, etag, |expect| Op::DeleteUpstream(id, expect)).await?;
+        Ok(Response::new(()))
+    }
+}
+
+pub(super) fn wire(environment: &Id, stored: &Stored<Upstream>) -> WireUpstream {
+    WireUpstream {
+        environment: environment.to_string(),
+        created_at: Some(stored.created_at.into()),
+        updated_at: Some(stored.updated_at.into()),
+        etag: stored.etag.clone(),
+        ..stored.object.wire.clone()
+    }
+}
