@@ -138,7 +138,6 @@ impl Keys {
                 version: secret.version,
                 expires_at: secret.expires_at,
                 source_path: source_path.clone(),
-                limit_subject: format!("key:{}", key.key_id).into(),
             };
             self.table.insert(secret.hash, Arc::new(entry));
         }

@@ -1,9 +1,22 @@
 //! The data plane: a node that proxies the traffic of one environment.
 
+mod admission;
 mod audit;
+mod auth;
 mod compile;
+mod connection;
+mod error;
+mod exchange;
+mod forwarding;
+mod framing;
+mod gateway;
 mod identity;
 mod limits;
+mod metrics;
+mod network;
+mod ops;
+mod random;
+mod respond;
 mod route;
 mod server;
 mod settings;
@@ -11,6 +24,9 @@ mod snapshot;
 mod state_dir;
 mod sync;
 mod upstream;
+mod worker;
 
+pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};
-pub use settings::{Network, Settings};
+pub use settings::{Settings, SettingsError};
+pub use state_dir::StateDirError;

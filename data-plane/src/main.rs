@@ -1,3 +1,68 @@
-//! FastGate.
+//! The data plane node as a program: settings, log, build, run, drain.
 
-fn main() {}
+use std::{error::Error, process::ExitCode, thread};
+
+use fastgate_data_plane::{Server, Settings, SettingsError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The settings are wrong; trying again without changing them is useless.
+const BAD_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let settings = match Settings::load(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(SettingsError::Usage(usage)) => usage.exit(),
+        Err(mistakes @ SettingsError::Mistakes(_)) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
+    let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+    let server = Server::build(settings)?;
+    let addresses = server.addresses();
+    tracing::info!(proxy = %addresses.proxy, ops = %addresses.ops, "listening");
+    let stop = CancellationToken::new();
+    stop_at_signals(&stop)?;
+    server.run(stop)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT, which a thread of its own waits for.
+fn stop_at_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = runtime.block_on(async {
+        Ok::<_, std::io::Error>((
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ))
+    })?;
+    let stop = stop.clone();
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        tracing::info!("stopping");
+        stop.cancel();
+    })?;
+    Ok(())
+}

@@ -5,9 +5,9 @@
 //! match, the highest priority wins; then the most specific host, then the most specific path,
 //! then one that names the method.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
-use fastgate::model::{Destination, HostMatch, Id, PathMatch, Route};
+use fastgate::model::{Destination, HostMatch, Id, PathMatch, Rewrite, Route};
 use http::Method;
 
 use crate::{
@@ -35,6 +35,20 @@ impl CompiledRoute {
             (Some(targets), _) => Some(targets),
             (None, Destination::Upstream(id)) => upstreams.get(id),
             (None, Destination::Targets(_)) => None,
+        }
+    }
+
+    /// What becomes of a path that matched.
+    pub(crate) fn rewrite<'a>(&'a self, path: &'a str) -> Cow<'a, str> {
+        let Rewrite::Replace(put) = &self.route.rewrite else { return path.into() };
+        let below = match &self.route.path {
+            PathMatch::Exact(_) => "",
+            PathMatch::Prefix(prefix) => path.strip_prefix(&**prefix).unwrap_or_default(),
+        };
+        match (&**put, below) {
+            ("", "") => "/".into(),
+            ("", below) => below.into(),
+            (put, below) => format!("{put}{below}").into(),
         }
     }
 
@@ -212,7 +226,7 @@ impl<'a> Search<'a, '_> {
             return Found::Nothing;
         }
         let mut allowed: Vec<Method> = self.other_methods.concat();
-        allowed.sort_unstable_by(|a, b| Reverse(b.as_str()).cmp(&Reverse(a.as_str())));
+        allowed.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         allowed.dedup();
         Found::MethodNotAllowed(allowed)
     }

@@ -1,20 +1,44 @@
 //! Puts a node together: build binds every port, run serves until asked to stop.
 
 use std::{
+    io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
+    thread,
 };
 
+use http::Uri;
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::Settings;
+use crate::{
+    audit::Shipper,
+    identity::Identity,
+    limits::Limiter,
+    metrics::Metrics,
+    ops::Ops,
+    settings::Settings,
+    snapshot::SnapshotCell,
+    state_dir::{StateDir, StateDirError},
+    sync::{Follower, Parts},
+    worker::Worker,
+};
+
+/// Connections the system keeps waiting for each worker to accept them.
+const BACKLOG: i32 = 4096;
 
 /// A node whose ports are bound, and which serves nothing yet.
 pub struct Server {
-    settings: Arc<Settings>,
     addresses: Addresses,
     ops: TcpListener,
+    workers: Vec<Worker>,
+    snapshots: SnapshotCell,
+    shipper: Shipper,
+    limiter: Limiter,
+    identity: Arc<Identity>,
+    control_planes: Vec<Uri>,
+    state_dir: Option<StateDir>,
 }
 
 /// Where a node listens.
@@ -30,45 +54,85 @@ pub struct Addresses {
 #[derive(Debug, Error)]
 pub enum BuildError {
     /// A port could not be bound.
-    #[error("can't listen on {address} ({setting}): {source}")]
+    #[error("can't listen on {address}: {source}: {}", mend(.source, .setting))]
     Bind {
         /// The address asked for.
         address: SocketAddr,
         /// The setting it came from.
         setting: &'static str,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// The URL of Redis is none.
+    #[error("--redis-url is not the URL of a Redis server: give one such as 'redis://host:6379/0'")]
+    RedisUrl,
+    /// The state directory can't be used.
+    #[error("{0}: check --state-dir")]
+    StateDir(#[from] StateDirError),
 }
 
 /// Why a node stopped before it was asked to.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A thread could not be started.
-    #[error("can't start a thread: {0}")]
-    Thread(#[from] std::io::Error),
+    /// A thread or a runtime could not be started.
+    #[error("can't start the threads of the node: {0}")]
+    Thread(#[from] io::Error),
+    /// A worker ended by a fault in the program.
+    #[error("a worker thread ended unexpectedly: the log says why")]
+    WorkerDied,
 }
 
 impl Server {
     /// Binds every port.
     ///
     /// # Errors
-    /// The first port that could not be bound.
+    /// The first thing that could not be had.
     pub fn build(settings: Settings) -> Result<Self, BuildError> {
-        let bind = |address, setting| {
-            let listener = TcpListener::bind(address).map_err(|source| BuildError::Bind {
-                address,
-                setting,
-                source,
-            })?;
-            let bound = listener.local_addr();
-            let bound = bound.map_err(|source| BuildError::Bind { address, setting, source })?;
-            Ok((listener, bound))
+        let settings = Arc::new(settings);
+        let environment = &settings.environment;
+        let identity =
+            Arc::new(Identity::of_this_boot(environment.clone(), settings.node_id.clone()));
+        let limiter = Limiter::new(environment, settings.redis_url.as_ref())
+            .map_err(|_| BuildError::RedisUrl)?;
+        let listeners = listeners(settings.listen, settings.workers.get()).map_err(|source| {
+            BuildError::Bind { address: settings.listen, setting: "--listen", source }
+        })?;
+        let bind_error =
+            |source| BuildError::Bind { address: settings.ops_addr, setting: "--ops-addr", source };
+        let ops = TcpListener::bind(settings.ops_addr).map_err(bind_error)?;
+        let addresses = Addresses {
+            proxy: listeners.first().map_or(settings.listen, |(_, address)| *address),
+            ops: ops.local_addr().map_err(bind_error)?,
         };
-        let (_, proxy) = bind(settings.listen, "--listen")?;
-        let (ops, ops_address) = bind(settings.ops_addr, "--ops-addr")?;
-        let addresses = Addresses { proxy, ops: ops_address };
-        Ok(Self { settings: Arc::new(settings), addresses, ops })
+        let state_dir = settings.state_dir.as_deref();
+        let state_dir =
+            state_dir.map(|dir| StateDir::open(dir, environment.clone())).transpose()?;
+
+        let snapshots = SnapshotCell::default();
+        let control_planes = settings.control_planes.clone();
+        let mut shipper = Shipper::new(identity.clone(), control_planes.clone());
+        let workers = listeners
+            .into_iter()
+            .map(|(listener, _)| Worker {
+                listener,
+                settings: settings.clone(),
+                snapshots: snapshots.clone(),
+                limiter: limiter.clone(),
+                recorder: shipper.recorder(settings.audit_queue),
+                metrics: Arc::default(),
+            })
+            .collect();
+        Ok(Self {
+            addresses,
+            ops,
+            workers,
+            snapshots,
+            shipper,
+            limiter,
+            identity,
+            control_planes,
+            state_dir,
+        })
     }
 
     /// Where it listens.
@@ -77,12 +141,100 @@ impl Server {
         self.addresses
     }
 
+    /// Where snapshots are put in.
+    #[cfg(test)]
+    pub(crate) fn snapshots(&self) -> &SnapshotCell {
+        &self.snapshots
+    }
+
     /// Serves until `stop` is cancelled and the requests under way have ended. Blocks.
     ///
     /// # Errors
     /// When it can't go on.
     pub fn run(self, stop: CancellationToken) -> Result<(), RunError> {
-        drop((self.settings, self.ops, stop));
-        Ok(())
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .enable_all()
+            .build()?;
+        let _inside = background.enter();
+        let follower = Follower::restore(Parts {
+            identity: self.identity,
+            control_planes: self.control_planes,
+            cell: self.snapshots.clone(),
+            limiter: self.limiter.clone(),
+            audit: self.shipper.counts(),
+            state_dir: self.state_dir,
+        });
+        let metrics = Metrics {
+            workers: self.workers.iter().map(|worker| worker.metrics.clone()).collect(),
+            audit: self.shipper.counts(),
+            progress: follower.progress(),
+            limiter: self.limiter,
+        };
+        // Ends what outlives the workers: they still record events while they drain.
+        let stop_background = CancellationToken::new();
+        background.spawn(Ops::new(metrics, self.snapshots).serve(self.ops));
+        let following = background.spawn(follower.run(stop_background.clone()));
+        let shipping = background.spawn(self.shipper.run(stop_background.clone()));
+
+        let served = run_workers(self.workers, &stop);
+        stop_background.cancel();
+        // Each ends in bounded time, with what is left saved or shipped, and logs how that went.
+        background.block_on(async { drop((following.await, shipping.await)) });
+        served
+    }
+}
+
+/// Runs every worker on a thread of its own, to the end of all of them.
+fn run_workers(workers: Vec<Worker>, stop: &CancellationToken) -> Result<(), RunError> {
+    let mut threads = Vec::with_capacity(workers.len());
+    for (number, worker) in workers.into_iter().enumerate() {
+        let stop = stop.clone();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            // However this one ends, the others must not go on without it.
+            let _guard = stop.clone().drop_guard();
+            worker.run(&stop)
+        })?;
+        threads.push(thread);
+    }
+    let mut outcome = Ok(());
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => outcome = Err(fault.into()),
+            Err(_) => outcome = Err(RunError::WorkerDied),
+        }
+    }
+    outcome
+}
+
+/// One listener for each worker, all on one port: the system spreads connections over them.
+fn listeners(address: SocketAddr, count: usize) -> io::Result<Vec<(TcpListener, SocketAddr)>> {
+    // Shared ports can be shared with another process too, without anyone noticing: make sure
+    // that no one has it.
+    drop(TcpListener::bind(address)?);
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from(socket);
+        // With port 0, the first one picks the port of all.
+        address = listener.local_addr()?;
+        listeners.push((listener, address));
+    }
+    Ok(listeners)
+}
+
+fn mend(source: &io::Error, setting: &str) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!("stop what listens there, or set another {setting}"),
+        io::ErrorKind::PermissionDenied => format!("use a port from 1024 on in {setting}"),
+        io::ErrorKind::AddrNotAvailable => format!("give an address of this machine in {setting}"),
+        _ => format!("check {setting}"),
     }
 }

@@ -1,14 +1,21 @@
-//! The settings of a node.
+//! The settings of a node: YAML file, then environment, then flags; the last one wins.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ffi::OsString,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use clap::{Args, Parser};
 use fastgate::model::Id;
+use http::Uri;
 use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::network::Network;
 
 /// The settings of a node, checked.
 #[derive(Clone, Debug)]
@@ -20,7 +27,7 @@ pub struct Settings {
     /// The environment the node serves.
     pub environment: Id,
     /// Where control planes take the config and audit streams; none: serve what is on disk.
-    pub control_planes: Vec<http::Uri>,
+    pub control_planes: Vec<Uri>,
     /// Where limits are counted together with other nodes; `None`: in this process.
     pub redis_url: Option<SecretString>,
     /// Where the last good snapshot is kept; `None`: nowhere.
@@ -46,11 +53,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Where the proxy listens where nothing else is said.
+    pub const PROXY_PORT: u16 = 8000;
+
     /// What holds where nothing else is said, for a node of this name.
     #[must_use]
     pub fn new(environment: Id, node_id: Id) -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000)),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, Self::PROXY_PORT)),
             ops_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)),
             environment,
             control_planes: Vec::new(),
@@ -69,77 +79,344 @@ impl Settings {
     }
 }
 
-/// A range of addresses, such as `10.0.0.0/8`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
+/// Why there are no settings to start with.
+#[derive(Debug)]
+pub enum SettingsError {
+    /// The command line asks for help or can't be read; clap says what.
+    Usage(clap::Error),
+    /// Everything that is wrong with the settings.
+    Mistakes(Vec<String>),
 }
 
-impl Network {
-    /// Reads `address/prefix`, or one address.
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(usage) => usage.fmt(f),
+            Self::Mistakes(mistakes) => f.write_str(&mistakes.join("\n")),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+impl Settings {
+    /// Reads flags (after the program's name), `FASTGATE_*` of the environment and the file they name.
     ///
     /// # Errors
-    /// What is wrong with it and how to mend it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mend = || format!("'{text}' is no address range: give one such as '10.0.0.0/8'");
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
+    /// All mistakes at once.
+    pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Self, SettingsError> {
+        let flags = Flags::try_parse_from(args).map_err(SettingsError::Usage)?;
+        let file = match &flags.config {
+            Some(path) => {
+                Given::read(path).map_err(|fault| SettingsError::Mistakes(vec![fault]))?
+            }
+            None => Given::default(),
         };
-        let address: IpAddr = address.parse().map_err(|_| mend())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(text) => text.parse().map_err(|_| mend())?,
-            None => bits,
-        };
-        if prefix > bits {
-            return Err(mend());
-        }
-        Ok(Self { address, prefix })
+        Self::check(flags.given.or(file)).map_err(SettingsError::Mistakes)
     }
 
-    /// Whether an address lies in it. An IPv4 address mapped into IPv6 counts as the IPv4 one.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                (own.to_bits() ^ other.to_bits()) & mask == 0
+    fn check(given: Given) -> Result<Self, Vec<String>> {
+        let mut found = Mistakes(Vec::new());
+        let listen = found.take("--listen", given.listen, parse_address);
+        let environment = found.take("--environment", given.environment, |text| Id::parse(text));
+        let node_id = found.take("--node-id", given.node_id, |text| Id::parse(text));
+        let port = listen.map_or(Self::PROXY_PORT, |address| address.port());
+        let environment = environment.map_or_else(|| Id::parse("default"), Ok);
+        let node_id = node_id.map_or_else(|| default_node_id(port), Ok);
+        let environment = environment.map_err(|fault| vec![format!("--environment {fault}")])?;
+        let node_id = node_id.map_err(|fault| vec![format!("--node-id {fault}")])?;
+
+        let mut settings = Self::new(environment, node_id);
+        settings.listen = listen.unwrap_or(settings.listen);
+        let Self { ops_addr, workers, trusted_proxies, audit_queue, .. } = &mut settings;
+        found.put("--ops-addr", given.ops_addr, parse_address, ops_addr);
+        found.put("--workers", given.workers, parse_count, workers);
+        found.put("--trusted-proxies", given.trusted_proxies, parse_networks, trusted_proxies);
+        found.put("--audit-queue", given.audit_queue, parse_count, audit_queue);
+        for (flag, text, place) in [
+            ("--header-timeout", given.header_timeout, &mut settings.header_timeout),
+            ("--keep-alive-timeout", given.keep_alive_timeout, &mut settings.keep_alive_timeout),
+            ("--body-timeout", given.body_timeout, &mut settings.body_timeout),
+            ("--grace-time", given.grace_time, &mut settings.grace_time),
+        ] {
+            found.put(flag, text, parse_seconds, place);
+        }
+        let planes = found.take("--control-plane", given.control_plane, parse_control_planes);
+        settings.control_planes = planes.unwrap_or_default();
+        let max_body_size = found.take("--max-body-size", given.max_body_size, parse_size);
+        settings.max_body_size = max_body_size.flatten();
+        settings.redis_url = found.take("--redis-url", given.redis_url, parse_redis_url);
+        settings.state_dir = given.state_dir;
+        if found.0.is_empty() { Ok(settings) } else { Err(found.0) }
+    }
+}
+
+/// What flags, environment or file give. Flags are all text, so that every mistake is found here
+/// and not the first one by clap.
+#[derive(Args, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Given {
+    /// Where the proxy listens [default: 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDRESS", env = "FASTGATE_LISTEN")]
+    listen: Option<String>,
+    /// Where /health, /ready and /metrics are [default: 127.0.0.1:9100]
+    #[arg(long, value_name = "ADDRESS", env = "FASTGATE_OPS_ADDR")]
+    ops_addr: Option<String>,
+    /// The environment to serve [default: default]
+    #[arg(long, value_name = "ID", env = "FASTGATE_ENVIRONMENT")]
+    environment: Option<String>,
+    /// Where control planes take nodes, such as http://127.0.0.1:9001; the preferred one first
+    #[arg(long, value_name = "URL[,URL]", env = "FASTGATE_CONTROL_PLANE")]
+    control_plane: Option<String>,
+    /// Where limits are counted together with other nodes; without it, in this process
+    #[arg(long, value_name = "URL", env = "FASTGATE_REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// Where the last good configuration is kept; without it, a start needs a control plane
+    #[arg(long, value_name = "FOLDER", env = "FASTGATE_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Threads that serve requests [default: one for each core]
+    #[arg(long, value_name = "COUNT", env = "FASTGATE_WORKERS")]
+    workers: Option<String>,
+    /// Names the node, the same after a restart [default: the host's name and the proxy's port]
+    #[arg(long, value_name = "ID", env = "FASTGATE_NODE_ID")]
+    node_id: Option<String>,
+    /// Peers whose X-Forwarded-* headers are believed, such as 10.0.0.0/8
+    #[arg(long, value_name = "NETWORK[,NETWORK]", env = "FASTGATE_TRUSTED_PROXIES")]
+    trusted_proxies: Option<String>,
+    /// Bytes of the largest request body; 0 for no bound [default: 0]
+    #[arg(long, value_name = "BYTES", env = "FASTGATE_MAX_BODY_SIZE")]
+    max_body_size: Option<String>,
+    /// Seconds a client may take to send a request head [default: 10]
+    #[arg(long, value_name = "SECONDS", env = "FASTGATE_HEADER_TIMEOUT")]
+    header_timeout: Option<String>,
+    /// Seconds a connection may be idle between requests [default: 75]
+    #[arg(long, value_name = "SECONDS", env = "FASTGATE_KEEP_ALIVE_TIMEOUT")]
+    keep_alive_timeout: Option<String>,
+    /// Seconds a client may pause while it sends a body [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "FASTGATE_BODY_TIMEOUT")]
+    body_timeout: Option<String>,
+    /// Seconds requests under way may go on after the node was asked to stop [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "FASTGATE_GRACE_TIME")]
+    grace_time: Option<String>,
+    /// Audit events each worker keeps until they are shipped [default: 8192]
+    #[arg(long, value_name = "COUNT", env = "FASTGATE_AUDIT_QUEUE")]
+    audit_queue: Option<String>,
+}
+
+/// The command line of a node.
+#[derive(Parser)]
+#[command(name = "fastgate-data-plane", version, about = "A data plane node of FastGate")]
+struct Flags {
+    /// YAML file with the same settings, named with underscores
+    #[arg(long, value_name = "FILE", env = "FASTGATE_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Given {
+    fn read(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|fault| format!("--config: can't read {shown}: {fault}"))?;
+        // A snippet would show the lines around the fault, and with them the password of Redis.
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(&text, options).map_err(|fault| {
+            let line = fault.location().map_or(0, |at| at.line());
+            match &fault {
+                serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => format!(
+                    "{shown}:{line}: unknown field '{field}': use one of {}",
+                    expected.join(", ")
+                ),
+                other => format!("{shown}:{line}: {other}"),
             }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                (own.to_bits() ^ other.to_bits()) & mask == 0
-            }
-            _ => false,
+        })
+    }
+
+    /// What is given here, and what `other` gives for the rest.
+    fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            ops_addr: self.ops_addr.or(other.ops_addr),
+            environment: self.environment.or(other.environment),
+            control_plane: self.control_plane.or(other.control_plane),
+            redis_url: self.redis_url.or(other.redis_url),
+            state_dir: self.state_dir.or(other.state_dir),
+            workers: self.workers.or(other.workers),
+            node_id: self.node_id.or(other.node_id),
+            trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
+            max_body_size: self.max_body_size.or(other.max_body_size),
+            header_timeout: self.header_timeout.or(other.header_timeout),
+            keep_alive_timeout: self.keep_alive_timeout.or(other.keep_alive_timeout),
+            body_timeout: self.body_timeout.or(other.body_timeout),
+            grace_time: self.grace_time.or(other.grace_time),
+            audit_queue: self.audit_queue.or(other.audit_queue),
         }
     }
+}
+
+/// What is wrong with settings, one line each.
+struct Mistakes(Vec<String>);
+
+impl Mistakes {
+    /// The value of a setting; `None` when it was not given, or when it is wrong, which is noted.
+    fn take<T>(
+        &mut self,
+        flag: &str,
+        text: Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(&text?).map_err(|mistake| self.0.push(format!("{flag} {mistake}"))).ok()
+    }
+
+    /// Puts the value of a setting in its place, if it was given.
+    fn put<T>(
+        &mut self,
+        flag: &str,
+        text: Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        place: &mut T,
+    ) {
+        if let Some(value) = self.take(flag, text, parse) {
+            *place = value;
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("is no address: '{text}': give one such as 127.0.0.1:8000"))
+}
+
+fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("is '{text}': give a number from 1 on"))
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    let mend = || format!("is '{text}': give seconds above 0 and at most 86400");
+    seconds.map(Duration::from_secs_f64).ok_or_else(mend)
+}
+
+fn parse_size(text: &str) -> Result<Option<u64>, String> {
+    let bytes: u64 =
+        text.parse().map_err(|_| format!("is '{text}': give a number of bytes, or 0"))?;
+    Ok((bytes > 0).then_some(bytes))
+}
+
+fn parse_networks(text: &str) -> Result<Vec<Network>, String> {
+    let parse = |text: &str| Network::parse(text.trim()).map_err(|fault| format!("has {fault}"));
+    text.split(',').map(parse).collect()
+}
+
+fn parse_control_planes(text: &str) -> Result<Vec<Uri>, String> {
+    let parse = |text: &str| {
+        let mend = || format!("is no URL: '{text}': give one such as http://127.0.0.1:9001");
+        let uri: Uri = text.trim().parse().map_err(|_| mend())?;
+        match uri.scheme_str() {
+            Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
+            Some("https") => Err("asks for https, which is not supported yet: use http".into()),
+            _ => Err(mend()),
+        }
+    };
+    text.split(',').map(parse).collect()
+}
+
+fn parse_redis_url(text: &str) -> Result<SecretString, String> {
+    // What was given may hold a password: it is not repeated.
+    if redis::parse_redis_url(text).is_none() {
+        return Err("is no URL of Redis: give one such as redis://127.0.0.1:6379/0".into());
+    }
+    Ok(text.into())
+}
+
+/// The host's name and the proxy's port: the same after a restart, and apart from another node of
+/// the same machine.
+fn default_node_id(port: u16) -> Result<Id, String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = name.trim().chars().map(fits).take(50).collect();
+    let name = name.trim_matches('-');
+    let id = if name.is_empty() { format!("node-{port}") } else { format!("{name}-{port}") };
+    Id::parse(&id).map_err(|_| "can't be made from the host's name: set it".into())
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret as _;
+
     use super::*;
 
+    fn load(args: &[&str]) -> Result<Settings, SettingsError> {
+        Settings::load(std::iter::once("test").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    fn mistakes(args: &[&str]) -> Vec<String> {
+        match load(args) {
+            Err(SettingsError::Mistakes(mistakes)) => mistakes,
+            other => panic!("no mistakes: {other:?}"),
+        }
+    }
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        file
+    }
+
     #[test]
-    fn networks_hold_the_addresses_of_their_prefix() {
-        for (network, address, inside) in [
-            ("10.0.0.0/8", "10.255.0.1", true),
-            ("10.0.0.0/8", "11.0.0.1", false),
-            ("0.0.0.0/0", "8.8.8.8", true),
-            ("192.0.2.7", "192.0.2.7", true),
-            ("192.0.2.7", "192.0.2.8", false),
-            ("10.0.0.0/8", "::ffff:10.1.2.3", true),
-            ("2001:db8::/32", "2001:db8:1::1", true),
-            ("2001:db8::/32", "2001:db9::1", false),
-            ("::/0", "10.0.0.1", false),
-            ("::ffff:10.0.0.0/104", "10.1.2.3", false),
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file = file("listen: 127.0.0.1:1\nworkers: 3\ngrace_time: 1.5\nenvironment: prod\n");
+        let path = file.path().to_str().expect("text");
+        let args =
+            ["--config", path, "--listen", "127.0.0.1:2", "--trusted-proxies", "::1,10.0.0.0/8"];
+        let settings = load(&args).expect("valid");
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:2");
+        assert_eq!(settings.ops_addr.to_string(), "127.0.0.1:9100");
+        assert_eq!(settings.workers.get(), 3);
+        assert_eq!(settings.grace_time, Duration::from_millis(1500));
+        assert_eq!(settings.environment.as_str(), "prod");
+        assert!(settings.node_id.as_str().ends_with("-2"), "{:?}", settings.node_id);
+        assert_eq!(settings.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn all_mistakes_come_at_once() {
+        let found = mistakes(&[
+            "--listen=here",
+            "--ops-addr=:1",
+            "--workers=0",
+            "--control-plane=http://a:1,ftp://b",
+            "--trusted-proxies=10.0.0.0/33",
+            "--grace-time=-1",
+            "--header-timeout=NaN",
+            "--max-body-size=lots",
+            "--redis-url=postgres://u:hidden@h",
+        ]);
+        let flags: Vec<_> = found.iter().filter_map(|line| line.split(' ').next()).collect();
+        assert_eq!(flags.len(), 9, "{found:#?}");
+        assert!(!found.join("\n").contains("hidden"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_fault_in_the_file_is_named_with_file_and_line_and_shows_no_secret() {
+        for (text, expected) in [
+            ("redis_url: redis://:hidden@h\nlisen: x\n", ":2: unknown field 'lisen'"),
+            ("redis_url: [redis://:hidden@h]\n", ":1: "),
+            ("redis_url: 'hidden\n", ": "),
         ] {
-            let network_ = Network::parse(network).expect("a network");
-            let address_ = address.parse().expect("an address");
-            assert_eq!(network_.contains(address_), inside, "{network} {address}");
+            let file = file(text);
+            let path = file.path().to_str().expect("text");
+            let found = mistakes(&["--config", path]).join("\n");
+            assert!(found.starts_with(&format!("{path}{expected}")) || expected == ": ", "{found}");
+            assert!(!found.contains("hidden"), "{found}");
         }
-        for bad in ["", "10.0.0.0/33", "x/8", "10.0.0.0/", "::/129"] {
-            assert!(Network::parse(bad).is_err(), "{bad}");
-        }
+    }
+
+    #[test]
+    fn the_redis_url_is_kept_and_never_shown() {
+        let settings = load(&["--redis-url", "redis://:hidden@127.0.0.1/"]).expect("valid");
+        let kept = settings.redis_url.as_ref().expect("kept");
+        assert_eq!(kept.expose_secret(), "redis://:hidden@127.0.0.1/");
+        assert!(!format!("{settings:?}").contains("hidden"));
     }
 }

@@ -63,8 +63,6 @@ pub(crate) struct KeyEntry {
     pub(crate) expires_at: Option<SystemTime>,
     /// The key's source path, ready to be sent upstream.
     pub(crate) source_path: HeaderValue,
-    /// What the key's own limit counts: `key:{key_id}`.
-    pub(crate) limit_subject: Box<str>,
 }
 
 /// The place the current snapshot stands in: written by the sync task, read by every worker.

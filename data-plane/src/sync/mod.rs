@@ -20,4 +20,4 @@ mod saver;
 
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Counts, Progress};

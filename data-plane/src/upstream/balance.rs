@@ -18,6 +18,8 @@ pub(crate) struct TargetSet {
 pub(crate) struct ReadyTarget {
     /// As it was configured.
     pub(crate) target: Target,
+    /// Its URL as it was written, for the audit log.
+    pub(crate) url: Arc<str>,
     /// `host:port`, which names its connection pool.
     pub(crate) authority: Box<str>,
     /// The `Host` header it is sent.
@@ -64,6 +66,7 @@ impl ReadyTarget {
         let host_header = if port == 80 { host.to_owned() } else { format!("{host}:{port}") };
         Some(Self {
             target: target.clone(),
+            url: target.url.as_str().into(),
             authority: format!("{host}:{port}").into(),
             host: HeaderValue::from_str(&host_header).ok()?,
         })

@@ -1,0 +1,127 @@
+//! Who sends a request, and whether they may.
+//!
+//! To the client an unknown, a revoked and an expired key look the same; the audit log tells
+//! them apart.
+
+use std::{sync::Arc, time::SystemTime};
+
+use fastgate::{
+    model::{self, Route},
+    secret::{Kind, SecretHash},
+};
+use http::{HeaderMap, HeaderName, header};
+
+use crate::{
+    error::{Malformed, Refusal},
+    exchange::Exchange,
+    snapshot::{KeyEntry, KeyTable},
+};
+
+/// The header a key is sent in, beside `Authorization: Bearer`.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// A key as a client sent it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sent {
+    /// None.
+    Nothing,
+    /// Something that can't be a key.
+    Junk,
+    /// The hash of it.
+    Hash(SecretHash),
+}
+
+/// Takes the key out of a request's headers, so that no upstream sees it.
+///
+/// # Errors
+/// When there are two, wherever they stand.
+pub(crate) fn take_sent(headers: &mut HeaderMap) -> Result<Sent, Malformed> {
+    let bearer = take_bearer(headers)?;
+    let mut keys = headers.get_all(API_KEY).iter();
+    let (key, second) = (keys.next(), keys.next());
+    if second.is_some() || (key.is_some() && bearer != Sent::Nothing) {
+        return Err(Malformed::TwoKeys);
+    }
+    let Some(key) = key.map(|key| hash(key.as_bytes())) else { return Ok(bearer) };
+    headers.remove(API_KEY);
+    Ok(key)
+}
+
+/// A bearer token that looks like a key is one; any other Authorization is the upstream's.
+fn take_bearer(headers: &mut HeaderMap) -> Result<Sent, Malformed> {
+    let is_key = |value: &[u8]| token_of(value).is_some_and(is_ours);
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(first) = values.next() else { return Ok(Sent::Nothing) };
+    let more = values.next().is_some();
+    let any_key =
+        headers.get_all(header::AUTHORIZATION).iter().any(|value| is_key(value.as_bytes()));
+    if !any_key {
+        return Ok(Sent::Nothing);
+    }
+    if more {
+        return Err(Malformed::TwoKeys);
+    }
+    let sent = token_of(first.as_bytes()).map_or(Sent::Junk, hash);
+    headers.remove(header::AUTHORIZATION);
+    Ok(sent)
+}
+
+/// The token of `Bearer <token>`; the scheme is read in any case (RFC 9110 section 11.1).
+fn token_of(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(6)?;
+    let (space, token) = token.split_first()?;
+    (scheme.eq_ignore_ascii_case(b"bearer") && *space == b' ').then(|| token.trim_ascii_start())
+}
+
+fn is_ours(token: &[u8]) -> bool {
+    token.starts_with(Kind::ApiKey.prefix().as_bytes())
+}
+
+fn hash(sent: &[u8]) -> Sent {
+    SecretHash::of_sent(Kind::ApiKey, sent).map_or(Sent::Junk, Sent::Hash)
+}
+
+/// Finds the key of a request; `None` when its route asks for none. The exchange is told of a
+/// key even where it is refused.
+///
+/// # Errors
+/// Why the key is refused.
+pub(crate) fn identify(
+    keys: &KeyTable,
+    route: &Route,
+    sent: Sent,
+    exchange: &mut Exchange,
+) -> Result<Option<Arc<KeyEntry>>, Refusal> {
+    if !route.auth_required {
+        return Ok(None);
+    }
+    let hash = match sent {
+        Sent::Nothing => return Err(Refusal::KeyMissing),
+        Sent::Junk => return Err(Refusal::KeyUnknown),
+        Sent::Hash(hash) => hash,
+    };
+    let entry = keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
+    exchange.key = Some((entry.key.clone(), entry.version));
+    let now = exchange.timestamp();
+    let is_past = |expiry: Option<SystemTime>| expiry.is_some_and(|expiry| expiry <= now);
+    if !entry.key.is_active {
+        return Err(Refusal::KeyRevoked);
+    }
+    if is_past(entry.key.expires_at) || is_past(entry.expires_at) {
+        return Err(Refusal::KeyExpired);
+    }
+    Ok(Some(entry.clone()))
+}
+
+/// Whether the caller holds what the route asks for.
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn authorise(route: &Route, caller: Option<&KeyEntry>) -> Result<(), Refusal> {
+    let held = caller.map(|entry| &*entry.key.permissions).unwrap_or_default();
+    if model::allows(held, &route.required_permissions) {
+        Ok(())
+    } else {
+        Err(Refusal::PermissionMissing)
+    }
+}

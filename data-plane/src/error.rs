@@ -1,0 +1,139 @@
+//! Why the gateway answers a request itself.
+//!
+//! Every refusal says whose fault it is through its status, has one name in the audit log and
+//! one face to the client; the table is here, the answer is made in `respond`.
+
+use std::time::Duration;
+
+use fastgate::path::PathFault;
+use http::{Method, StatusCode};
+use thiserror::Error;
+
+/// Why a request is not answered by an upstream. The text is what the client reads.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    /// The request is not one that everyone on its way reads the same.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// There is no snapshot yet.
+    #[error("the gateway has no configuration yet")]
+    NotReady,
+    /// No route is for this host and path.
+    #[error("no route matches this host and path")]
+    NoRoute,
+    /// Routes of this host and path are for these methods.
+    #[error("this path does not take this method")]
+    MethodNotAllowed(Vec<Method>),
+    /// A key is asked for, and none was sent.
+    #[error("a valid API key is needed")]
+    KeyMissing,
+    /// What was sent opens nothing.
+    #[error("a valid API key is needed")]
+    KeyUnknown,
+    /// The key was revoked.
+    #[error("a valid API key is needed")]
+    KeyRevoked,
+    /// The key or the secret that was sent has expired.
+    #[error("a valid API key is needed")]
+    KeyExpired,
+    /// The key does not hold what the route asks for.
+    #[error("the API key lacks a permission this path needs")]
+    PermissionMissing,
+    /// A limit is used up.
+    #[error("too many requests: the limit is used up for now")]
+    RateLimited {
+        /// When it would be admitted.
+        retry_after: Duration,
+    },
+    /// A limit can't be counted, and its fallback is to refuse.
+    #[error("the request limit can't be checked at the moment")]
+    LimitsUnavailable,
+    /// The request body is larger than the gateway takes.
+    #[error("the request body is too large")]
+    BodyTooLarge,
+    /// The client stopped sending its body.
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    /// The client's body ended before its end.
+    #[error("the request body broke off")]
+    BodyBroken,
+    /// No connection to a target could be made.
+    #[error("the upstream can't be reached")]
+    Unreachable,
+    /// The target closed the connection, or spoke no HTTP, before it answered.
+    #[error("the upstream broke the connection off")]
+    Reset,
+    /// The upstream did not answer in time.
+    #[error("the upstream did not answer in time")]
+    UpstreamTimeout,
+}
+
+/// What is wrong with a request's head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub(crate) enum Malformed {
+    /// RFC 9112 section 3.2.
+    #[error("exactly one Host header is needed")]
+    HostCount,
+    /// Not `host` or `host:port`.
+    #[error("the Host header is malformed")]
+    Host,
+    /// The request target names another host than the Host header.
+    #[error("the request target and the Host header name different hosts")]
+    HostMismatch,
+    /// Neither a path, an absolute URI nor `*` with OPTIONS.
+    #[error("the request target is malformed")]
+    Target,
+    /// See [`fastgate::path`].
+    #[error("{0}")]
+    Path(#[from] PathFault),
+    /// RFC 9112 section 6.1: anything but a lone `chunked`.
+    #[error("the Transfer-Encoding is not supported")]
+    TransferEncoding,
+    /// Two keys in one request: which one counts would be a guess.
+    #[error("the request holds more than one API key: send one")]
+    TwoKeys,
+}
+
+impl Refusal {
+    /// The status the client sees.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::KeyMissing | Self::KeyUnknown | Self::KeyRevoked | Self::KeyExpired => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::PermissionMissing => StatusCode::FORBIDDEN,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unreachable | Self::Reset => StatusCode::BAD_GATEWAY,
+            Self::NotReady | Self::LimitsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// What the audit log calls it; finer than what the client is told.
+    pub(crate) fn audit_name(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::NotReady => "not_ready",
+            Self::NoRoute => "no_route",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::KeyMissing => "key_missing",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::PermissionMissing => "permission_missing",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::LimitsUnavailable => "limits_unavailable",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyBroken => "body_broken",
+            Self::Unreachable => "upstream_unreachable",
+            Self::Reset => "upstream_reset",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+}

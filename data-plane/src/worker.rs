@@ -1,0 +1,182 @@
+//! One thread that serves requests: it accepts connections on a listener of its own and shares
+//! nothing with other workers that it would have to lock.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, TcpListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper_util::server::conn::auto;
+use tokio::{
+    net::TcpStream,
+    runtime::{self, LocalOptions},
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    audit::Recorder,
+    connection::{self, LocalExecutor, Watch},
+    limits::{Limiter, WorkerLimiter},
+    metrics::WorkerMetrics,
+    random::Random,
+    settings::Settings,
+    snapshot::{Snapshot, SnapshotCell, SnapshotReader},
+    upstream::Forwarder,
+};
+
+/// Larger request heads are refused with 431. It also bounds what is read ahead of a body.
+const MAX_HEAD: usize = 64 * 1024;
+/// Streams of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+/// How often connections are looked through for idle and slow ones.
+const PATROL: Duration = Duration::from_millis(500);
+/// How often a worker that drains looks whether it is done.
+const DRAIN_CHECK: Duration = Duration::from_millis(20);
+/// After accept failed, as it does when file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Everything a worker starts from; made before its thread is.
+pub(crate) struct Worker {
+    /// A listener on the proxy's port, this worker's alone.
+    pub(crate) listener: TcpListener,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) snapshots: SnapshotCell,
+    pub(crate) limiter: Limiter,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
+/// What the connections of a worker share.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    // Borrowed for one load, which calls nothing that could borrow it again.
+    snapshots: RefCell<SnapshotReader>,
+    pub(crate) limiter: WorkerLimiter,
+    pub(crate) recorder: Recorder,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) random: Rc<Random>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
+impl Shared {
+    /// The snapshot a request is served from.
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.borrow_mut().load()
+    }
+
+    /// Whether the forwarding headers of a peer are believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.settings.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+}
+
+impl Worker {
+    /// Serves until `stop` is cancelled and the requests under way have ended, or the grace time
+    /// has. Blocks its thread.
+    ///
+    /// # Errors
+    /// When the thread's runtime can't be made.
+    pub(crate) fn run(self, stop: &CancellationToken) -> io::Result<()> {
+        let mut builder = runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(LocalOptions::default())?;
+        runtime.block_on(self.serve(stop))
+    }
+
+    async fn serve(self, stop: &CancellationToken) -> io::Result<()> {
+        self.listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let random = Rc::new(Random::seeded().map_err(io::Error::other)?);
+        let shared = Rc::new(Shared {
+            settings: self.settings,
+            snapshots: RefCell::new(self.snapshots.reader()),
+            limiter: self.limiter.for_worker(),
+            recorder: self.recorder,
+            forwarder: Forwarder::new(random.clone(), self.metrics.clone()),
+            random,
+            metrics: self.metrics,
+        });
+        let mut crowd = Crowd { shared, http: Rc::new(http()), watches: Vec::new() };
+        let mut patrol = interval(PATROL);
+        patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => crowd.admit(stream, peer.ip()),
+                    Err(fault) => {
+                        tracing::warn!(%fault, "can't accept connections");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                now = patrol.tick() => crowd.patrol(now),
+                () = stop.cancelled() => break,
+            }
+        }
+        drop(listener);
+        crowd.drain().await;
+        Ok(())
+    }
+}
+
+/// The connections of a worker.
+struct Crowd {
+    shared: Rc<Shared>,
+    http: Rc<auto::Builder<LocalExecutor>>,
+    /// One for every connection. Its task holds the other reference while it lives.
+    watches: Vec<Rc<Watch>>,
+}
+
+impl Crowd {
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+        // Fails only when the peer is gone already, which the first read shows.
+        drop(stream.set_nodelay(true));
+        let watch = Watch::new(Instant::now());
+        self.watches.push(watch.clone());
+        let metrics = &self.shared.metrics;
+        metrics.accepted.add_one();
+        let connection =
+            connection::serve(stream, peer, self.http.clone(), self.shared.clone(), watch);
+        tokio::task::spawn_local(connection);
+    }
+
+    fn patrol(&mut self, now: Instant) {
+        self.forget_ended();
+        let settings = &self.shared.settings;
+        for watch in &self.watches {
+            watch.patrol(now, settings.header_timeout, settings.keep_alive_timeout);
+        }
+        self.shared.forwarder.sweep(now);
+    }
+
+    async fn drain(mut self) {
+        self.watches.iter().for_each(|watch| watch.finish());
+        let deadline = Instant::now() + self.shared.settings.grace_time;
+        while !self.watches.is_empty() && Instant::now() < deadline {
+            sleep(DRAIN_CHECK).await;
+            self.forget_ended();
+        }
+        if !self.watches.is_empty() {
+            let connections = self.watches.len();
+            tracing::warn!(connections, "closing connections that outlasted the grace time");
+        }
+    }
+
+    fn forget_ended(&mut self) {
+        self.watches.retain(|watch| Rc::strong_count(watch) > 1);
+        self.shared.metrics.connections.set(self.watches.len() as u64);
+    }
+}
+
+fn http() -> auto::Builder<LocalExecutor> {
+    let mut http = auto::Builder::new(LocalExecutor);
+    // Timeouts are the patrol's, see `connection`.
+    http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
+    http.http2()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+    http
+}
