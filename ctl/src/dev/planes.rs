@@ -1,0 +1,120 @@
+//! The two planes, each with whoever runs it. Dropping one asks it to stop.
+
+use std::{net::Ipv4Addr, net::SocketAddr, thread, time::Duration};
+
+use fastgate::model::Id;
+use fastgate_control_plane as control_plane;
+use fastgate_data_plane as data_plane;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{DevError, data::DataDir};
+
+/// How long requests under way may go on after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The control plane, as a task.
+pub(super) struct ControlPlane {
+    /// Where it listens.
+    pub(super) addresses: control_plane::Addresses,
+    task: JoinHandle<()>,
+    stop: DropGuard,
+}
+
+impl ControlPlane {
+    /// Starts it on its database.
+    pub(super) async fn start(data: &DataDir, admin_port: u16) -> Result<Self, DevError> {
+        let mut settings = control_plane::Settings::new(data.database_url());
+        settings.admin_addr = loopback(admin_port);
+        settings.node_addr = loopback(0);
+        settings.bootstrap_token_file = Some(data.token_file());
+        let server = control_plane::Server::build(settings).await?;
+        let addresses = server.addresses();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server.run(stop.clone()));
+        Ok(Self { addresses, task, stop: stop.drop_guard() })
+    }
+
+    /// Waits for its end, which comes only when something is wrong.
+    pub(super) async fn ended(&mut self) {
+        // A panic is an end too.
+        let _ = (&mut self.task).await;
+    }
+
+    /// Ends it.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        let _ = self.task.await;
+    }
+}
+
+/// The node, on a thread of its own: it makes its own runtimes and blocks.
+pub(super) struct Node {
+    /// Where it listens.
+    pub(super) addresses: data_plane::Addresses,
+    ended: oneshot::Receiver<()>,
+    stop: DropGuard,
+}
+
+impl Node {
+    /// Starts it against a control plane.
+    pub(super) async fn start(
+        data: &DataDir,
+        proxy_port: u16,
+        control_plane: SocketAddr,
+    ) -> Result<Self, DevError> {
+        let settings = settings(data, proxy_port, control_plane)?;
+        let stop = CancellationToken::new().drop_guard();
+        let (built, is_built) = oneshot::channel();
+        let (running, ended) = oneshot::channel();
+        let asked = stop.token().clone();
+        thread::Builder::new().name("node".into()).spawn(move || {
+            // Dropped when the thread ends, however it does.
+            let _running: oneshot::Sender<()> = running;
+            let server = match data_plane::Server::build(settings) {
+                Ok(server) => server,
+                Err(fault) => {
+                    let _ = built.send(Err(fault));
+                    return;
+                }
+            };
+            let _ = built.send(Ok(server.addresses()));
+            if let Err(fault) = server.run(asked) {
+                tracing::error!(%fault, "the node has ended");
+            }
+        })?;
+        let addresses = is_built.await.map_err(|_| DevError::Ended("the node"))??;
+        Ok(Self { addresses, ended, stop })
+    }
+
+    /// Waits for its end, which comes only when something is wrong.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
+    /// Ends it.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        let _ = self.ended.await;
+    }
+}
+
+fn settings(
+    data: &DataDir,
+    proxy_port: u16,
+    control_plane: SocketAddr,
+) -> Result<data_plane::Settings, DevError> {
+    let id = |text| Id::parse(text).map_err(std::io::Error::other);
+    let mut settings = data_plane::Settings::new(id("default")?, id("dev")?);
+    settings.listen = loopback(proxy_port);
+    settings.ops_addr = loopback(0);
+    let uri = format!("http://{control_plane}").parse().map_err(std::io::Error::other)?;
+    settings.control_planes = vec![uri];
+    settings.state_dir = Some(data.node_state());
+    settings.grace_time = GRACE;
+    Ok(settings)
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
