@@ -7,14 +7,16 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
 use crate::{
     access::{self, Access},
     admin::Admin,
     gate::Gate,
-    listen,
+    health, listen,
     metrics::Metrics,
     port::AdminPort,
+    rest::Rest,
     settings::Settings,
     store::Store,
 };
@@ -25,6 +27,8 @@ pub struct Server {
     node: TcpListener,
     addresses: Addresses,
     port: AdminPort,
+    store: Arc<dyn Store>,
+    reporter: HealthReporter,
     /// What nodes call.
     node_services: Routes,
 }
@@ -78,16 +82,21 @@ impl Server {
 
         let pool = DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET)
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
+        let rest = Rest::new(&pool).map_err(BuildError::Api)?;
         let access = Access::new(Arc::clone(&store));
         let metrics = Metrics::new();
-        let services = Admin { store: Arc::clone(&store), access: access.clone(), pool };
-        let services = services.routes();
+        let services =
+            Admin { store: Arc::clone(&store), access: access.clone(), pool: pool.clone() };
+        let (services, reporter) = health::add_services(services.routes(), &pool)
+            .map_err(|fault| BuildError::Api(fault.to_string()))?;
         let gate = Gate { access, metrics: metrics.clone(), services };
         Ok(Self {
             admin,
             node,
             addresses: Addresses { admin: admin_addr, node: node_addr },
-            port: AdminPort { gate, metrics, store },
+            port: AdminPort { gate, rest, metrics, store: Arc::clone(&store) },
+            store,
+            reporter,
             node_services: Routes::default(),
         })
     }
@@ -102,7 +111,8 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
             listen::serve(self.admin, self.port, stop.clone()),
-            listen::serve(self.node, self.node_services, stop),
+            listen::serve(self.node, self.node_services, stop.clone()),
+            health::report(self.reporter, self.store, stop),
         );
     }
 }
