@@ -118,3 +118,37 @@ fn settings(
 fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::context::Surroundings;
+
+    fn data(folder: &tempfile::TempDir) -> DataDir {
+        let around = Surroundings { token: None, config_home: None, data_home: None };
+        DataDir::open(Some(folder.path().into()), &around).expect("opened")
+    }
+
+    #[tokio::test]
+    async fn a_node_without_its_control_plane_ends_when_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = data(&folder);
+        let node = Node::start(&data, 0, loopback(1)).await.expect("started");
+        assert_ne!(node.addresses.proxy.port(), 0);
+        let asked = Instant::now();
+        node.stop().await;
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_told_with_the_flag_of_dev() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        let fault = Node::start(&data(&folder), port, loopback(1)).await.err().expect("refused");
+        assert!(fault.to_string().contains(&format!("127.0.0.1:{port}")), "{fault}");
+        assert!(fault.mend().is_some_and(|mend| mend.contains("--proxy-port")));
+    }
+}

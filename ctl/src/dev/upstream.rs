@@ -73,3 +73,26 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyp
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_answers_with_what_it_was_sent() {
+        let upstream = DemoUpstream::start().await.expect("started");
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::post(format!("http://{}/a/b?c=1", upstream.address))
+            .header("x-source-path", "demo")
+            .body(Full::new(Bytes::from_static(b"twelve bytes")))
+            .expect("a request");
+        let answer = client.request(request).await.expect("an answer");
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        let told: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!((&told["method"], &told["path"]), (&"POST".into(), &"/a/b".into()));
+        assert_eq!((&told["query"], &told["body_size"]), (&"c=1".into(), &12.into()));
+        assert_eq!(told["headers"]["x-source-path"], "demo");
+    }
+}
