@@ -132,7 +132,7 @@ async fn run_until_asked(
     };
     tokio::pin!(asked);
     // What is dropped on the way, half started or not, is asked to stop by that.
-    let mut gateway = tokio::select! {
+    let gateway = tokio::select! {
         started = Gateway::start(args, data, output) => started?,
         () = &mut asked => return Ok(()),
     };
@@ -191,7 +191,7 @@ impl Gateway {
     }
 
     /// Waits until a plane ends by itself.
-    async fn ended(&mut self) -> DevError {
+    async fn ended(&self) -> DevError {
         tokio::select! {
             () = self.control_plane.ended() => DevError::Ended("the control plane"),
             () = self.node.ended() => DevError::Ended("the node"),

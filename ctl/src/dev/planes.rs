@@ -1,11 +1,15 @@
 //! The two planes, each with whoever runs it. Dropping one asks it to stop.
 
-use std::{net::Ipv4Addr, net::SocketAddr, thread, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use fastgate::model::Id;
 use fastgate_control_plane as control_plane;
 use fastgate_data_plane as data_plane;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{DevError, data::DataDir};
@@ -17,7 +21,8 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(super) struct ControlPlane {
     /// Where it listens.
     pub(super) addresses: control_plane::Addresses,
-    task: JoinHandle<()>,
+    /// Cancelled once it has ended, in whatever way.
+    gone: CancellationToken,
     stop: DropGuard,
 }
 
@@ -31,20 +36,25 @@ impl ControlPlane {
         let server = control_plane::Server::build(settings).await?;
         let addresses = server.addresses();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(server.run(stop.clone()));
-        Ok(Self { addresses, task, stop: stop.drop_guard() })
+        let gone = CancellationToken::new();
+        let running = gone.clone().drop_guard();
+        let run = server.run(stop.clone());
+        tokio::spawn(async move {
+            let _running = running;
+            run.await;
+        });
+        Ok(Self { addresses, gone, stop: stop.drop_guard() })
     }
 
     /// Waits for its end, which comes only when something is wrong.
-    pub(super) async fn ended(&mut self) {
-        // A panic is an end too.
-        let _ = (&mut self.task).await;
+    pub(super) async fn ended(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Ends it.
     pub(super) async fn stop(self) {
         drop(self.stop);
-        let _ = self.task.await;
+        self.gone.cancelled().await;
     }
 }
 
@@ -52,7 +62,8 @@ impl ControlPlane {
 pub(super) struct Node {
     /// Where it listens.
     pub(super) addresses: data_plane::Addresses,
-    ended: oneshot::Receiver<()>,
+    /// Cancelled once it has ended, in whatever way.
+    gone: CancellationToken,
     stop: DropGuard,
 }
 
@@ -66,11 +77,11 @@ impl Node {
         let settings = settings(data, proxy_port, control_plane)?;
         let stop = CancellationToken::new().drop_guard();
         let (built, is_built) = oneshot::channel();
-        let (running, ended) = oneshot::channel();
+        let gone = CancellationToken::new();
+        let running = gone.clone().drop_guard();
         let asked = stop.token().clone();
         thread::Builder::new().name("node".into()).spawn(move || {
-            // Dropped when the thread ends, however it does.
-            let _running: oneshot::Sender<()> = running;
+            let _running = running;
             let server = match data_plane::Server::build(settings) {
                 Ok(server) => server,
                 Err(fault) => {
@@ -84,18 +95,18 @@ impl Node {
             }
         })?;
         let addresses = is_built.await.map_err(|_| DevError::Ended("the node"))??;
-        Ok(Self { addresses, ended, stop })
+        Ok(Self { addresses, gone, stop })
     }
 
     /// Waits for its end, which comes only when something is wrong.
-    pub(super) async fn ended(&mut self) {
-        let _ = (&mut self.ended).await;
+    pub(super) async fn ended(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Ends it.
     pub(super) async fn stop(self) {
         drop(self.stop);
-        let _ = self.ended.await;
+        self.gone.cancelled().await;
     }
 }
 
@@ -137,6 +148,7 @@ mod tests {
         let data = data(&folder);
         let node = Node::start(&data, 0, loopback(1)).await.expect("started");
         assert_ne!(node.addresses.proxy.port(), 0);
+        assert!(tokio::time::timeout(Duration::from_millis(50), node.ended()).await.is_err());
         let asked = Instant::now();
         node.stop().await;
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
