@@ -19,3 +19,6 @@ mod ship;
 pub(crate) use event::Event;
 pub(crate) use ring::{Counts, Recorder};
 pub(crate) use ship::{Ledger, Shipper};
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,12 @@ impl Shipper {
         }
     }
 
+    /// Keeps no more than this for a control plane that is away.
+    #[cfg(test)]
+    pub(super) fn with_pending_bytes(self, pending_bytes: usize) -> Self {
+        Self { pending_bytes, ..self }
+    }
+
     /// A ring of this many events for one more worker.
     pub(crate) fn recorder(&mut self, capacity: NonZeroUsize) -> Recorder {
         let (recorder, tap) = ring(capacity.get());

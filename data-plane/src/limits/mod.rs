@@ -189,3 +189,6 @@ fn judge<'a>(
         rows.map(|((policy, claim), ahead)| (policy.scope.name(), claim.bucket, *ahead)),
     )
 }
+
+#[cfg(test)]
+mod tests;
