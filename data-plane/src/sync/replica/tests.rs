@@ -20,7 +20,7 @@ fn key(id: usize, source_path: &str) -> Entity {
         secrets: vec![SecretRecord {
             version: 1,
             hash: [u8::try_from(id).expect("a small id"); 32].to_vec(),
-            expires_at_ms: None,
+            ..Default::default()
         }],
         ..Default::default()
     };
