@@ -16,3 +16,4 @@ mod store;
 
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};
+pub use store::OpenError;

@@ -18,7 +18,7 @@ use crate::{
     port::AdminPort,
     rest::Rest,
     settings::Settings,
-    store::Store,
+    store::{self, OpenError, Store},
 };
 
 /// A control plane whose ports are bound and whose database answers, and which serves nothing yet.
@@ -57,9 +57,9 @@ pub enum BuildError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The database can't be used; says why without its URL.
+    /// The database can't be used.
     #[error("--database-url: {0}")]
-    Database(String),
+    Database(#[from] OpenError),
     /// The first owner token could not be handed out.
     #[error("{0}")]
     Bootstrap(String),
@@ -77,7 +77,7 @@ impl Server {
     pub async fn build(settings: Settings) -> Result<Self, BuildError> {
         let (admin, admin_addr) = bind("--admin-addr", settings.admin_addr).await?;
         let (node, node_addr) = bind("--node-addr", settings.node_addr).await?;
-        let store = open_store(&settings).await?;
+        let store = store::open(&settings.database_url).await?;
         hand_out_first_owner(&*store, &settings).await?;
 
         let pool = DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET)
@@ -125,10 +125,6 @@ async fn bind(
     let listener = TcpListener::bind(address).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
-}
-
-async fn open_store(_: &Settings) -> Result<Arc<dyn Store>, BuildError> {
-    Err(BuildError::Database("no database is supported yet".into()))
 }
 
 async fn hand_out_first_owner(store: &dyn Store, settings: &Settings) -> Result<(), BuildError> {
