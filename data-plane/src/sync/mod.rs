@@ -20,3 +20,6 @@ mod saver;
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};
 pub(crate) use progress::{Counts, Progress};
+
+#[cfg(test)]
+mod tests;

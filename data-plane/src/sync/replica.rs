@@ -367,4 +367,4 @@ fn barred_error(revision: u64) -> EntityError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,7 +12,7 @@ use super::*;
 const KEYS: Namespace = Namespace::Keys;
 const CONFIG: Namespace = Namespace::Config;
 
-fn key(id: usize, source_path: &str) -> Entity {
+pub(in crate::sync) fn key(id: usize, source_path: &str) -> Entity {
     let record = KeyRecord {
         key_id: format!("k{id}"),
         source_path: source_path.into(),
@@ -27,7 +27,7 @@ fn key(id: usize, source_path: &str) -> Entity {
     entity(EntityKind::Key, &record.key_id.clone(), &record)
 }
 
-fn route(id: usize, target: &str) -> Entity {
+pub(in crate::sync) fn route(id: usize, target: &str) -> Entity {
     let route = admin::v1::Route {
         route_id: format!("r{id}"),
         path_prefix: format!("/{id}"),
@@ -41,11 +41,11 @@ fn entity(kind: EntityKind, id: &str, value: &impl Message) -> Entity {
     Entity { kind: kind.into(), id: id.into(), value: value.encode_to_vec().into() }
 }
 
-fn upsert(entity: Entity) -> Change {
+pub(in crate::sync) fn upsert(entity: Entity) -> Change {
     Change { change: Some(change::Change::Upsert(entity)) }
 }
 
-fn delete(entity: &Entity) -> Change {
+pub(in crate::sync) fn delete(entity: &Entity) -> Change {
     let gone = EntityRef { kind: entity.kind, id: entity.id.clone() };
     Change { change: Some(change::Change::Delete(gone)) }
 }
@@ -54,11 +54,15 @@ fn digest_of(entities: &[Entity]) -> Bytes {
     entities.iter().cloned().collect::<Digest>().to_bytes().to_vec().into()
 }
 
-fn message(body: Body) -> ControlMessage {
+pub(in crate::sync) fn message(body: Body) -> ControlMessage {
     ControlMessage { body: Some(body) }
 }
 
-fn snapshot(ns: Namespace, revision: u64, entities: &[Entity]) -> Vec<ControlMessage> {
+pub(in crate::sync) fn snapshot(
+    ns: Namespace,
+    revision: u64,
+    entities: &[Entity],
+) -> Vec<ControlMessage> {
     let mut messages = vec![message(Body::SnapshotBegin(SnapshotBegin {
         ns: ns.to_wire().into(),
         epoch: "e1".into(),
@@ -75,7 +79,13 @@ fn snapshot(ns: Namespace, revision: u64, entities: &[Entity]) -> Vec<ControlMes
     messages
 }
 
-fn delta(ns: Namespace, from: u64, to: u64, changes: Vec<Change>, after: &[Entity]) -> Delta {
+pub(in crate::sync) fn delta(
+    ns: Namespace,
+    from: u64,
+    to: u64,
+    changes: Vec<Change>,
+    after: &[Entity],
+) -> Delta {
     Delta {
         ns: ns.to_wire().into(),
         epoch: "e1".into(),
