@@ -73,6 +73,11 @@ impl Batcher {
         self.taps.iter().all(Tap::is_exhausted)
     }
 
+    /// How many events are in the rings.
+    pub(super) fn waiting(&self) -> u64 {
+        self.taps.iter().map(|tap| tap.len() as u64).sum()
+    }
+
     fn pop(&mut self) -> Option<LogEvent> {
         for _ in 0..self.taps.len() {
             let turn = self.turn;

@@ -75,6 +75,11 @@ impl Tap {
         self.ring.pop().ok()
     }
 
+    /// How many events are in the ring.
+    pub(super) fn len(&self) -> usize {
+        self.ring.slots()
+    }
+
     /// Whether nothing more can come: the worker has ended and its ring is empty.
     pub(super) fn is_exhausted(&self) -> bool {
         // In this order: an event pushed after the ring was seen empty is not missed.

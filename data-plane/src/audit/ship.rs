@@ -122,14 +122,17 @@ impl Shipper {
                 tokio::select! { _ = due.tick() => {}, () = stop.cancelled() => {} }
                 collect(&mut batcher, &pending, self.pending_bytes);
             }
-            let flushed = timeout(FLUSH, async {
+            // Where there is nobody to ship to, waiting would help nothing.
+            let patience = if self.control_planes.is_empty() { Duration::ZERO } else { FLUSH };
+            let flushed = timeout(patience, async {
                 while !(batcher.is_exhausted() && pending.is_empty()) {
                     collect(&mut batcher, &pending, self.pending_bytes);
                     sleep(EVERY / 5).await;
                 }
             });
             if flushed.await.is_err() {
-                tracing::warn!(events = pending.events(), "audit events were left unshipped");
+                let events = pending.events() + batcher.waiting();
+                tracing::warn!(events, "audit events were left unshipped");
             }
         };
         tokio::select! {

@@ -168,7 +168,8 @@ fn a_fault_changes_nothing_and_says_what_to_ask_for_next() {
         vec![message(Body::Delta(sent))]
     };
     let all = vec![(1, 5), (2, 5)];
-    let cases: Vec<(&str, Vec<ControlMessage>, Vec<(i32, u64)>)> = vec![
+    type Case = (&'static str, Vec<ControlMessage>, Vec<(i32, u64)>);
+    let cases: Vec<Case> = vec![
         ("a gap", changed(|d| d.from = 6), all.clone()),
         ("an old delta", changed(|d| d.from = 4), all.clone()),
         ("backwards", changed(|d| d.to = 5), all.clone()),
