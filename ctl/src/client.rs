@@ -120,8 +120,7 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Reads an address.
-pub(crate) fn endpoint(addr: &str) -> Result<Endpoint, Error> {
+fn endpoint(addr: &str) -> Result<Endpoint, Error> {
     let setting =
         |fault: &str| Error::Setting { what: format!("address '{addr}'"), fault: fault.into() };
     let with_scheme = if addr.contains("://") { addr.into() } else { format!("http://{addr}") };

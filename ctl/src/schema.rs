@@ -101,14 +101,11 @@ impl Serialize for Plain<'_> {
     }
 }
 
-/// Whether the control plane sets a field, and no document needs it.
-pub(crate) fn is_output_only(field: &FieldDescriptor) -> bool {
-    matches!(field.name(), "created_at" | "updated_at" | "etag")
-}
-
-/// Takes away what the control plane sets.
+/// Takes away what the control plane sets and no document needs.
 pub(crate) fn strip_output_fields(object: &mut DynamicMessage) {
-    let fields: Vec<_> = object.descriptor().fields().filter(is_output_only).collect();
+    let output_only =
+        |field: &FieldDescriptor| matches!(field.name(), "created_at" | "updated_at" | "etag");
+    let fields: Vec<_> = object.descriptor().fields().filter(output_only).collect();
     for field in fields {
         object.clear_field(&field);
     }

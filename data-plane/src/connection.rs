@@ -11,7 +11,6 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyperService};
@@ -21,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{gateway::Gateway, worker::Shared};
+use crate::{gateway::Gateway, settings::Settings, worker::Shared};
 
 /// What a connection is doing. Written by the connection, read by its worker's patrol.
 pub(crate) struct Watch {
@@ -30,6 +29,8 @@ pub(crate) struct Watch {
     requests: Cell<u32>,
     /// HTTP/2 sends frames of its own between requests, which say nothing.
     is_http2: Cell<bool>,
+    /// Since when the client takes nothing of what is written to it.
+    blocked: Cell<Option<Instant>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -59,16 +60,23 @@ impl Watch {
             doing: Cell::new(Doing::Idle(now)),
             requests: Cell::new(0),
             is_http2: Cell::new(false),
+            blocked: Cell::new(None),
             order: Cell::new(Order::GoOn),
             waker: RefCell::default(),
         })
     }
 
-    /// Ends the connection if it has been idle, or sending one head, for too long.
-    pub(crate) fn patrol(&self, now: Instant, head: Duration, idle: Duration) {
+    /// Ends the connection if it has been idle, sending one head or taking nothing for too long.
+    pub(crate) fn patrol(&self, now: Instant, settings: &Settings) {
+        let is_over = |since: Instant, timeout| now.saturating_duration_since(since) > timeout;
+        if self.blocked.get().is_some_and(|since| is_over(since, settings.body_timeout)) {
+            return self.give(Order::Abort);
+        }
         match self.doing.get() {
-            Doing::Idle(since) if now.duration_since(since) > idle => self.give(Order::Finish),
-            Doing::Head(since) if now.duration_since(since) > head => self.give(Order::Abort),
+            Doing::Idle(since) if is_over(since, settings.keep_alive_timeout) => self.finish(),
+            Doing::Head(since) if is_over(since, settings.header_timeout) => {
+                self.give(Order::Abort);
+            }
             Doing::Idle(_) | Doing::Head(_) | Doing::Requests => {}
         }
     }
@@ -91,6 +99,14 @@ impl Watch {
         {
             self.is_http2.set(bytes.starts_with(b"PRI * HTTP/2"));
             self.doing.set(Doing::Head(Instant::now()));
+        }
+    }
+
+    fn wrote<T>(&self, outcome: &Poll<T>) {
+        match outcome {
+            Poll::Ready(_) => self.blocked.set(None),
+            Poll::Pending if self.blocked.get().is_none() => self.blocked.set(Some(Instant::now())),
+            Poll::Pending => {}
         }
     }
 
@@ -154,7 +170,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
     }
 }
 
-/// A stream that notes when the first bytes of a request come.
+/// A stream that notes when the first bytes of a request come, and when it can't write.
 struct Watched {
     stream: TcpStream,
     watch: Rc<Watch>,
@@ -181,7 +197,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch.wrote(&wrote);
+        wrote
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -197,7 +215,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch.wrote(&wrote);
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,10 +3,8 @@
 mod admission;
 mod audit;
 mod auth;
-mod backoff;
 mod compile;
 mod connection;
-mod dial;
 mod error;
 mod exchange;
 mod forwarding;

@@ -49,7 +49,9 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
             }
         }
         Refusal::RateLimited { retry_after } => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+            // Rounded up: a client that comes back by it must find room.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         _ if status == StatusCode::UNAUTHORIZED => {
             let challenge = HeaderValue::from_static("Bearer realm=\"fastgate\"");
@@ -84,5 +86,84 @@ pub(crate) fn put_standings(standings: &Standings, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+
+    use super::*;
+    use crate::error::Malformed;
+
+    #[test]
+    fn refusals_look_as_documented() {
+        let id = HeaderValue::from_static("id-1");
+        let mut shown = String::new();
+        for refusal in [
+            Refusal::Malformed(Malformed::HostCount),
+            Refusal::KeyMissing,
+            Refusal::PermissionMissing,
+            Refusal::NoRoute,
+            Refusal::MethodNotAllowed(vec![Method::GET, Method::PUT]),
+            Refusal::BodyTimeout,
+            Refusal::BodyTooLarge,
+            Refusal::RateLimited { retry_after: Duration::from_secs(7) },
+            Refusal::Unreachable,
+            Refusal::NotReady,
+            Refusal::UpstreamTimeout,
+        ] {
+            let response = refuse(&refusal, &id);
+            shown += &format!("{} {}\n", response.status().as_u16(), refusal.audit_name());
+            for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+                if let Some(value) = response.headers().get(&name) {
+                    shown += &format!("{name}: {}\n", value.to_str().expect("text"));
+                }
+            }
+            shown += &format!("{}\n", String::from_utf8_lossy(response.body()));
+        }
+        insta::assert_snapshot!(shown, @r#"
+        400 malformed
+        {"type":"about:blank","title":"Bad Request","status":400,"detail":"exactly one Host header is needed","request_id":"id-1"}
+        401 key_missing
+        www-authenticate: Bearer realm="fastgate"
+        {"type":"about:blank","title":"Unauthorized","status":401,"detail":"a valid API key is needed","request_id":"id-1"}
+        403 permission_missing
+        {"type":"about:blank","title":"Forbidden","status":403,"detail":"the API key lacks a permission this path needs","request_id":"id-1"}
+        404 no_route
+        {"type":"about:blank","title":"Not Found","status":404,"detail":"no route matches this host and path","request_id":"id-1"}
+        405 method_not_allowed
+        allow: GET, PUT
+        {"type":"about:blank","title":"Method Not Allowed","status":405,"detail":"this path does not take this method","request_id":"id-1"}
+        408 body_timeout
+        {"type":"about:blank","title":"Request Timeout","status":408,"detail":"the request body did not arrive in time","request_id":"id-1"}
+        413 body_too_large
+        {"type":"about:blank","title":"Payload Too Large","status":413,"detail":"the request body is too large","request_id":"id-1"}
+        429 rate_limited
+        retry-after: 7
+        {"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many requests: the limit is used up for now","request_id":"id-1"}
+        502 upstream_unreachable
+        {"type":"about:blank","title":"Bad Gateway","status":502,"detail":"the upstream can't be reached","request_id":"id-1"}
+        503 not_ready
+        {"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the gateway has no configuration yet","request_id":"id-1"}
+        504 upstream_timeout
+        {"type":"about:blank","title":"Gateway Timeout","status":504,"detail":"the upstream did not answer in time","request_id":"id-1"}
+        "#);
+    }
+
+    #[test]
+    fn no_answer_tells_what_is_wrong_with_a_key() {
+        let id = HeaderValue::from_static("id-1");
+        let refusals =
+            [Refusal::KeyMissing, Refusal::KeyUnknown, Refusal::KeyRevoked, Refusal::KeyExpired];
+        let mut faces: Vec<_> = refusals
+            .iter()
+            .map(|refusal| refuse(refusal, &id))
+            .map(|response| (response.status(), response.headers().clone(), response.into_body()))
+            .collect();
+        faces.dedup();
+        assert_eq!(faces.len(), 1);
     }
 }

@@ -231,3 +231,133 @@ impl<'a> Search<'a, '_> {
         Found::MethodNotAllowed(allowed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fastgate::admin::v1;
+
+    use super::*;
+
+    /// `id | host | path (`/a` exact, `/a*` prefix) | methods | priority`
+    fn compiled(text: &str) -> Arc<CompiledRoute> {
+        let fields: Vec<_> = text.split('|').map(str::trim).collect();
+        let [id, host, path, methods, priority] = fields[..] else { panic!("{text}") };
+        let mut wire = v1::Route {
+            route_id: id.into(),
+            host: host.into(),
+            methods: methods.split_whitespace().map(str::to_owned).collect(),
+            priority: priority.parse().expect("a number"),
+            upstream: "u".into(),
+            ..Default::default()
+        };
+        match path.strip_suffix('*') {
+            Some(prefix) => wire.path_prefix = prefix.into(),
+            None => wire.path = path.into(),
+        }
+        Arc::new(CompiledRoute::new(Route::parse(&wire).expect(text), None))
+    }
+
+    fn index(routes: &[&str]) -> RouteIndex {
+        let mut index = RouteIndex::default();
+        for route in routes {
+            index.insert(&compiled(route)).expect(route);
+        }
+        index
+    }
+
+    fn found(index: &RouteIndex, method: &str, host: &str, path: &str) -> String {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        match index.find(host, path, &method) {
+            Found::Route(route) => route.route.route_id.to_string(),
+            Found::MethodNotAllowed(allowed) => format!("405 {allowed:?}"),
+            Found::Nothing => "404".into(),
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_takes_a_request() {
+        let index = index(&[
+            "root        |             | /*         |         | 0",
+            "api         |             | /api*      |         | 0",
+            "users       |             | /api/users*|         | 0",
+            "exact       |             | /api/users |         | 0",
+            "slash       |             | /api/users/|         | 0",
+            "write       |             | /api/w*    | PUT     | 0",
+            "any-method  |             | /api/any/m |         | 1",
+            "loud        |             | /api/loud* |         | 9",
+            "host        | a.com       | /api*      |         | 0",
+            "below       | *.a.com     | /*         |         | 0",
+            "deep        | *.x.a.com   | /*         |         | 0",
+            "get-only    | only.com    | /g*        | GET HEAD| 0",
+            "post-only   | only.com    | /g/p*      | POST    | 0",
+        ]);
+        for (method, host, path, route) in [
+            ("GET", "b", "/", "root"),
+            ("GET", "b", "/apis", "root"),
+            ("GET", "b", "/api", "api"),
+            ("GET", "b", "/api/", "api"),
+            ("GET", "b", "/api/users", "exact"),
+            ("GET", "b", "/api/users/", "slash"),
+            ("GET", "b", "/api/users/1/2/3", "users"),
+            ("GET", "b", "/api/usersx", "api"),
+            ("GET", "b", "/api/Users", "api"),
+            ("GET", "b", "/api//users", "api"),
+            ("PUT", "b", "/api/w/1", "write"),
+            ("GET", "b", "/api/w/1", "api"),
+            ("GET", "a.com", "/api/users", "host"),
+            ("GET", "a.com", "/other", "root"),
+            ("GET", "a.com", "/api/loud/x", "loud"),
+            ("GET", "b.a.com", "/api/users", "below"),
+            ("GET", "b.x.a.com", "/", "deep"),
+            ("GET", "x.a.com", "/", "below"),
+            ("GET", "ba.com", "/", "root"),
+            ("GET", ".a.com", "/", "root"),
+            ("POST", "only.com", "/g/p/1", "post-only"),
+            ("GET", "only.com", "/g/p/1", "get-only"),
+            ("DELETE", "only.com", "/g/p/1", "root"),
+        ] {
+            assert_eq!(found(&index, method, host, path), route, "{method} {host}{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_there_for_other_methods_is_405_with_all_of_them() {
+        let index = index(&[
+            "one  |     | /x*  | GET HEAD | 0",
+            "two  |     | /x/y | PUT GET  | 0",
+            "host | a.b | /x*  | DELETE   | 0",
+        ]);
+        assert_eq!(found(&index, "POST", "c", "/x"), "405 [GET, HEAD]");
+        assert_eq!(found(&index, "POST", "c", "/x/y"), "405 [GET, HEAD, PUT]");
+        assert_eq!(found(&index, "POST", "a.b", "/x/y"), "405 [DELETE, GET, HEAD, PUT]");
+        assert_eq!(found(&index, "POST", "c", "/y"), "404");
+    }
+
+    #[test]
+    fn routes_that_nothing_tells_apart_collide() {
+        let mut index = index(&["one | | /x* | GET PUT | 0"]);
+        let collides = |index: &mut RouteIndex, text| index.insert(&compiled(text)).is_err();
+        assert!(collides(&mut index, "two | | /x* | PUT | 0"));
+        assert!(collides(&mut index, "two | | /x* |  | 0"));
+        assert!(!collides(&mut index, "two | | /x* | POST | 0"));
+        assert!(!collides(&mut index, "three | | /x* | GET | 1"));
+        assert!(!collides(&mut index, "four | a.b | /x* | GET | 0"));
+        assert!(!collides(&mut index, "five | | /x | GET | 0"));
+    }
+
+    #[test]
+    fn removing_undoes_inserting_and_leaves_clones_alone() {
+        let empty = RouteIndex::default();
+        let mut full = empty.clone();
+        let routes: Vec<_> =
+            ["a | | /x/y* | | 0", "b | h | /x | | 0", "c | *.h | /* | | 0"].map(compiled).into();
+        routes.iter().for_each(|route| full.insert(route).expect("no collision"));
+        assert_eq!(found(&empty, "GET", "h", "/x"), "404");
+        let before = full.clone();
+        routes.iter().for_each(|route| full.remove(&route.route));
+        assert!(full.any_host.is_empty());
+        assert!(full.exact_hosts.is_empty() && full.hosts_below.is_empty());
+        assert_eq!(found(&before, "GET", "h", "/x"), "b");
+        assert_eq!(found(&before, "GET", "a.h", "/x/y/z"), "c");
+    }
+}

@@ -44,7 +44,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub keep_alive_timeout: Duration,
-    /// How long a client may pause while it sends a request body.
+    /// How long a client may pause while it sends a request body, or takes an answer.
     pub body_timeout: Duration,
     /// How long requests under way may go on after the node was asked to stop.
     pub grace_time: Duration,
@@ -118,8 +118,8 @@ impl Settings {
     fn check(given: Given) -> Result<Self, Vec<String>> {
         let mut found = Mistakes(Vec::new());
         let listen = found.take("--listen", given.listen, parse_address);
-        let environment = found.take("--environment", given.environment, |text| Id::parse(text));
-        let node_id = found.take("--node-id", given.node_id, |text| Id::parse(text));
+        let environment = found.take("--environment", given.environment, Id::parse);
+        let node_id = found.take("--node-id", given.node_id, Id::parse);
         let port = listen.map_or(Self::PROXY_PORT, |address| address.port());
         let environment = environment.map_or_else(|| Id::parse("default"), Ok);
         let node_id = node_id.map_or_else(|| default_node_id(port), Ok);
@@ -192,7 +192,7 @@ struct Given {
     /// Seconds a connection may be idle between requests [default: 75]
     #[arg(long, value_name = "SECONDS", env = "FASTGATE_KEEP_ALIVE_TIMEOUT")]
     keep_alive_timeout: Option<String>,
-    /// Seconds a client may pause while it sends a body [default: 30]
+    /// Seconds a client may pause while it sends a body or takes an answer [default: 30]
     #[arg(long, value_name = "SECONDS", env = "FASTGATE_BODY_TIMEOUT")]
     body_timeout: Option<String>,
     /// Seconds requests under way may go on after the node was asked to stop [default: 30]

@@ -145,10 +145,7 @@ impl Crowd {
 
     fn patrol(&mut self, now: Instant) {
         self.forget_ended();
-        let settings = &self.shared.settings;
-        for watch in &self.watches {
-            watch.patrol(now, settings.header_timeout, settings.keep_alive_timeout);
-        }
+        self.watches.iter().for_each(|watch| watch.patrol(now, &self.shared.settings));
         self.shared.forwarder.sweep(now);
     }
 

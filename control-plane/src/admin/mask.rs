@@ -59,9 +59,7 @@ impl Updatable {
                         let known = known.join(", ");
                         faults.add(
                             "update_mask",
-                            format!(
-                                "names '{path}', which is no field: use '*' or some of {known}"
-                            ),
+                            format!("names '{path}', which is no field: use '*' or of {known}"),
                         );
                     }
                 }

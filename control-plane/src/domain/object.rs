@@ -108,7 +108,6 @@ impl ApiKey {
                     version: secret.version,
                     hash: secret.hash.as_bytes().to_vec(),
                     expires_at_ms: secret.expires_at.map(unix_ms),
-                    created_at_ms: unix_ms(secret.created_at),
                 })
                 .collect(),
         }

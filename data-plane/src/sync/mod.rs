@@ -10,6 +10,7 @@
 //! A control plane that is away, wrong or slow never takes anything from the requests: the last
 //! good state stays in force until a better one was compiled.
 
+mod backoff;
 mod crash_guard;
 mod follower;
 mod holding;
@@ -20,6 +21,3 @@ mod saver;
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};
 pub(crate) use progress::{Counts, Progress};
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
@@ -229,6 +229,10 @@ impl Exchange {
             return Err(Refusal::UpstreamTimeout);
         };
         let mut error = match answer {
+            // Nothing was offered to switch to: whatever comes next on it is no HTTP we know.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Ok(Ended::Failed(Failure::Reset, Refusal::Reset));
+            }
             Ok(response) => return Ok(Ended::Answered(response, self.connection)),
             Err(error) => error,
         };

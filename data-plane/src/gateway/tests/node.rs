@@ -79,6 +79,11 @@ impl Node {
         Client::to(self.address)
     }
 
+    /// Asks the ops port.
+    pub(crate) fn ops(&self, path: &str) -> Answer {
+        Client::to(self.ops).send(&get(path, ""))
+    }
+
     /// Asks the node to stop, and waits until it has.
     pub(crate) fn stop(mut self) {
         self.stop.cancel();
@@ -127,7 +132,7 @@ pub(crate) fn key(id: &str, permissions: &[&str]) -> (KeyRecord, String) {
         secrets: vec![SecretRecord {
             version: 1,
             hash: secret.hash().as_bytes().to_vec(),
-            ..Default::default()
+            expires_at_ms: None,
         }],
         ..Default::default()
     };
@@ -327,4 +332,22 @@ fn read_message(reader: &mut impl BufRead, no_body: bool, to_end: bool) -> Raw {
         drop(reader.read_to_end(&mut body));
     }
     Raw { first, headers, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+/// A GET with these header lines.
+pub(crate) fn get(path: &str, headers: &str) -> String {
+    let end = if headers.is_empty() { "" } else { "\r\n" };
+    format!("GET {path} HTTP/1.1\r\nhost: a.b\r\n{headers}{end}\r\n")
+}
+
+/// A route for everything, without a key.
+pub(crate) fn open_route(upstream: &Upstream) -> Route {
+    Route { auth_required: Some(false), ..route("open", "/", upstream) }
+}
+
+/// A node that sends everything to an upstream, without a key.
+pub(crate) fn open_node(upstream: &Upstream, change: impl FnOnce(&mut Settings)) -> Node {
+    let node = Node::start_empty(change);
+    node.load(vec![open_route(upstream)], vec![]);
+    node
 }

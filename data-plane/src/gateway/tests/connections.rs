@@ -1,0 +1,151 @@
+//! Client connections: slow ones, idle ones, HTTP/2, swaps and the end of a node.
+
+use std::{
+    io::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::node::{Node, Upstream, get, open_node, open_route};
+
+fn slow(pause: u64) -> Upstream {
+    Upstream::scripted(move |_, stream| {
+        thread::sleep(Duration::from_millis(pause));
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").is_ok()
+    })
+}
+
+#[test]
+fn slow_heads_and_idle_connections_are_closed() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |settings| {
+        settings.header_timeout = Duration::from_millis(300);
+        settings.keep_alive_timeout = Duration::from_millis(300);
+    });
+    for sent in ["", "GET / HTT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+        let mut client = node.connect();
+        client.write(sent);
+        let began = Instant::now();
+        assert!(client.is_closed(), "{sent:?}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{sent:?}");
+    }
+    let mut client = node.connect();
+    assert_eq!(client.send(&get("/", "")).status, 200);
+    let began = Instant::now();
+    assert!(client.is_closed());
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_request_that_takes_longer_than_idle_may_is_let_be() {
+    let upstream = slow(1500);
+    let node = open_node(&upstream, |settings| {
+        settings.header_timeout = Duration::from_millis(300);
+        settings.keep_alive_timeout = Duration::from_millis(300);
+    });
+    assert_eq!(node.send(&get("/", "")).status, 200);
+}
+
+#[test]
+fn a_stopping_node_finishes_what_is_under_way_and_takes_nothing_new() {
+    let upstream = slow(500);
+    let node = open_node(&upstream, |_| {});
+    let mut idle = node.connect();
+    assert_eq!(idle.send(&get("/", "")).status, 200);
+    let mut busy = node.connect();
+    busy.write(&get("/", ""));
+    thread::sleep(Duration::from_millis(100));
+    node.begin_stop();
+    assert!(idle.is_closed());
+    let answer = busy.read(false);
+    assert_eq!((answer.status, &*answer.body), (200, "hello"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(busy.is_closed());
+    let began = Instant::now();
+    let address = node.address;
+    node.stop();
+    assert!(began.elapsed() < Duration::from_secs(4));
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn the_grace_time_bounds_the_end() {
+    let upstream = slow(10_000);
+    let node = open_node(&upstream, |settings| settings.grace_time = Duration::from_millis(300));
+    let mut busy = node.connect();
+    busy.write(&get("/", ""));
+    thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    node.stop();
+    assert!(began.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn swaps_close_no_connection_and_fail_no_request() {
+    let upstream = Upstream::hello();
+    let node = Node::start(vec![open_route(&upstream)], vec![]);
+    let mut client = node.connect();
+    thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            for _ in 0..300 {
+                node.load(vec![open_route(&upstream)], vec![]);
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        while !swapping.is_finished() {
+            assert_eq!(client.send(&get("/", "")).status, 200);
+        }
+    });
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn http2_without_tls_is_spoken_too() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let stream = tokio::net::TcpStream::connect(node.address).await.expect("a connection");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("a handshake");
+        tokio::spawn(connection);
+        for _ in 0..3 {
+            let request = http::Request::post(format!("http://a.b:{}/x?y", node.address.port()))
+                .header("cookie", "a=1")
+                .header("cookie", "b=2")
+                .body(Full::new(Bytes::from_static(b"hi")))
+                .expect("a request");
+            let answer = sender.send_request(request).await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            let body = answer.into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(&*body, b"hello");
+        }
+    });
+    let received = upstream.last();
+    assert_eq!(received.first, "POST /x?y HTTP/1.1");
+    assert_eq!(received.body, "hi");
+    assert_eq!(received.headers("cookie"), ["a=1; b=2"]);
+    let host = format!("a.b:{}", node.address.port());
+    assert_eq!(received.header("x-forwarded-host"), Some(&*host));
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off() {
+    let upstream = Upstream::scripted(|_, stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").expect("written");
+        stream.write_all(&vec![b'x'; 100_000_000]).is_ok()
+    });
+    let node = open_node(&upstream, |settings| settings.body_timeout = Duration::from_millis(300));
+    let mut client = node.connect();
+    client.write(&get("/", ""));
+    thread::sleep(Duration::from_millis(1500));
+    let answer = client.read(false);
+    assert!((1..50_000_000).contains(&answer.body.len()), "{}", answer.body.len());
+}

@@ -1,0 +1,118 @@
+//! Requests that two servers could read differently.
+
+use super::node::{Upstream, get, open_node};
+
+#[test]
+fn ambiguous_heads_are_refused_and_reach_no_upstream() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a, b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: \r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: u@a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a:b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a..b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: [::1\r\n\r\n", 400),
+        ("GET http://other/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET http://u@a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET * HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 405),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\nx", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1, 2\r\n\r\nxx", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n host: a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n folded\r\n\r\n", 400),
+        ("GET /a/../b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a/%2e%2E/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a/%252e%252e/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a/..;x/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a%2Fb HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a\\b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a%5cb HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET /a%00 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("GET http://a/x/../y HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    ] {
+        assert_eq!(node.send(request).status, status, "{request:?}");
+        assert!(upstream.received().is_empty(), "{request:?}");
+    }
+}
+
+#[test]
+fn a_request_with_both_framings_is_forwarded_with_one_and_its_connection_closed() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    for framing in [
+        "content-length: 4\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 4",
+    ] {
+        let mut client = node.connect();
+        let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n2\r\nhi\r\n0\r\n\r\n{smuggled}"
+        );
+        assert_eq!(client.send(&request).status, 200, "{framing}");
+        assert!(client.is_closed(), "{framing}");
+        let received = upstream.last();
+        assert_eq!(received.body, "hi");
+        assert_eq!(received.header("content-length"), None, "{framing}");
+        assert_eq!(received.header("transfer-encoding"), Some("chunked"), "{framing}");
+    }
+}
+
+#[test]
+fn plain_heads_of_every_allowed_form_pass() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    for request in [
+        "GET / HTTP/1.1\r\nhost: a.b:8080\r\n\r\n",
+        "GET / HTTP/1.1\r\nHOST: A.B.\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: [::1]:80\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: a\r\n\r\n",
+        "GET http://A.b/ HTTP/1.1\r\nhost: a.B\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nhi",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n2;x=y\r\nhi\r\n0\r\nt: 1\r\n\r\n",
+    ] {
+        assert_eq!(node.send(request).status, 200, "{request:?}");
+    }
+    assert_eq!(upstream.last().body, "hi");
+    assert_eq!(node.send("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n").status, 204);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let upstream = Upstream::scripted(|request, stream| {
+        use std::io::Write as _;
+        let path = request.first.split(' ').nth(1).unwrap_or_default();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{path}", path.len()).is_ok()
+    });
+    let node = open_node(&upstream, |_| {});
+    let mut client = node.connect();
+    client.write(&["/a", "/b", "/c"].map(|path| get(path, "")).concat());
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(client.read(false).body, path);
+    }
+}
+
+#[test]
+fn heads_that_are_too_large_are_refused_with_431() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    let large = format!("x-large: {}", "y".repeat(100_000));
+    assert_eq!(node.send(&get("/", &large)).status, 431);
+    let many = "x: y\r\n".repeat(200);
+    assert_eq!(node.send(&get("/", many.trim_end())).status, 431);
+}
