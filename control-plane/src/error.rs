@@ -29,6 +29,9 @@ pub(crate) enum Error {
     BadToken,
     #[error("the role '{role}' of this token does not allow {method}")]
     Forbidden { role: &'static str, method: String },
+    /// `field`: the one of the route that says which paths it matches.
+    #[error("route '{id}' matches the same requests as route '{other}'")]
+    RouteCollision { id: String, other: String, field: &'static str },
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
     #[error("the call took too long")]
@@ -59,6 +62,7 @@ impl Error {
             Self::NoToken => (Code::Unauthenticated, "NO_TOKEN"),
             Self::BadToken => (Code::Unauthenticated, "BAD_TOKEN"),
             Self::Forbidden { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
+            Self::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {
@@ -104,8 +108,8 @@ impl Error {
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
             }
-            Self::Store(StoreError::RouteCollision { other, .. }) => one(
-                "path",
+            Self::RouteCollision { other, field, .. } => one(
+                field,
                 format!(
                     "matches the same requests as route '{other}': change host, path, methods \
                      or priority"

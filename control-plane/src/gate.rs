@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a call may take, its message included. A stream must have begun to answer by then.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Every service of the admin port, behind access control.
 #[derive(Clone)]

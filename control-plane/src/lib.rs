@@ -5,12 +5,15 @@ mod admin;
 mod domain;
 mod error;
 mod gate;
+mod health;
 mod listen;
 mod metrics;
 mod port;
+mod rest;
 mod server;
 mod settings;
 mod store;
 
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};
+pub use store::OpenError;

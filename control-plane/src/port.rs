@@ -8,19 +8,25 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, Service, ServiceExt as _};
 
-use crate::{gate::Gate, metrics::Metrics, store::Store};
+use crate::{
+    gate::Gate,
+    metrics::Metrics,
+    rest::{Rest, plain},
+    store::Store,
+};
 
 /// Answers every request of the admin port.
 #[derive(Clone)]
 pub(crate) struct AdminPort {
     pub(crate) gate: Gate,
+    pub(crate) rest: Rest,
     pub(crate) metrics: Metrics,
     pub(crate) store: Arc<dyn Store>,
 }
@@ -35,7 +41,7 @@ impl AdminPort {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics(),
-            _ => answer(StatusCode::NOT_FOUND, "text/plain", String::new()),
+            _ => self.rest.answer(self.gate, request).await,
         }
     }
 
@@ -50,17 +56,17 @@ impl AdminPort {
             "timestamp": Timestamp::now().to_string(),
             "version": env!("CARGO_PKG_VERSION"),
         });
-        answer(code, "application/json", body.to_string())
+        plain(code, "application/json", body.to_string())
     }
 
     fn metrics(&self) -> Response<Body> {
         match self.metrics.encode() {
-            Ok(text) => answer(
+            Ok(text) => plain(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 text,
             ),
-            Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()),
         }
     }
 }
@@ -84,13 +90,4 @@ impl Service<Request<Incoming>> for AdminPort {
 fn is_grpc(request: &Request<Incoming>) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
-    let mut response = Response::new(Body::new(http_body_util::Full::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

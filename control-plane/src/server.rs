@@ -7,16 +7,18 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
 use crate::{
     access::{self, Access},
     admin::Admin,
     gate::Gate,
-    listen,
+    health, listen,
     metrics::Metrics,
     port::AdminPort,
+    rest::Rest,
     settings::Settings,
-    store::Store,
+    store::{self, OpenError, Store},
 };
 
 /// A control plane whose ports are bound and whose database answers, and which serves nothing yet.
@@ -25,6 +27,8 @@ pub struct Server {
     node: TcpListener,
     addresses: Addresses,
     port: AdminPort,
+    store: Arc<dyn Store>,
+    reporter: HealthReporter,
     /// What nodes call.
     node_services: Routes,
 }
@@ -53,9 +57,9 @@ pub enum BuildError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The database can't be used; says why without its URL.
+    /// The database can't be used.
     #[error("--database-url: {0}")]
-    Database(String),
+    Database(#[from] OpenError),
     /// The first owner token could not be handed out.
     #[error("{0}")]
     Bootstrap(String),
@@ -73,21 +77,26 @@ impl Server {
     pub async fn build(settings: Settings) -> Result<Self, BuildError> {
         let (admin, admin_addr) = bind("--admin-addr", settings.admin_addr).await?;
         let (node, node_addr) = bind("--node-addr", settings.node_addr).await?;
-        let store = open_store(&settings).await?;
+        let store = store::open(&settings.database_url).await?;
         hand_out_first_owner(&*store, &settings).await?;
 
         let pool = DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET)
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
+        let rest = Rest::new(&pool).map_err(BuildError::Api)?;
         let access = Access::new(Arc::clone(&store));
         let metrics = Metrics::new();
-        let services = Admin { store: Arc::clone(&store), access: access.clone(), pool };
-        let services = services.routes();
+        let services =
+            Admin { store: Arc::clone(&store), access: access.clone(), pool: pool.clone() };
+        let (services, reporter) = health::add_services(services.routes(), &pool)
+            .map_err(|fault| BuildError::Api(fault.to_string()))?;
         let gate = Gate { access, metrics: metrics.clone(), services };
         Ok(Self {
             admin,
             node,
             addresses: Addresses { admin: admin_addr, node: node_addr },
-            port: AdminPort { gate, metrics, store },
+            port: AdminPort { gate, rest, metrics, store: Arc::clone(&store) },
+            store,
+            reporter,
             node_services: Routes::default(),
         })
     }
@@ -102,7 +111,8 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
             listen::serve(self.admin, self.port, stop.clone()),
-            listen::serve(self.node, self.node_services, stop),
+            listen::serve(self.node, self.node_services, stop.clone()),
+            health::report(self.reporter, self.store, stop),
         );
     }
 }
@@ -115,10 +125,6 @@ async fn bind(
     let listener = TcpListener::bind(address).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
-}
-
-async fn open_store(_: &Settings) -> Result<Arc<dyn Store>, BuildError> {
-    Err(BuildError::Database("no database is supported yet".into()))
 }
 
 async fn hand_out_first_owner(store: &dyn Store, settings: &Settings) -> Result<(), BuildError> {

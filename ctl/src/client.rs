@@ -120,7 +120,8 @@ impl Interceptor for Bearer {
     }
 }
 
-fn endpoint(addr: &str) -> Result<Endpoint, Error> {
+/// Reads an address.
+pub(crate) fn endpoint(addr: &str) -> Result<Endpoint, Error> {
     let setting =
         |fault: &str| Error::Setting { what: format!("address '{addr}'"), fault: fault.into() };
     let with_scheme = if addr.contains("://") { addr.into() } else { format!("http://{addr}") };

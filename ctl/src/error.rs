@@ -105,6 +105,7 @@ impl Error {
                 Some("is the control plane running? give its address with --addr or FGCTL_ADDR")
             }
             Self::Refused(refusal) => refusal.mend(),
+            Self::Dev(fault) => fault.mend(),
             _ => None,
         }
     }
@@ -193,7 +194,7 @@ impl From<Status> for Refusal {
         let precondition = status.get_details_precondition_failure();
         let violations = bad_request.into_iter().flat_map(|bad| bad.field_violations);
         let preconditions = precondition.into_iter().flat_map(|failure| failure.violations);
-        let details = violations
+        let details: Vec<_> = violations
             .map(|one| Detail { field: one.field, description: one.description })
             .chain(
                 preconditions
@@ -201,8 +202,17 @@ impl From<Status> for Refusal {
             )
             .collect();
         let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-        Self { code: status.code(), message: shown(status.message()), reason, details }
+        let message = without_details(status.message(), &details);
+        Self { code: status.code(), message: shown(message), reason, details }
     }
+}
+
+/// A message for a log line repeats its details at the end; here each has a line of its own.
+fn without_details<'a>(message: &'a str, details: &[Detail]) -> &'a str {
+    let one = |detail: &Detail| format!("{}: {}", detail.field, detail.description);
+    let repeated = details.iter().map(one).collect::<Vec<_>>().join("; ");
+    let short = message.strip_suffix(&repeated).unwrap_or(message).trim_end_matches([':', ' ']);
+    if short.is_empty() { message } else { short }
 }
 
 impl From<Status> for Error {
@@ -250,8 +260,9 @@ mod tests {
             .set_error_info("INVALID_ROUTE", "fastgate", [("a".into(), "b".into())])
             .add_bad_request_violation("route.path", "is missing: give 'path' or 'path_prefix'")
             .add_bad_request_violation("route.timeout", "is -1\u{1b}[31m: give seconds above 0");
-        let status =
-            Status::with_error_details(Code::InvalidArgument, "the route is not valid", details);
+        let message = "the route is not valid: route.path: is missing: give 'path' or \
+                       'path_prefix'; route.timeout: is -1\u{1b}[31m: give seconds above 0";
+        let status = Status::with_error_details(Code::InvalidArgument, message, details);
         insta::assert_snapshot!(Error::from(status).report(), @r"
         error: the route is not valid (INVALID_ROUTE)
           route.path: is missing: give 'path' or 'path_prefix'

@@ -101,11 +101,14 @@ impl Serialize for Plain<'_> {
     }
 }
 
-/// Takes away what the control plane sets and no document needs.
+/// Whether the control plane sets a field, and no document needs it.
+pub(crate) fn is_output_only(field: &FieldDescriptor) -> bool {
+    matches!(field.name(), "created_at" | "updated_at" | "etag")
+}
+
+/// Takes away what the control plane sets.
 pub(crate) fn strip_output_fields(object: &mut DynamicMessage) {
-    let output_only =
-        |field: &FieldDescriptor| matches!(field.name(), "created_at" | "updated_at" | "etag");
-    let fields: Vec<_> = object.descriptor().fields().filter(output_only).collect();
+    let fields: Vec<_> = object.descriptor().fields().filter(is_output_only).collect();
     for field in fields {
         object.clear_field(&field);
     }

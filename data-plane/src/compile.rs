@@ -357,6 +357,7 @@ mod tests {
             version,
             hash: vec![*byte; 32],
             expires_at_ms: None,
+            created_at_ms: 0,
         });
         let record = KeyRecord {
             key_id: id.into(),

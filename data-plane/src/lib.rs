@@ -3,8 +3,10 @@
 mod admission;
 mod audit;
 mod auth;
+mod backoff;
 mod compile;
 mod connection;
+mod dial;
 mod error;
 mod exchange;
 mod forwarding;

@@ -104,8 +104,8 @@ impl WorkerMetrics {
 pub(crate) struct Metrics {
     /// One for each worker.
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
-    /// What became of audit events, per worker.
-    pub(crate) audit: Vec<Arc<audit::Counts>>,
+    /// What became of audit events.
+    pub(crate) audit: audit::Ledger,
     /// How far the config stream has come.
     pub(crate) progress: Progress,
     /// Says where limits are counted.
@@ -146,10 +146,14 @@ impl Collector for Metrics {
         gauge(to, "connections", "Client connections open", open)?;
         let active = self.sum(|w| &w.active_requests);
         gauge(to, "requests_active", "Requests under way", active)?;
-        let produced = self.audit.iter().map(|counts| counts.produced()).sum();
+        let produced = self.audit.produced();
         counter(to, "audit_events_produced", "Audit events, dropped ones included", produced)?;
-        let dropped = self.audit.iter().map(|counts| counts.dropped()).sum();
+        let dropped = self.audit.dropped();
         counter(to, "audit_events_dropped", "Audit events lost because a queue was full", dropped)?;
+        let stored = self.audit.shipped();
+        counter(to, "audit_events_stored", "Audit events the control plane has stored", stored)?;
+        let waiting = self.audit.waiting();
+        gauge(to, "audit_events_waiting", "Audit events not stored yet", waiting)?;
         self.encode_config(to)?;
         let state = [("state", self.limiter.state().name())];
         let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";

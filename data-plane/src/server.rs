@@ -163,12 +163,12 @@ impl Server {
             control_planes: self.control_planes,
             cell: self.snapshots.clone(),
             limiter: self.limiter.clone(),
-            audit: self.shipper.counts(),
+            audit: self.shipper.ledger(),
             state_dir: self.state_dir,
         });
         let metrics = Metrics {
             workers: self.workers.iter().map(|worker| worker.metrics.clone()).collect(),
-            audit: self.shipper.counts(),
+            audit: self.shipper.ledger(),
             progress: follower.progress(),
             limiter: self.limiter,
         };

@@ -60,7 +60,7 @@ impl ConfigService for Admin {
         let held = self.held(&environment).await?;
         let revision = held.revision;
         let steps = plan(&environment, config, held)?;
-        let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
+        let changes = steps.iter().map(|step| wire(&environment, step, None)).collect();
         Ok(Response::new(DiffConfigResponse { changes, revision }))
     }
 
@@ -125,15 +125,22 @@ impl Admin {
         let held = self.held(environment).await?;
         let before = held.revision;
         let steps = plan(environment, config, held)?;
-        let changes = |dry| steps.iter().map(|step| wire(environment, step, dry)).collect();
         // With a request id even an empty change is asked for: the first answer may be known.
         if steps.is_empty() && request_id.is_none() {
-            return Ok(ApplyConfigResponse { changes: changes(true), revision: before });
+            return Ok(ApplyConfigResponse { changes: Vec::new(), revision: before });
         }
         let ops = steps.iter().map(Step::op).collect();
         match self.store.commit(&draft.change(ops, request_id)).await? {
+            Outcome::Committed(_) if draft.validate_only => Ok(ApplyConfigResponse {
+                changes: steps.iter().map(|step| wire(environment, step, None)).collect(),
+                revision: before,
+            }),
             Outcome::Committed(committed) => Ok(ApplyConfigResponse {
-                changes: changes(draft.validate_only),
+                changes: steps
+                    .iter()
+                    .zip(committed.etags)
+                    .map(|(step, etag)| wire(environment, step, Some(etag)))
+                    .collect(),
                 revision: committed.config_revision.unwrap_or(before),
             }),
             Outcome::Replayed(ids) => self.replayed(environment, &ids).await,
@@ -168,34 +175,28 @@ impl Admin {
     }
 }
 
-/// A step as users see it. In a dry run the id of a new route is not settled, so it is left out.
-fn wire(environment: &Id, step: &Step, dry: bool) -> ConfigChange {
-    let action = |exists| if exists { Action::Update } else { Action::Create };
-    match step {
+/// A step as users see it, with the etag it led to. Before it was taken it has none, and the id
+/// of a new route is not settled either.
+fn wire(environment: &Id, step: &Step, etag: Option<String>) -> ConfigChange {
+    let (exists, before, after) = match step {
         Step::Upstream { before, after } => {
             let mut shown = after.wire.clone();
             shown.environment = environment.to_string();
-            ConfigChange {
-                action: action(before.is_some()).into(),
-                before: before
-                    .as_ref()
-                    .map(|stored| Before::UpstreamBefore(upstreams::wire(environment, stored))),
-                after: Some(After::Upstream(shown)),
-            }
+            shown.etag = etag.unwrap_or_default();
+            let before = before.as_ref().map(|stored| upstreams::wire(environment, stored));
+            (before.is_some(), before.map(Before::UpstreamBefore), After::Upstream(shown))
         }
         Step::Route { before, after, made_up } => {
             let mut shown = after.wire.clone();
             shown.environment = environment.to_string();
-            if *made_up && dry {
+            if *made_up && etag.is_none() {
                 shown.route_id.clear();
             }
-            ConfigChange {
-                action: action(before.is_some()).into(),
-                before: before
-                    .as_ref()
-                    .map(|stored| Before::RouteBefore(routes::wire(environment, stored))),
-                after: Some(After::Route(shown)),
-            }
+            shown.etag = etag.unwrap_or_default();
+            let before = before.as_ref().map(|stored| routes::wire(environment, stored));
+            (before.is_some(), before.map(Before::RouteBefore), After::Route(shown))
         }
-    }
+    };
+    let action = if exists { Action::Update } else { Action::Create };
+    ConfigChange { action: action.into(), before, after: Some(after) }
 }

@@ -59,7 +59,9 @@ impl Updatable {
                         let known = known.join(", ");
                         faults.add(
                             "update_mask",
-                            format!("names '{path}', which is no field: use '*' or of {known}"),
+                            format!(
+                                "names '{path}', which is no field: use '*' or some of {known}"
+                            ),
                         );
                     }
                 }

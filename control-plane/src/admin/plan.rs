@@ -27,13 +27,13 @@ pub(super) struct Held {
 /// An object a document creates, or changes.
 pub(super) enum Step {
     Upstream {
-        before: Option<Stored<Upstream>>,
-        after: Upstream,
+        before: Option<Box<Stored<Upstream>>>,
+        after: Box<Upstream>,
     },
     /// `made_up`: the route's id is new, and the next plan would make another.
     Route {
-        before: Option<Stored<Route>>,
-        after: Route,
+        before: Option<Box<Stored<Route>>>,
+        after: Box<Route>,
         made_up: bool,
     },
 }
@@ -47,8 +47,23 @@ pub(super) fn plan(environment: &Id, document: v1::Config, held: Held) -> Result
     identify(&mut routes, &held.routes);
     check_upstreams(&routes, &upstreams, &held.upstreams, &mut faults);
     check_routes(&routes, &held.routes, &mut faults);
-    faults.or(())?;
+    in_order(faults).or(())?;
     steps(upstreams, routes, held)
+}
+
+/// Faults in the order of the document, whichever check found them.
+fn in_order(faults: Violations) -> Violations {
+    let place = |field: &str| {
+        let (list, rest) = field.split_once('[').unwrap_or((field, ""));
+        let index = rest.split_once(']').and_then(|(index, _)| index.parse::<usize>().ok());
+        // Upstreams stand before the routes that use them.
+        (list == "routes", index)
+    };
+    let mut sorted: Vec<_> = faults.into_iter().collect();
+    sorted.sort_by_key(|fault| place(&fault.field));
+    let mut faults = Violations::default();
+    sorted.into_iter().for_each(|fault| faults.add(fault.field, fault.description));
+    faults
 }
 
 /// An upstream of the document.
@@ -81,16 +96,15 @@ enum Identity {
 
 impl Step {
     pub(super) fn op(&self) -> Op {
-        fn expect<T>(before: Option<&Stored<T>>) -> Expect {
-            before.map_or(Expect::Absent, |stored| Expect::Etag(stored.etag.clone()))
+        fn expect<T>(before: &Option<Box<Stored<T>>>) -> Expect {
+            match before {
+                Some(stored) => Expect::Etag(stored.etag.clone()),
+                None => Expect::Absent,
+            }
         }
         match self {
-            Self::Upstream { before, after } => {
-                Op::PutUpstream(Box::new(after.clone()), expect(before.as_ref()))
-            }
-            Self::Route { before, after, .. } => {
-                Op::PutRoute(Box::new(after.clone()), expect(before.as_ref()))
-            }
+            Self::Upstream { before, after } => Op::PutUpstream(after.clone(), expect(before)),
+            Self::Route { before, after, .. } => Op::PutRoute(after.clone(), expect(before)),
         }
     }
 }
@@ -256,8 +270,11 @@ fn check_routes(routes: &[DocumentRoute], held: &[Stored<Route>], faults: &mut V
 struct Others<'a> {
     by_id: HashMap<&'a str, String>,
     by_name: HashMap<&'a str, String>,
-    by_match: HashMap<(&'a HostMatch, &'a PathMatch, i32), Vec<(&'a model::Route, String)>>,
+    by_match: HashMap<Alike<'a>, Vec<(&'a model::Route, String)>>,
 }
+
+/// What routes that could clash share: host, path and priority.
+type Alike<'a> = (&'a HostMatch, &'a PathMatch, i32);
 
 impl<'a> Others<'a> {
     fn add(&mut self, route: &'a Route, called: String) {
@@ -301,7 +318,7 @@ fn steps(
         let before = stored.remove(&after.model.upstream_id);
         check_etag("upstream", after.model.upstream_id.as_str(), &etag, before.as_ref())?;
         if before.as_ref().is_none_or(|before| before.object != after) {
-            steps.push(Step::Upstream { before, after });
+            steps.push(Step::Upstream { before: before.map(Box::new), after: Box::new(after) });
         }
     }
     let stored = held.routes.into_iter();
@@ -311,6 +328,7 @@ fn steps(
         let before = stored.remove(&after.model.route_id);
         check_etag("route", after.model.route_id.as_str(), &etag, before.as_ref())?;
         if before.as_ref().is_none_or(|before| before.object != after) {
+            let (before, after) = (before.map(Box::new), Box::new(after));
             steps.push(Step::Route { before, after, made_up: identity == Identity::New });
         }
     }
@@ -508,10 +526,10 @@ mod tests {
         ];
         let fields = faulty_fields(&document, &[]);
         let expected = [
-            "routes[4].environment",
             "routes[0].timeout",
             "routes[2].targets[0].url",
             "routes[3].upstream",
+            "routes[4].environment",
         ];
         assert_eq!(fields, expected);
     }

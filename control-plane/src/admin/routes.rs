@@ -21,6 +21,7 @@ use super::{
 use crate::{
     domain::{Op, Route, Stored},
     error::Error,
+    store::StoreError,
 };
 
 const UPDATABLE: Updatable = Updatable {
@@ -45,7 +46,9 @@ impl RouteService for Admin {
         let route = Route::parse(sent).map_err(Error::from)?;
         let action = "fastgate.admin.v1.RouteService/CreateRoute";
         let draft = Draft { environment, actor, action, validate_only };
-        let created = self.create(&draft, route, request_id(retry)?).await?;
+        let field = path_field(&route.wire);
+        let created = self.create(&draft, route, request_id(retry)?).await;
+        let created = created.map_err(|error| at_field(error, field))?;
         Ok(Response::new(wire(&draft.environment, &created.stored)))
     }
 
@@ -91,7 +94,8 @@ impl RouteService for Admin {
             let mask = update_mask.as_ref();
             Ok(Route::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
         });
-        Ok(Response::new(wire(&draft.environment, &updated.await?)))
+        let updated = updated.await.map_err(|error| at_field(error, path_field(&sent)))?;
+        Ok(Response::new(wire(&draft.environment, &updated)))
     }
 
     async fn delete_route(
@@ -117,5 +121,20 @@ pub(super) fn wire(environment: &Id, stored: &Stored<Route>) -> WireRoute {
         updated_at: Some(stored.updated_at.into()),
         etag: stored.etag.clone(),
         ..stored.object.wire.clone()
+    }
+}
+
+/// The field that says which paths a route matches.
+fn path_field(route: &WireRoute) -> &'static str {
+    if route.path_prefix.is_empty() { "path" } else { "path_prefix" }
+}
+
+/// Says of a collision which field the user has to change.
+fn at_field(error: Error, field: &'static str) -> Error {
+    match error {
+        Error::Store(StoreError::RouteCollision { id, other }) => {
+            Error::RouteCollision { id, other, field }
+        }
+        error => error,
     }
 }

@@ -108,6 +108,7 @@ impl ApiKey {
                     version: secret.version,
                     hash: secret.hash.as_bytes().to_vec(),
                     expires_at_ms: secret.expires_at.map(unix_ms),
+                    created_at_ms: unix_ms(secret.created_at),
                 })
                 .collect(),
         }

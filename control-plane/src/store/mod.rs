@@ -4,6 +4,11 @@
 //! namespace it touches, checks what only the store can know, writes the objects, the change log
 //! and the admin event, and announces the new revision. Commit order is revision order.
 
+mod fault;
+mod open;
+mod postgres;
+mod sqlite;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastgate::{
@@ -18,6 +23,9 @@ use crate::domain::{
     Actor, ApiKey, Change, Environment, EventBatch, EventFilter, Namespace, Outcome, Route, Stored,
     Token, Upstream, Usage,
 };
+
+pub use open::OpenError;
+pub(crate) use open::open;
 
 /// A database of the control plane. Both implementations pass the same contract tests.
 #[async_trait]

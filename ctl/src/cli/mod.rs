@@ -51,8 +51,15 @@ pub(crate) struct Global {
     /// The context to take instead of the one in use
     #[arg(long, global = true, value_name = "NAME", env = "FGCTL_CONTEXT")]
     pub(crate) context: Option<String>,
-    /// How to show the answer
-    #[arg(short, long, global = true, value_name = "FORM", default_value = "table")]
+    /// How to show the answer: table, json (as REST answers) or yaml
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORM",
+        default_value = "table",
+        hide_possible_values = true
+    )]
     pub(crate) output: Form,
     /// Seconds to wait for the control plane's answer
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10.0, value_parser = values::seconds)]

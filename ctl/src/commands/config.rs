@@ -161,9 +161,13 @@ fn summary(answer: &ApplyConfigResponse, dry_run: bool) -> String {
     text
 }
 
+/// What an object is called; a route that gets its id only when it is stored, by what it matches.
 fn name_of(change: &ConfigChange) -> (&'static str, &str) {
     match &change.after {
-        Some(After::Route(route)) => ("route", &route.route_id),
+        Some(After::Route(route)) => {
+            let names = [&route.route_id, &route.name, &route.path_prefix, &route.path];
+            ("route", names.into_iter().find(|name| !name.is_empty()).map_or("", |name| name))
+        }
         Some(After::Upstream(upstream)) => ("upstream", &upstream.upstream_id),
         None => ("object", ""),
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::{
     Outcome,
     cli::{ContextCommand, Form, Global},
+    client,
     context::{Context, Contexts, Surroundings},
     error::Error,
     output::{Output, Rows},
@@ -49,7 +50,7 @@ pub(super) fn run(
     Ok(Outcome::Done)
 }
 
-/// The context the options describe. Its token file must be found from any folder later on.
+/// The context the options describe, if its address is one. Its token file must be found from any folder later on.
 fn given(global: &Global) -> Result<Context, Error> {
     let absolute = |file: &std::path::PathBuf| {
         std::path::absolute(file).map_err(|source| Error::File {
@@ -58,6 +59,9 @@ fn given(global: &Global) -> Result<Context, Error> {
             source,
         })
     };
+    if let Some(addr) = &global.addr {
+        client::endpoint(addr)?;
+    }
     Ok(Context {
         addr: global.addr.clone(),
         token_file: global.token_file.as_ref().map(absolute).transpose()?,

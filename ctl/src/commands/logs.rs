@@ -8,7 +8,7 @@ use crate::{
     cli::{LogCommand, LogFilter},
     client::Client,
     error::Error,
-    output::{Output, Rows, time},
+    output::{Output, Rows, time_ms},
 };
 
 pub(super) async fn run(
@@ -49,7 +49,7 @@ fn request(filter: LogFilter, environment: String, now: Timestamp) -> ListLogsRe
 fn rows(logs: &[LogEvent], more: bool) -> Rows {
     let row = |event: &LogEvent| {
         vec![
-            time(event.timestamp.as_ref()),
+            time_ms(event.timestamp.as_ref()),
             event.status_code.to_string(),
             event.method.clone(),
             event.path.clone(),

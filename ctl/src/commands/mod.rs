@@ -38,7 +38,7 @@ pub(crate) fn run(
     match cli.command {
         Command::Context(command) => context::run(command, &cli.global, around, output),
         Command::Completions { shell } => completions(shell, output),
-        Command::Dev(args) => Ok(dev::run(args, around, output).map(|()| Outcome::Done)?),
+        Command::Dev(args) => dev::run(args, around, output).map(|()| Outcome::Done),
         remote => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run_remote(remote, &cli.global, around, output))

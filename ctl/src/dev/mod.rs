@@ -1,29 +1,240 @@
-//! `fgctl dev`.
+//! `fgctl dev`: a whole gateway in one process, on loopback, to try things out.
+//!
+//! ```text
+//!   client ──► node (proxy) ──► demo upstream
+//!                 ▲ config, audit
+//!            control plane ──► SQLite in the data folder
+//!                 ▲ gRPC, REST
+//!        fgctl, curl, browser
+//! ```
+//!
+//! Both planes are the real ones; only their surroundings are small: SQLite for Postgres, limits
+//! counted in this process, an upstream that answers with what it was sent. The data folder keeps
+//! everything, so a restart goes on where the last run ended. It also keeps the owner token and
+//! the demo key in clear (mode 0600), which no other part of FastGate ever does.
 
+mod data;
+mod demo;
+mod planes;
+mod ready;
+mod upstream;
+
+use std::{io, path::PathBuf, time::Duration};
+
+use secrecy::ExposeSecret as _;
 use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
-use crate::{cli::DevArgs, context::Surroundings, output::Output};
+use self::{
+    data::DataDir,
+    planes::{ControlPlane, Node},
+    ready::Ready,
+    upstream::DemoUpstream,
+};
+use crate::{
+    cli::DevArgs,
+    client::Client,
+    context::{Connection, Surroundings},
+    error::Error as CtlError,
+    output::Output,
+};
+
+/// How long the planes may take to end once they were asked to.
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// Why `fgctl dev` can't go on.
 #[derive(Debug, Error)]
 pub(crate) enum DevError {
-    /// Not there yet.
-    #[error("fgctl dev is not built yet")]
-    Missing,
+    /// There is no place to keep things.
+    #[error("there is no home folder to keep data in: give --data-dir")]
+    NoDataDir,
+    /// The data folder can't be used.
+    #[error("can't use the data folder {}: {source}: give another with --data-dir", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another `fgctl dev` holds the data folder.
+    #[error("another fgctl dev uses {}: end it, or give --data-dir", .0.display())]
+    InUse(PathBuf),
+    /// The control plane can't start.
+    #[error("the control plane can't start: {0}")]
+    ControlPlane(#[from] fastgate_control_plane::BuildError),
+    /// The node can't start.
+    #[error("the node can't start: {0}")]
+    Node(#[from] fastgate_data_plane::BuildError),
+    /// A plane ended by itself.
+    #[error("{0} has ended by itself: its log says why")]
+    Ended(&'static str),
+    /// The node did not become ready.
+    #[error("the node is not ready after {} s: {last}", ready::WITHIN.as_secs())]
+    NotReady {
+        /// What came last.
+        last: String,
+    },
+    /// Sockets, threads or signals of this process.
+    #[error("can't start: {0}")]
+    System(#[from] io::Error),
 }
 
+impl DevError {
+    /// What to do about it, where its text does not say.
+    pub(crate) fn mend(&self) -> Option<&'static str> {
+        use fastgate_control_plane::BuildError as ControlPlaneFault;
+        use fastgate_data_plane::BuildError as NodeFault;
+        match self {
+            Self::ControlPlane(ControlPlaneFault::Bind { .. }) => {
+                Some("choose another port with --admin-port; 0 picks a free one")
+            }
+            Self::Node(NodeFault::Bind { .. }) => {
+                Some("choose another port with --proxy-port; 0 picks a free one")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Runs until it is asked to stop.
 pub(crate) fn run(
     args: DevArgs,
     around: &Surroundings,
     output: &mut Output<'_>,
-) -> Result<(), DevError> {
-    let _ = (
-        args.data_dir,
-        args.ready_file,
-        args.proxy_port,
-        args.admin_port,
-        &around.data_home,
-        output,
-    );
-    Err(DevError::Missing)
+) -> Result<(), CtlError> {
+    let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Fails only where somebody has set up a log before, who then wants their own.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+
+    let data = DataDir::open(args.data_dir.clone(), around)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(DevError::System)?;
+    let ended = runtime.block_on(run_until_asked(&args, &data, output));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn run_until_asked(
+    args: &DevArgs,
+    data: &DataDir,
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::System)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DevError::System)?;
+    let asked = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    tokio::pin!(asked);
+    // What is dropped on the way, half started or not, is asked to stop by that.
+    let gateway = tokio::select! {
+        started = Gateway::start(args, data, output) => started?,
+        () = &mut asked => return Ok(()),
+    };
+    let ended = tokio::select! {
+        ended = gateway.ended() => Err(ended.into()),
+        () = &mut asked => Ok(()),
+    };
+    gateway.stop().await;
+    ended
+}
+
+/// Everything that runs.
+struct Gateway {
+    _upstream: DemoUpstream,
+    control_plane: ControlPlane,
+    node: Node,
+}
+
+impl Gateway {
+    /// Starts everything and says so once it serves.
+    async fn start(
+        args: &DevArgs,
+        data: &DataDir,
+        output: &mut Output<'_>,
+    ) -> Result<Self, CtlError> {
+        let upstream = DemoUpstream::start().await.map_err(DevError::System)?;
+        let control_plane = ControlPlane::start(data, args.admin_port).await?;
+        let node = Node::start(data, args.proxy_port, control_plane.addresses.node).await?;
+
+        let admin_token = data.token()?;
+        let admin_url = format!("http://{}", control_plane.addresses.admin);
+        let connection = Connection {
+            addr: admin_url.clone(),
+            token: Some(admin_token.clone()),
+            environment: "default".into(),
+            environment_is_explicit: true,
+        };
+        let client = Client::connect(&connection, ready::WITHIN).await?;
+        let key = demo::prepare(&client, data, upstream.address).await?;
+        let ready = Ready {
+            proxy_url: format!("http://{}", node.addresses.proxy),
+            admin_url,
+            admin_token: &admin_token,
+            api_key: &key.value,
+        };
+        ready.wait_for_node(node.addresses.ops).await?;
+        if let Err(last) = ready.wait_for_demo().await {
+            output.remark(&format!("the demo does not answer: {last}"))?;
+        }
+        if let Some(file) = &args.ready_file {
+            ready.write(file)?;
+        }
+        // Whoever closed the output wants no greeting, but still wants the gateway.
+        let _ = output.text(&greeting(&ready, data)).and_then(|()| output.flush());
+        Ok(Self { _upstream: upstream, control_plane, node })
+    }
+
+    /// Waits until a plane ends by itself.
+    async fn ended(&self) -> DevError {
+        tokio::select! {
+            () = self.control_plane.ended() => DevError::Ended("the control plane"),
+            () = self.node.ended() => DevError::Ended("the node"),
+        }
+    }
+
+    /// Ends both planes: the node first, so that it can still ship what it has to say.
+    async fn stop(self) {
+        let stopped = async {
+            self.node.stop().await;
+            self.control_plane.stop().await;
+        };
+        if tokio::time::timeout(DRAIN, stopped).await.is_err() {
+            tracing::warn!("not everything ended in time");
+        }
+    }
+}
+
+fn greeting(ready: &Ready<'_>, data: &DataDir) -> String {
+    let key = ready.api_key.expose_secret();
+    let program = std::env::current_exe();
+    let program = program.map_or_else(|_| "fgctl".into(), |path| path.display().to_string());
+    format!(
+        "\
+FastGate is running on this machine.
+
+  proxy        {proxy}
+  admin        {admin}  (gRPC and REST)
+  admin token  {token}
+  API key      {key}
+
+Try it:
+  curl -H 'X-API-Key: {key}' {demo}
+  {program} --addr {admin} --token-file '{token_file}' routes list
+
+All data, this token and this key are kept in {folder} (only fgctl dev keeps secrets in clear).
+Ctrl-C ends it.
+",
+        proxy = ready.proxy_url,
+        admin = ready.admin_url,
+        token = ready.admin_token.expose_secret(),
+        demo = ready.demo_url(),
+        token_file = data.token_file().display(),
+        folder = data.path().display(),
+    )
 }

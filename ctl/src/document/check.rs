@@ -9,7 +9,7 @@ use super::{
     source::Source,
     tree::{Node, Placed},
 };
-use crate::schema::TIMESTAMP;
+use crate::schema::{TIMESTAMP, is_output_only};
 
 /// Faults told of one document; what is behind them is mended later.
 const MAX_FAULTS: usize = 20;
@@ -101,7 +101,8 @@ impl Check<'_> {
 
     fn unknown(&mut self, name: &str, description: &MessageDescriptor, path: &str, line: u64) {
         let place = if path.is_empty() { "the document" } else { path };
-        let fields: Vec<_> = description.fields().collect();
+        let by_people = |field: &FieldDescriptor| !is_output_only(field);
+        let fields: Vec<_> = description.fields().filter(by_people).collect();
         let names: Vec<_> = fields.iter().map(FieldDescriptor::name).collect();
         let near = similar::get_close_matches(name, &names, 1, 0.6);
         let mend = match near.first() {

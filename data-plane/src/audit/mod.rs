@@ -9,10 +9,16 @@
 //! the rings do, and what comes after that is dropped and counted. So at any moment
 //! `produced = stored + waiting + dropped`.
 
+mod batch;
 mod event;
+mod pending;
+mod push;
 mod ring;
 mod ship;
 
 pub(crate) use event::Event;
 pub(crate) use ring::{Counts, Recorder};
-pub(crate) use ship::Shipper;
+pub(crate) use ship::{Ledger, Shipper};
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,17 @@ impl Tap {
         self.ring.pop().ok()
     }
 
+    /// How many events are in the ring.
+    pub(super) fn len(&self) -> usize {
+        self.ring.slots()
+    }
+
+    /// Whether nothing more can come: the worker has ended and its ring is empty.
+    pub(super) fn is_exhausted(&self) -> bool {
+        // In this order: an event pushed after the ring was seen empty is not missed.
+        self.ring.is_abandoned() && self.ring.is_empty()
+    }
+
     /// How many events were dropped since this was last asked.
     pub(super) fn newly_dropped(&mut self) -> u64 {
         let dropped = self.counts.dropped();

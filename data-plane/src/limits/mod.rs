@@ -3,19 +3,43 @@
 //! A limit of n a minute is a bucket of n tokens, refilled at n/60 a second. With Redis the
 //! buckets are shared by all nodes, one script call per request; without it they are in this
 //! process, by the same algorithm. While Redis is away each limit does what its own fallback says.
+//! Tokens leased in batches will be spent in [`WorkerLimiter::admit`], before Redis is asked.
 
+mod buckets;
+mod gcra;
 mod policy;
+mod redis;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+};
 
+use ::redis::{Client, RedisError};
+use fastgate::model::{Fallback, Id};
 pub(crate) use policy::{Policy, Scope, Standing, Standings, Subject, Verdict};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use self::{
+    buckets::{Buckets, Claim, Class, Tally, WorkerBuckets},
+    gcra::Bucket,
+    policy::verdict,
+    redis::Link,
+};
 
 /// The limits of a node, shared by its workers.
 #[derive(Clone)]
 pub(crate) struct Limiter(Arc<Shared>);
 
-struct Shared {}
+struct Shared {
+    environment: Id,
+    redis: Option<Client>,
+    buckets: Arc<Buckets>,
+    nodes: AtomicU32,
+    workers: AtomicUsize,
+    /// Workers that have a connection to Redis.
+    up: Arc<AtomicUsize>,
+}
 
 impl Limiter {
     /// Limits for one environment, counted in Redis, or in this process where there is none.
@@ -23,24 +47,45 @@ impl Limiter {
     /// # Errors
     /// When the URL is not one of a Redis server.
     pub(crate) fn new(
-        _environment: &fastgate::model::Id,
-        _redis_url: Option<&SecretString>,
-    ) -> Result<Self, redis::RedisError> {
-        Ok(Self(Arc::new(Shared {})))
+        environment: &Id,
+        redis_url: Option<&SecretString>,
+    ) -> Result<Self, RedisError> {
+        Ok(Self(Arc::new(Shared {
+            environment: environment.clone(),
+            redis: redis_url.map(|url| Client::open(url.expose_secret())).transpose()?,
+            buckets: Arc::new(Buckets::new()),
+            nodes: AtomicU32::new(1),
+            workers: AtomicUsize::new(0),
+            up: Arc::default(),
+        })))
     }
 
     /// Says how many nodes share the limits of the environment.
-    pub(crate) fn set_node_count(&self, _nodes: u32) {}
+    pub(crate) fn set_node_count(&self, nodes: u32) {
+        self.0.nodes.store(nodes.max(1), Relaxed);
+    }
 
     /// Where limits are counted at the moment.
     pub(crate) fn state(&self) -> State {
-        State::Local
+        if self.0.redis.is_none() {
+            State::Local
+        } else if self.0.up.load(Relaxed) < self.0.workers.load(Relaxed) {
+            State::Fallback
+        } else {
+            State::Redis
+        }
     }
 
     /// The limiter of one worker. Call it inside the worker's runtime: with Redis it keeps a
     /// connection of its own there.
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
-        WorkerLimiter { _shared: self.0.clone() }
+        self.0.workers.fetch_add(1, Relaxed);
+        let link = self.0.redis.clone().map(|client| Link::start(client, self.0.up.clone()));
+        WorkerLimiter {
+            shared: self.0.clone(),
+            link,
+            buckets: WorkerBuckets::new(self.0.buckets.clone()),
+        }
     }
 }
 
@@ -68,13 +113,82 @@ impl State {
 
 /// One worker's way to the limits.
 pub(crate) struct WorkerLimiter {
-    _shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    link: Option<Link>,
+    buckets: WorkerBuckets,
 }
 
 impl WorkerLimiter {
     /// Takes one token from the bucket of each policy, or none at all. At most
     /// [`Standings::MAX`] policies.
-    pub(crate) async fn admit(&self, _subject: Subject<'_>, _policies: &[Policy<'_>]) -> Verdict {
-        Verdict::Admitted(Standings::default())
+    pub(crate) async fn admit(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Verdict {
+        if policies.is_empty() {
+            return Verdict::Admitted(Standings::default());
+        }
+        let environment = &self.shared.environment;
+        let names: Vec<_> = policies.iter().map(|p| p.scope.bucket(environment, subject)).collect();
+        let claims: Vec<_> = policies
+            .iter()
+            .zip(&names)
+            .map(|(policy, name)| claim(subject, name, Bucket::new(policy.limit.rate)))
+            .collect();
+        let tally = match &self.link {
+            None => self.buckets.admit(&claims),
+            Some(link) => match link.admit(&claims).await {
+                Ok(tally) => tally,
+                Err(redis::Away) => return self.fall_back(subject, policies, &names),
+            },
+        };
+        judge(policies.iter(), &claims, &tally)
+    }
+
+    /// What the policies say while Redis is away.
+    fn fall_back(
+        &self,
+        subject: Subject<'_>,
+        policies: &[Policy<'_>],
+        names: &[String],
+    ) -> Verdict {
+        if policies.iter().any(|policy| policy.limit.fallback == Fallback::Closed) {
+            return Verdict::Unavailable;
+        }
+        let nodes = self.shared.nodes.load(Relaxed);
+        let shared = policies.iter().zip(names);
+        let shared = shared.filter(|(policy, _)| policy.limit.fallback == Fallback::LocalShare);
+        let claims: Vec<_> = shared
+            .clone()
+            .map(|(policy, name)| claim(subject, name, Bucket::share(policy.limit.rate, nodes)))
+            .collect();
+        let tally = self.buckets.admit(&claims);
+        judge(shared.map(|(policy, _)| policy), &claims, &tally)
     }
 }
+
+impl Drop for WorkerLimiter {
+    fn drop(&mut self) {
+        self.shared.workers.fetch_sub(1, Relaxed);
+    }
+}
+
+fn claim<'a>(subject: Subject<'_>, name: &'a str, bucket: Bucket) -> Claim<'a> {
+    let class = match subject {
+        Subject::Key(_) => Class::Key,
+        Subject::Address(_) => Class::Address,
+    };
+    Claim { class, name, bucket }
+}
+
+fn judge<'a>(
+    policies: impl Iterator<Item = &'a Policy<'a>>,
+    claims: &[Claim<'_>],
+    tally: &Tally,
+) -> Verdict {
+    let rows = policies.zip(claims).zip(&tally.ahead);
+    verdict(
+        tally.admitted,
+        rows.map(|((policy, claim), ahead)| (policy.scope.name(), claim.bucket, *ahead)),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,10 @@
 //! What is asked of the limiter and what it answers.
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use fastgate::model::{Id, Limit};
+
+use super::gcra::Bucket;
 
 /// Whose requests are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -11,6 +13,15 @@ pub(crate) enum Subject<'a> {
     Key(&'a Id),
     /// Those from an address, where no key is asked for.
     Address(IpAddr),
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(id) => id.fmt(f),
+            Self::Address(address) => address.to_canonical().fmt(f),
+        }
+    }
 }
 
 /// One limit a request must pass.
@@ -32,6 +43,16 @@ pub(crate) enum Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// Where it is counted: `fg:rl:{env:subject}:policy`. All buckets of a subject have the same
+    /// hash tag, so that one script can reach them in a Redis Cluster. An address holds a `.` or
+    /// `:`, an id neither: no client can count against somebody's key.
+    pub(super) fn bucket(self, environment: &Id, subject: Subject<'_>) -> String {
+        match self {
+            Self::Key => format!("fg:rl:{{{environment}:{subject}}}:key"),
+            Self::Route(route) => format!("fg:rl:{{{environment}:{subject}}}:route:{route}"),
+        }
+    }
+
     /// How the policy is named in `RateLimit` headers.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -50,7 +71,7 @@ pub(crate) enum Verdict {
     Refused {
         /// Where the policies stand.
         standings: Standings,
-        /// When all of them would admit it: at least a second, for `Retry-After`.
+        /// When all of them would admit it, in whole seconds, rounded up, for `Retry-After`.
         retry_after: Duration,
     },
     /// A policy that is `closed` while Redis is away refuses it. Answer 503.
@@ -68,6 +89,25 @@ impl Standings {
     /// One standing for each policy that counted; one that is `open` while Redis is away has none.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Standing> {
         self.0.iter().flatten()
+    }
+}
+
+/// The verdict on policies: the name, the bucket and how far ahead it is full, of each.
+pub(super) fn verdict(
+    admitted: bool,
+    rows: impl Iterator<Item = (&'static str, Bucket, u64)>,
+) -> Verdict {
+    let mut standings = Standings::default();
+    let mut wait = Duration::from_secs(1);
+    for ((name, bucket, ahead), place) in rows.zip(&mut standings.0) {
+        *place = Some(bucket.standing(name, ahead));
+        wait = wait.max(bucket.wait(ahead));
+    }
+    if admitted {
+        Verdict::Admitted(standings)
+    } else {
+        let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        Verdict::Refused { standings, retry_after }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The task that follows a control plane and puts what it sends in force.
 
 use std::{
-    error::Error,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,28 +17,22 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
 
 use super::{
     Holding, Namespace, Progress,
-    backoff::{Backoff, random},
     crash_guard::CrashGuard,
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
 };
 use crate::{
     audit,
+    backoff::{Backoff, random},
+    dial::{self, SILENCE},
     identity::Identity,
     limits::Limiter,
     snapshot::SnapshotCell,
     state_dir::{Generation, StateDir},
 };
-
-/// A control plane that says nothing for this long is given up; it sends heartbeats every second.
-const SILENCE: Duration = Duration::from_secs(10);
-
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often the node says how it is, and looks after its own notes.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
@@ -60,7 +53,7 @@ pub(crate) struct Follower {
     cell: SnapshotCell,
     progress: Progress,
     limiter: Limiter,
-    audit: Vec<Arc<audit::Counts>>,
+    audit: audit::Ledger,
     replica: Replica,
     keys: Keeper,
     config: Keeper,
@@ -82,8 +75,8 @@ pub(crate) struct Parts {
     pub(crate) cell: SnapshotCell,
     /// Told how many nodes share the limits; says whether it counts in Redis.
     pub(crate) limiter: Limiter,
-    /// What became of the audit events, per worker.
-    pub(crate) audit: Vec<Arc<audit::Counts>>,
+    /// What became of the audit events.
+    pub(crate) audit: audit::Ledger,
     /// Where the last good state is; `None`: nowhere.
     pub(crate) state_dir: Option<StateDir>,
 }
@@ -174,13 +167,13 @@ impl Follower {
     }
 
     async fn follow(&mut self, uri: &Uri) -> Result<std::convert::Infallible, Lost> {
-        let channel = connect(uri).await?;
+        let channel = dial::connect(uri).await.map_err(Lost::Unreachable)?;
         let (outbound, messages) = mpsc::channel(16);
         say(&outbound, Body::Hello(self.hello())).await?;
         let mut client =
             ConfigStreamClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let stream = timeout(SILENCE, client.sync(ReceiverStream::new(messages))).await;
-        let stream = stream.map_err(|_| Lost::Silent)?.map_err(|status| refusal(&status))?;
+        let stream = stream.map_err(|_| Lost::Silent)?.map_err(refused)?;
         let mut inbound = stream.into_inner();
         let mut status_due = interval(STATUS_EVERY);
         status_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,7 +187,7 @@ impl Follower {
                     continue;
                 }
             };
-            let message = message.map_err(|_| Lost::Silent)?.map_err(|status| refusal(&status))?;
+            let message = message.map_err(|_| Lost::Silent)?.map_err(refused)?;
             heard = tokio::time::Instant::now();
             if !self.progress.connected() {
                 self.progress.set_connected(true);
@@ -267,8 +260,8 @@ impl Follower {
 
     fn status(&self) -> Status {
         Status {
-            events_produced: self.audit.iter().map(|counts| counts.produced()).sum(),
-            events_dropped: self.audit.iter().map(|counts| counts.dropped()).sum(),
+            events_produced: self.audit.produced(),
+            events_dropped: self.audit.dropped(),
             limits_state: self.limiter.state().name().to_owned(),
             quarantined: self.replica.quarantined().iter().take(TOLD).cloned().collect(),
         }
@@ -356,13 +349,8 @@ fn take(
     }
 }
 
-async fn connect(uri: &Uri) -> Result<Channel, Lost> {
-    let endpoint = Endpoint::from(uri.clone())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(SILENCE / 2)
-        .keep_alive_timeout(SILENCE / 2);
-    endpoint.connect().await.map_err(|fault| Lost::Unreachable(innermost(&fault)))
+fn refused(status: tonic::Status) -> Lost {
+    Lost::Refused(dial::refusal(&status))
 }
 
 async fn say(outbound: &mpsc::Sender<NodeMessage>, body: Body) -> Result<(), Lost> {
@@ -370,19 +358,6 @@ async fn say(outbound: &mpsc::Sender<NodeMessage>, body: Body) -> Result<(), Los
     // A control plane that does not read for this long is as good as silent.
     let sent = timeout(SILENCE, outbound.send(message)).await.map_err(|_| Lost::Silent)?;
     sent.map_err(|_| Lost::Closed)
-}
-
-fn refusal(status: &tonic::Status) -> Lost {
-    Lost::Refused(format!("{:?}: {}", status.code(), status.message()))
-}
-
-/// tonic's own text is only "transport error": the reason is at the end of the chain.
-fn innermost(fault: &dyn Error) -> String {
-    let mut innermost = fault;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 fn list(nack: &Nack) -> String {

@@ -10,7 +10,6 @@
 //! A control plane that is away, wrong or slow never takes anything from the requests: the last
 //! good state stays in force until a better one was compiled.
 
-mod backoff;
 mod crash_guard;
 mod follower;
 mod holding;
@@ -21,3 +20,6 @@ mod saver;
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};
 pub(crate) use progress::{Counts, Progress};
+
+#[cfg(test)]
+mod tests;

@@ -365,3 +365,6 @@ fn barred_error(revision: u64) -> EntityError {
         message: format!("the node died twice right after it took revision {revision} into use"),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

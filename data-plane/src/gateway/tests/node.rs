@@ -132,7 +132,7 @@ pub(crate) fn key(id: &str, permissions: &[&str]) -> (KeyRecord, String) {
         secrets: vec![SecretRecord {
             version: 1,
             hash: secret.hash().as_bytes().to_vec(),
-            expires_at_ms: None,
+            ..Default::default()
         }],
         ..Default::default()
     };

@@ -1,0 +1,31 @@
+//! What the errors of the databases mean to a caller.
+
+use sqlx::error::DatabaseError;
+
+use super::StoreError;
+
+impl From<sqlx::Error> for StoreError {
+    fn from(fault: sqlx::Error) -> Self {
+        let may_pass = match &fault {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => true,
+            sqlx::Error::Database(fault) => may_pass(fault.as_ref()),
+            _ => false,
+        };
+        if may_pass { Self::Unavailable(fault) } else { Self::Internal(Box::new(fault)) }
+    }
+}
+
+/// Whether a retry may help: Postgres by the class of the SQLSTATE (PostgreSQL manual, appendix
+/// A), SQLite by its primary result code.
+fn may_pass(fault: &dyn DatabaseError) -> bool {
+    let Some(code) = fault.code() else { return false };
+    let postgres = ["08", "25006", "40", "53", "55P03", "57", "58"];
+    let sqlite = ["5", "6", "10", "13", "14", "261", "517"];
+    postgres.iter().any(|class| code.len() == 5 && code.starts_with(class))
+        || sqlite.contains(&code.as_ref())
+}

@@ -1,0 +1,71 @@
+//! From a database URL to a store whose schema is up to date.
+
+use std::{borrow::Cow, sync::Arc};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use thiserror::Error;
+
+use super::{Store, postgres, sqlite};
+
+/// Connects to `postgres://...` or opens `sqlite:PATH`, and brings the schema up to date.
+///
+/// # Errors
+/// Why the database can't be used, without the URL's password.
+pub(crate) async fn open(database_url: &SecretString) -> Result<Arc<dyn Store>, OpenError> {
+    let url = database_url.expose_secret();
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(Arc::new(postgres::open(url).await?))
+    } else if let Some(path) = url.strip_prefix("sqlite:") {
+        Ok(Arc::new(sqlite::open(path.strip_prefix("//").unwrap_or(path)).await?))
+    } else {
+        Err(OpenError::Scheme)
+    }
+}
+
+/// Why a database can't be used. Each says what to do about it.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Neither Postgres nor SQLite.
+    #[error("the database URL must start with 'postgres://' or 'sqlite:'")]
+    Scheme,
+    /// Not a URL the driver understands. What is wrong is not told: it may quote the password.
+    #[error(
+        "the database URL can't be read: give one like 'postgres://user:password@host:5432/name'"
+    )]
+    Url,
+    /// The server was not there, or refused.
+    #[error(
+        "can't use the database at {place}: {reason}: is the server running, and are user, password and name right?"
+    )]
+    Connect {
+        /// Host, port and name, or the path.
+        place: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("can't bring the schema of the database at {place} up to date: {reason}")]
+    Migrate {
+        /// Host, port and name, or the path.
+        place: String,
+        /// What the driver said.
+        reason: String,
+    },
+}
+
+/// The schema in the words of one database.
+pub(super) fn migrator(words: fn(&'static str) -> Cow<'static, str>) -> Migrator {
+    let steps = [(1, "what the control plane keeps", include_str!("schema.sql"))];
+    let migrations = steps.map(|(version, description, sql)| {
+        let sql = sqlx::AssertSqlSafe(words(sql).into_owned());
+        Migration::new(
+            version,
+            description.into(),
+            MigrationType::Simple,
+            sqlx::SqlSafeStr::into_sql_str(sql),
+            false,
+        )
+    });
+    Migrator::with_migrations(migrations.into())
+}

@@ -1,0 +1,122 @@
+//! The store on Postgres.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, PgPool, Transaction,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::{sync::Notify, task::JoinHandle};
+
+use super::open::{OpenError, migrator};
+
+#[path = "sql/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "the same statements, compiled once for each database")]
+mod sql;
+
+type Db = sqlx::Postgres;
+
+/// What a change announces itself on; the payload says nothing: who hears it looks.
+const CHANNEL: &str = "fastgate_config";
+
+/// Connections of one control plane: it has many nodes, but they do not query.
+const CONNECTIONS: u32 = 16;
+
+/// How long a call waits for a connection before it answers that the database is away.
+const ACQUIRE: Duration = Duration::from_secs(1);
+
+/// Connects and brings the schema up to date.
+pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| OpenError::Url)?;
+    // A writer that waits for longer than this stands behind another that hangs.
+    let options = options
+        .application_name("fastgate")
+        .options([("lock_timeout", "5s"), ("statement_timeout", "30s")])
+        .disable_statement_logging();
+    let name = options.get_database().unwrap_or(options.get_username()).to_owned();
+    let place = format!("{}:{}/{name}", options.get_host(), options.get_port());
+    let connect = |reason: sqlx::Error| OpenError::Connect {
+        place: place.clone(),
+        reason: reason.to_string(),
+    };
+    // Not through the pool at first: it would only say that it timed out.
+    let probe = tokio::time::timeout(ACQUIRE * 5, options.connect()).await;
+    let probe = probe.map_err(|_| connect(sqlx::Error::PoolTimedOut))?.map_err(connect)?;
+    drop(probe);
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE)
+        .connect_with(options)
+        .await
+        .map_err(connect)?;
+    migrator(Cow::Borrowed)
+        .run(&pool)
+        .await
+        .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: fault.to_string() })?;
+    let store = sql::SqlStore::open(Backend::start(pool)).await;
+    store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
+}
+
+/// What differs from the other database.
+pub(super) struct Backend {
+    pool: PgPool,
+    changed: Arc<Notify>,
+    listener: JoinHandle<()>,
+}
+
+impl Backend {
+    fn start(pool: PgPool) -> Self {
+        let changed = Arc::new(Notify::new());
+        let listener = tokio::spawn(listen(pool.clone(), changed.clone()));
+        Self { pool, changed, listener }
+    }
+
+    async fn write(&self) -> sqlx::Result<Transaction<'static, Db>> {
+        self.pool.begin().await
+    }
+
+    /// A transaction that sees one state throughout.
+    async fn read(&self) -> sqlx::Result<Transaction<'static, Db>> {
+        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+    }
+
+    /// Announces the change with its commit.
+    async fn announce(&self, tx: &mut Transaction<'static, Db>) -> sqlx::Result<()> {
+        sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut **tx).await?;
+        Ok(())
+    }
+
+    /// Nothing left to do: the announcement went with the commit.
+    fn committed(&self) {}
+
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// Wakes the feed at every announcement, and when announcements may have been missed.
+async fn listen(pool: PgPool, changed: Arc<Notify>) {
+    loop {
+        let heard = hear(&pool, &changed).await;
+        if let Err(fault) = heard {
+            tracing::warn!("can't listen for changes, polling meanwhile: {fault}");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn hear(pool: &PgPool, changed: &Notify) -> sqlx::Result<()> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        changed.notify_one();
+        // `None`: the connection was lost and is back, and something may have been missed.
+        drop(listener.try_recv().await?);
+    }
+}

@@ -1,0 +1,219 @@
+//! The store in SQL that both databases understand.
+//!
+//! This folder is compiled once below `postgres` and once below `sqlite`: `super::Db` says for
+//! which, and `super::Backend` holds what differs. Nothing here asks which of the two it is.
+
+mod commit;
+mod events;
+mod objects;
+mod revisions;
+mod tokens;
+mod value;
+
+use async_trait::async_trait;
+use fastgate::{
+    admin::v1::{AdminEvent, LogEvent},
+    model::Id,
+    node::v1::Entity,
+};
+use sqlx::Transaction;
+
+use super::{Backend, Db};
+use crate::{
+    domain::{
+        Actor, ApiKey, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
+        Outcome, Route, Stored, Token, Upstream, Usage,
+    },
+    store::{Cursor, Head, KeyFilter, LoggedRevision, Page, Store, StoreError},
+};
+
+/// One connection, in a transaction.
+type Tx = Transaction<'static, Db>;
+
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A store on one of the databases.
+pub(crate) struct SqlStore {
+    backend: Backend,
+}
+
+impl SqlStore {
+    /// A store that holds the environment `default`, whatever else it holds.
+    pub(super) async fn open(backend: Backend) -> Result<Self> {
+        let store = Self { backend };
+        let Ok(id) = Id::parse("default") else { return Ok(store) };
+        if store.environment(id.as_str()).await?.is_some() {
+            return Ok(store);
+        }
+        let default =
+            Environment { id: id.clone(), description: String::new(), default_rate_limit: None };
+        let change = Change {
+            environment: id,
+            actor: Actor { token_id: tokens::NOBODY.into() },
+            action: "bootstrap",
+            request_id: None,
+            ops: vec![Op::PutEnvironment(default, Expect::Absent)],
+            validate_only: false,
+        };
+        match store.commit(&change).await {
+            // Another replica was faster.
+            Ok(_) | Err(StoreError::Exists { .. }) => Ok(store),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn read(&self) -> Result<Tx> {
+        Ok(self.backend.read().await?)
+    }
+
+    async fn write(&self) -> Result<Tx> {
+        Ok(self.backend.write().await?)
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn commit(&self, change: &Change) -> Result<Outcome> {
+        let mut tx = self.write().await?;
+        let outcome = commit::run(&mut tx, change).await?;
+        if change.validate_only || matches!(outcome, Outcome::Replayed(_)) {
+            tx.rollback().await?;
+            return Ok(outcome);
+        }
+        self.backend.announce(&mut tx).await?;
+        tx.commit().await?;
+        self.backend.committed();
+        Ok(outcome)
+    }
+
+    async fn key(&self, environment: &Id, key_id: &str) -> Result<Option<(Stored<ApiKey>, Usage)>> {
+        objects::key(&mut self.read().await?, environment, key_id).await
+    }
+
+    async fn keys(
+        &self,
+        environment: &Id,
+        filter: &KeyFilter,
+        page: &Page,
+    ) -> Result<Vec<(Stored<ApiKey>, Usage)>> {
+        objects::keys(&mut self.read().await?, environment, filter, page).await
+    }
+
+    async fn route(&self, environment: &Id, route_id: &str) -> Result<Option<Stored<Route>>> {
+        objects::route(&mut self.read().await?, environment, route_id).await
+    }
+
+    async fn routes(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Route>>> {
+        objects::routes(&mut self.read().await?, environment, page).await
+    }
+
+    async fn upstream(
+        &self,
+        environment: &Id,
+        upstream_id: &str,
+    ) -> Result<Option<Stored<Upstream>>> {
+        objects::upstream(&mut self.read().await?, environment, upstream_id).await
+    }
+
+    async fn upstreams(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Upstream>>> {
+        objects::upstreams(&mut self.read().await?, environment, page).await
+    }
+
+    async fn environment(&self, environment: &str) -> Result<Option<Stored<Environment>>> {
+        objects::environment(&mut self.read().await?, environment).await
+    }
+
+    async fn environments(&self, page: &Page) -> Result<Vec<Stored<Environment>>> {
+        objects::environments(&mut self.read().await?, page).await
+    }
+
+    async fn config(
+        &self,
+        environment: &Id,
+    ) -> Result<(u64, Vec<Stored<Upstream>>, Vec<Stored<Route>>)> {
+        let mut tx = self.read().await?;
+        let head = revisions::head(&mut tx, environment, Namespace::Config).await?;
+        let head = head.ok_or_else(|| value::not_found("environment", environment.as_str()))?;
+        let all = Page { after: None, limit: u32::MAX };
+        let upstreams = objects::upstreams(&mut tx, environment, &all).await?;
+        let routes = objects::routes(&mut tx, environment, &all).await?;
+        Ok((head.revision, upstreams, routes))
+    }
+
+    async fn heads(&self) -> Result<Vec<Head>> {
+        revisions::heads(&mut self.read().await?).await
+    }
+
+    async fn entities(
+        &self,
+        environment: &Id,
+        ns: Namespace,
+    ) -> Result<Option<(Head, Vec<Entity>)>> {
+        let mut tx = self.read().await?;
+        let Some(head) = revisions::head(&mut tx, environment, ns).await? else {
+            return Ok(None);
+        };
+        Ok(Some((head, revisions::entities(&mut tx, environment, ns).await?)))
+    }
+
+    async fn log(
+        &self,
+        environment: &Id,
+        ns: Namespace,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<LoggedRevision>> {
+        revisions::log(&mut self.read().await?, environment, ns, after, limit).await
+    }
+
+    async fn changed(&self) {
+        self.backend.changed().await;
+    }
+
+    async fn create_token(&self, token: &Token, actor: &Actor) -> Result<()> {
+        let mut tx = self.write().await?;
+        tokens::create(&mut tx, token, actor).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn create_first_owner(&self, token: &Token) -> Result<bool> {
+        let mut tx = self.write().await?;
+        let created = tokens::create_first_owner(&mut tx, token).await?;
+        tx.commit().await?;
+        Ok(created)
+    }
+
+    async fn revoke_token(&self, token_id: &str, actor: &Actor) -> Result<()> {
+        let mut tx = self.write().await?;
+        tokens::revoke(&mut tx, token_id, actor).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>> {
+        tokens::all(&mut self.read().await?).await
+    }
+
+    async fn admin_events(
+        &self,
+        environment: Option<&str>,
+        page: &Page,
+    ) -> Result<Vec<(Cursor, AdminEvent)>> {
+        tokens::admin_events(&mut self.read().await?, environment, page).await
+    }
+
+    async fn append_events(&self, batch: &EventBatch) -> Result<bool> {
+        let mut tx = self.write().await?;
+        let is_new = events::append(&mut tx, batch).await?;
+        tx.commit().await?;
+        Ok(is_new)
+    }
+
+    async fn events(&self, filter: &EventFilter, page: &Page) -> Result<Vec<(Cursor, LogEvent)>> {
+        events::list(&mut self.read().await?, filter, page).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&mut *self.read().await?).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Keys, routes, upstreams and environments: what lists and look-ups read.
+
+use std::time::{Duration, SystemTime};
+
+use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
+use prost::Message;
+
+use super::{
+    Db, Result, Tx,
+    value::{broken, from_us, id, to_u64},
+};
+use crate::{
+    domain::{ApiKey, ApiSecret, Environment, Route, Stored, Upstream, Usage},
+    store::{KeyFilter, Page},
+};
+
+/// The columns every object has: entity, etag, created, updated.
+type Common = (Vec<u8>, String, i64, i64);
+
+/// Those of a key, then its description, use count and last use.
+type KeyRow = (Vec<u8>, String, i64, i64, String, Option<i64>, Option<i64>);
+
+const KEYS: &str = "SELECT k.entity, k.etag, k.created_us, k.updated_us, k.description, u.used, \
+     u.last_used_us FROM api_keys k LEFT JOIN key_usage u \
+     ON u.environment = k.environment AND u.key_id = k.key_id WHERE k.environment = ";
+
+pub(super) async fn key(
+    tx: &mut Tx,
+    environment: &Id,
+    key_id: &str,
+) -> Result<Option<(Stored<ApiKey>, Usage)>> {
+    let mut query = sqlx::QueryBuilder::<Db>::new(KEYS);
+    query.push_bind(environment.as_str()).push(" AND k.key_id = ").push_bind(key_id);
+    let row: Option<KeyRow> = query.build_query_as().fetch_optional(&mut **tx).await?;
+    row.map(key_of).transpose()
+}
+
+pub(super) async fn keys(
+    tx: &mut Tx,
+    environment: &Id,
+    filter: &KeyFilter,
+    page: &Page,
+) -> Result<Vec<(Stored<ApiKey>, Usage)>> {
+    let mut query = sqlx::QueryBuilder::<Db>::new(KEYS);
+    query.push_bind(environment.as_str());
+    if let Some(source_path) = &filter.source_path {
+        query.push(" AND k.source_path = ").push_bind(source_path);
+    }
+    if let Some(is_active) = filter.is_active {
+        query.push(" AND k.is_active = ").push_bind(is_active);
+    }
+    if let Some(after) = &page.after {
+        query.push(" AND (k.created_us, k.key_id) < (").push_bind(after.at_us);
+        query.push(", ").push_bind(&after.id).push(")");
+    }
+    query
+        .push(" ORDER BY k.created_us DESC, k.key_id DESC LIMIT ")
+        .push_bind(i64::from(page.limit));
+    let rows: Vec<KeyRow> = query.build_query_as().fetch_all(&mut **tx).await?;
+    rows.into_iter().map(key_of).collect()
+}
+
+pub(super) async fn route(
+    tx: &mut Tx,
+    environment: &Id,
+    route_id: &str,
+) -> Result<Option<Stored<Route>>> {
+    let row: Option<Common> = sqlx::query_as(
+        "SELECT entity, etag, created_us, updated_us FROM routes \
+         WHERE environment = $1 AND route_id = $2",
+    )
+    .bind(environment.as_str())
+    .bind(route_id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(|row| stored(row, parse_route)).transpose()
+}
+
+pub(super) async fn routes(
+    tx: &mut Tx,
+    environment: &Id,
+    page: &Page,
+) -> Result<Vec<Stored<Route>>> {
+    let rows: Vec<Common> = sqlx::query_as(
+        "SELECT entity, etag, created_us, updated_us FROM routes \
+         WHERE environment = $1 AND route_id > $2 ORDER BY route_id LIMIT $3",
+    )
+    .bind(environment.as_str())
+    .bind(after(page))
+    .bind(i64::from(page.limit))
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(|row| stored(row, parse_route)).collect()
+}
+
+pub(super) async fn upstream(
+    tx: &mut Tx,
+    environment: &Id,
+    upstream_id: &str,
+) -> Result<Option<Stored<Upstream>>> {
+    let row: Option<Common> = sqlx::query_as(
+        "SELECT entity, etag, created_us, updated_us FROM upstreams \
+         WHERE environment = $1 AND upstream_id = $2",
+    )
+    .bind(environment.as_str())
+    .bind(upstream_id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(|row| stored(row, parse_upstream)).transpose()
+}
+
+pub(super) async fn upstreams(
+    tx: &mut Tx,
+    environment: &Id,
+    page: &Page,
+) -> Result<Vec<Stored<Upstream>>> {
+    let rows: Vec<Common> = sqlx::query_as(
+        "SELECT entity, etag, created_us, updated_us FROM upstreams \
+         WHERE environment = $1 AND upstream_id > $2 ORDER BY upstream_id LIMIT $3",
+    )
+    .bind(environment.as_str())
+    .bind(after(page))
+    .bind(i64::from(page.limit))
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(|row| stored(row, parse_upstream)).collect()
+}
+
+type EnvironmentRow = (String, String, Option<i64>, String, i64, i64);
+
+pub(super) async fn environment(
+    tx: &mut Tx,
+    environment: &str,
+) -> Result<Option<Stored<Environment>>> {
+    let row: Option<EnvironmentRow> = sqlx::query_as(
+        "SELECT environment, description, default_rate_limit, etag, created_us, updated_us \
+         FROM environments WHERE environment = $1",
+    )
+    .bind(environment)
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(environment_of).transpose()
+}
+
+pub(super) async fn environments(tx: &mut Tx, page: &Page) -> Result<Vec<Stored<Environment>>> {
+    let rows: Vec<EnvironmentRow> = sqlx::query_as(
+        "SELECT environment, description, default_rate_limit, etag, created_us, updated_us \
+         FROM environments WHERE environment > $1 ORDER BY environment LIMIT $2",
+    )
+    .bind(after(page))
+    .bind(i64::from(page.limit))
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(environment_of).collect()
+}
+
+/// Where a list ordered by id goes on. No id is empty, so the empty text is before all.
+fn after(page: &Page) -> &str {
+    page.after.as_ref().map_or("", |cursor| &cursor.id)
+}
+
+fn stored<T>(
+    (entity, etag, created_us, updated_us): Common,
+    parse: fn(&[u8]) -> Result<T>,
+) -> Result<Stored<T>> {
+    Ok(Stored {
+        object: parse(&entity)?,
+        created_at: from_us(created_us),
+        updated_at: from_us(updated_us),
+        etag,
+    })
+}
+
+pub(super) fn parse_route(entity: &[u8]) -> Result<Route> {
+    let wire = v1::Route::decode(entity).map_err(broken)?;
+    Route::parse(wire).map_err(broken)
+}
+
+fn parse_upstream(entity: &[u8]) -> Result<Upstream> {
+    let wire = v1::Upstream::decode(entity).map_err(broken)?;
+    Upstream::parse(wire).map_err(broken)
+}
+
+fn environment_of(row: EnvironmentRow) -> Result<Stored<Environment>> {
+    let (environment, description, default_rate_limit, etag, created_us, updated_us) = row;
+    Ok(Stored {
+        object: Environment { id: id(&environment)?, description, default_rate_limit },
+        created_at: from_us(created_us),
+        updated_at: from_us(updated_us),
+        etag,
+    })
+}
+
+fn key_of(row: KeyRow) -> Result<(Stored<ApiKey>, Usage)> {
+    let (entity, etag, created_us, updated_us, description, used, last_used_us) = row;
+    let record = KeyRecord::decode(&entity[..]).map_err(broken)?;
+    let secrets: Result<_> = record
+        .secrets
+        .iter()
+        .map(|secret| {
+            let hash = SecretHash::from_bytes(&secret.hash);
+            Ok(ApiSecret {
+                version: secret.version,
+                hash: hash.ok_or_else(|| broken("a secret hash of another length"))?,
+                created_at: from_ms(secret.created_at_ms),
+                expires_at: secret.expires_at_ms.map(from_ms),
+            })
+        })
+        .collect();
+    let object = ApiKey {
+        key_id: id(&record.key_id)?,
+        source_path: record.source_path,
+        permissions: record.permissions,
+        expires_at: record.expires_at_ms.map(from_ms),
+        is_active: record.is_active,
+        rate_limit: record.rate_limit,
+        rate_limit_fallback: record.rate_limit_fallback,
+        description,
+        secrets: secrets?,
+    };
+    let usage = Usage { count: to_u64(used.unwrap_or(0)), last_used_at: last_used_us.map(from_us) };
+    let created_at = from_us(created_us);
+    Ok((Stored { object, created_at, updated_at: from_us(updated_us), etag }, usage))
+}
+
+fn from_ms(ms: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(to_u64(ms))
+}

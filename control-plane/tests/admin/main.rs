@@ -1,0 +1,13 @@
+//! The admin API against a real SQLite file, as its users call it: over gRPC and over REST.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, and clippy knows helpers of tests only in unit tests"
+)]
+
+mod golden;
+mod plane;
+mod refusals;
+mod script;

@@ -1,0 +1,120 @@
+//! One stream of batches to the control plane, and its acknowledgements.
+
+use bytes::{BufMut, Bytes};
+use fastgate::node::v1::BatchAck;
+use http::{Uri, uri::PathAndQuery};
+use thiserror::Error;
+use tokio::{
+    sync::mpsc,
+    time::{interval, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::ProstDecoder;
+
+use super::pending::{Pending, WrongAck};
+use crate::dial::{self, SILENCE};
+
+/// Batches sent and not read by the connection yet: its flow control decides what is under way.
+const QUEUE: usize = 4;
+
+/// Why a stream ended.
+#[derive(Debug, Error)]
+pub(super) enum Lost {
+    #[error("can't be reached: {0}")]
+    Unreachable(String),
+    #[error("refused the audit events: {0}")]
+    Refused(String),
+    #[error("did not acknowledge audit events for {} seconds", SILENCE.as_secs())]
+    Silent,
+    #[error("closed the audit stream")]
+    Closed,
+    #[error("acknowledged a batch out of turn")]
+    OutOfTurn,
+}
+
+/// Sends what is pending until the stream is lost; `stored` is told of every batch that is safe.
+pub(super) async fn push(
+    uri: &Uri,
+    pending: &Pending,
+    mut stored: impl FnMut(u64),
+) -> Result<std::convert::Infallible, Lost> {
+    let channel = dial::connect(uri).await.map_err(Lost::Unreachable)?;
+    let (outbound, batches) = mpsc::channel(QUEUE);
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(|fault| Lost::Unreachable(fault.to_string()))?;
+    let path = PathAndQuery::from_static("/fastgate.node.v1.AuditIngest/Push");
+    let request = Request::new(ReceiverStream::new(batches));
+    // Before anything goes out: a control plane may answer only when the first batch is stored.
+    pending.rewind();
+    let mut opening = Box::pin(grpc.streaming(request, path, BatchCodec));
+    let mut feed = Box::pin(feed(&outbound, pending));
+    let response = tokio::select! {
+        response = timeout(SILENCE, &mut opening) => response.map_err(|_| Lost::Silent)?,
+        lost = &mut feed => return Err(lost),
+    };
+    let mut acks = response.map_err(refused)?.into_inner();
+    let mut patience = interval(SILENCE / 4);
+    loop {
+        tokio::select! {
+            ack = acks.message() => {
+                let ack: BatchAck = ack.map_err(refused)?.ok_or(Lost::Closed)?;
+                let events = pending.acknowledge(ack.first_seq);
+                stored(events.map_err(|WrongAck| Lost::OutOfTurn)?);
+            }
+            lost = &mut feed => return Err(lost),
+            _ = patience.tick() => {
+                if pending.waiting_since().is_some_and(|since| since.elapsed() >= SILENCE) {
+                    return Err(Lost::Silent);
+                }
+            }
+        }
+    }
+}
+
+/// Hands batches to the connection as fast as it takes them.
+async fn feed(outbound: &mpsc::Sender<Bytes>, pending: &Pending) -> Lost {
+    loop {
+        let Ok(place) = outbound.reserve().await else { return Lost::Closed };
+        place.send(pending.next().await.encoded);
+    }
+}
+
+fn refused(status: Status) -> Lost {
+    Lost::Refused(dial::refusal(&status))
+}
+
+/// Sends batches that are encoded already: the memory they take is known, and sending one again
+/// costs nothing.
+struct BatchCodec;
+
+impl Codec for BatchCodec {
+    type Encode = Bytes;
+    type Decode = BatchAck;
+    type Encoder = AsIs;
+    type Decoder = ProstDecoder<BatchAck>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        AsIs
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::new(BufferSettings::default())
+    }
+}
+
+struct AsIs;
+
+impl Encoder for AsIs {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! Connects to a control plane, for the config stream and the audit stream alike.
+
+use std::{error::Error, time::Duration};
+
+use http::Uri;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+
+/// A control plane that says nothing for this long is given up.
+pub(crate) const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connects.
+///
+/// # Errors
+/// Why it can't be reached.
+pub(crate) async fn connect(uri: &Uri) -> Result<Channel, String> {
+    let endpoint = Endpoint::from(uri.clone())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(SILENCE / 2)
+        .keep_alive_timeout(SILENCE / 2);
+    endpoint.connect().await.map_err(|fault| innermost(&fault))
+}
+
+/// What a refused call says to an operator.
+pub(crate) fn refusal(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
+/// tonic's own text is only "transport error": the reason is at the end of the chain.
+fn innermost(fault: &dyn Error) -> String {
+    let mut innermost = fault;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

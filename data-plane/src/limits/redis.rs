@@ -1,0 +1,182 @@
+//! Buckets in Redis, shared by all nodes: one script call a request, over one connection a worker.
+//!
+//! A call has 10 ms. An error, or three calls in a row that take longer, open the breaker: the
+//! connection is given up, requests do without it at once, and a task in the background makes a
+//! new one, trying every second.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use redis::{AsyncConnectionConfig, Client, RedisResult, Script, aio::MultiplexedConnection};
+use tokio::{
+    sync::Notify,
+    task::{JoinHandle, yield_now},
+    time::{sleep, timeout},
+};
+
+use super::buckets::{Claim, Tally};
+
+/// What a request waits for Redis at most.
+const BUDGET: Duration = Duration::from_millis(10);
+
+/// Calls in a row that may take longer before Redis counts as away.
+const SLOW_CALLS: u32 = 3;
+
+/// How long a new connection may take, its first answer included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the breaker stays open between two tries.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Calls of one worker under way; further ones wait for a place, within their budget.
+const CALLS: usize = 1024;
+
+const SCRIPT: &str = include_str!("limit.lua");
+
+/// One worker's connection to Redis. Its task ends with it.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+    script: Script,
+}
+
+struct Shared {
+    /// `None`: the breaker is open.
+    connection: ArcSwapOption<MultiplexedConnection>,
+    slow: AtomicU32,
+    tripped: Notify,
+    /// How many workers have a connection, over the whole node.
+    up: Arc<AtomicUsize>,
+}
+
+/// Redis is away, or too slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Away;
+
+impl Link {
+    /// Starts connecting. Call it inside the runtime the calls are made in.
+    pub(super) fn start(client: Client, up: Arc<AtomicUsize>) -> Self {
+        let shared = Arc::new(Shared {
+            connection: ArcSwapOption::empty(),
+            slow: AtomicU32::new(0),
+            tripped: Notify::new(),
+            up,
+        });
+        let script = Script::new(SCRIPT);
+        let keeper = tokio::spawn(keep_connected(client, shared.clone(), script.clone()));
+        Self { shared, keeper, script }
+    }
+
+    /// Takes a token from every bucket, or none.
+    pub(super) async fn admit(&self, claims: &[Claim<'_>]) -> Result<Tally, Away> {
+        let connection = self.shared.connection.load_full().ok_or(Away)?;
+        let mut invocation = self.script.prepare_invoke();
+        for claim in claims {
+            invocation.key(claim.name).arg(claim.bucket.interval).arg(claim.bucket.capacity);
+        }
+        let mut own = MultiplexedConnection::clone(&connection);
+        let answer: Option<RedisResult<Vec<u64>>> =
+            within_budget(invocation.invoke_async(&mut own)).await;
+        match answer {
+            Some(Ok(answer)) => {
+                self.shared.slow.store(0, Relaxed);
+                let (admitted, ahead) = answer.split_first().ok_or(Away)?;
+                (ahead.len() == claims.len())
+                    .then(|| Tally { admitted: *admitted == 1, ahead: ahead.to_vec() })
+                    .ok_or(Away)
+            }
+            Some(Err(fault)) => {
+                self.shared.trip(&connection, &fault.to_string());
+                Err(Away)
+            }
+            None => {
+                if self.shared.slow.fetch_add(1, Relaxed) + 1 >= SLOW_CALLS {
+                    self.shared.trip(&connection, "it takes too long to answer");
+                }
+                Err(Away)
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        if self.shared.connection.swap(None).is_some() {
+            self.shared.up.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Shared {
+    /// Opens the breaker, unless the connection in trouble was replaced already.
+    fn trip(&self, failed: &Arc<MultiplexedConnection>, why: &str) {
+        let before = self.connection.compare_and_swap(failed, None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, failed)) {
+            self.up.fetch_sub(1, Relaxed);
+            self.tripped.notify_one();
+            tracing::warn!("redis is away, limits do what their fallback says: {why}");
+        }
+    }
+}
+
+async fn keep_connected(client: Client, shared: Arc<Shared>, script: Script) {
+    let mut told = false;
+    loop {
+        match timeout(CONNECT_TIMEOUT, connect(&client, &script)).await {
+            Ok(Ok(connection)) => {
+                shared.slow.store(0, Relaxed);
+                shared.up.fetch_add(1, Relaxed);
+                shared.connection.store(Some(Arc::new(connection)));
+                tracing::info!("limits are counted in redis");
+                shared.tripped.notified().await;
+                told = true;
+            }
+            failed if !told => {
+                let why = failed.map_or_else(
+                    |_| "it does not answer".to_owned(),
+                    |result| result.err().map(|fault| fault.to_string()).unwrap_or_default(),
+                );
+                tracing::warn!("redis can't be reached, limits do what their fallback says: {why}");
+                told = true;
+            }
+            _ => {}
+        }
+        sleep(RETRY_EVERY).await;
+    }
+}
+
+async fn connect(client: &Client, script: &Script) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(CALLS)
+        .set_concurrency_limit(CALLS);
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    // Also the proof that it answers, and may run scripts.
+    script.prepare_invoke().load_async(&mut connection).await?;
+    Ok(connection)
+}
+
+/// What the call comes to, if it does so in time. When this very thread was held up, an answer
+/// that waits in the socket still counts: the stall was not Redis's.
+async fn within_budget<F: Future>(call: F) -> Option<F::Output> {
+    let mut call = pin!(call);
+    if let Ok(output) = timeout(BUDGET, &mut call).await {
+        return Some(output);
+    }
+    yield_now().await;
+    std::future::poll_fn(|context| match call.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,258 @@
+//! Limits against a real Redis, which the tests start for themselves and treat badly.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ::redis::{Client, Commands as _, Connection, Script};
+use fastgate::model::{Fallback, Id, Limit, RateLimit};
+use tempfile::TempDir;
+
+use super::{Limiter, Policy, Scope, State, Subject, Verdict, WorkerLimiter, gcra::Bucket};
+
+/// A private Redis, gone when dropped.
+struct Server {
+    process: Child,
+    port: u16,
+    _dir: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        Self::start_on(port)
+    }
+
+    fn start_on(port: u16) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string()])
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed: apt-get install redis-server");
+        let server = Self { process, port, _dir: dir };
+        let patience = Instant::now() + Duration::from_secs(20);
+        while server.client().get_connection().is_err() {
+            assert!(Instant::now() < patience, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn client(&self) -> Client {
+        Client::open(self.url()).expect("a URL")
+    }
+
+    fn connection(&self) -> Connection {
+        self.client().get_connection().expect("connects")
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().expect("ends");
+        self.process.wait().expect("ends");
+    }
+}
+
+fn id(text: &str) -> Id {
+    Id::parse(text).expect("an id")
+}
+
+fn limit(per_minute: i64, fallback: Fallback) -> Limit {
+    Limit { rate: RateLimit::parse(per_minute).expect("a rate"), fallback }
+}
+
+fn limiter(url: &str) -> Limiter {
+    Limiter::new(&id("default"), Some(&url.to_owned().into())).expect("a limiter")
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < patience, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn admits(worker: &WorkerLimiter, key: &str, limit: Limit) -> bool {
+    let key = id(key);
+    let policies = [Policy { scope: Scope::Key, limit }];
+    matches!(worker.admit(Subject::Key(&key), &policies).await, Verdict::Admitted(_))
+}
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+#[test]
+fn rust_and_lua_agree_to_the_nanosecond() {
+    let server = Server::start();
+    let mut redis = server.connection();
+    // The clock comes from the test, and keys live on: time there is not the time here.
+    let script = include_str!("limit.lua")
+        .replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }")
+        .replace(", 'PX', math.ceil(ahead / 1000000)", "");
+    let script = Script::new(&script);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let rates = [1, 7, 59, 60, 61, 100, 999, 60_000, 1_234_567, 999_999_999, 1_000_000_000];
+    for round in 0..300 {
+        let buckets: Vec<_> = (0..=dice.roll(2))
+            .map(|_| Bucket::new(limit(rates[dice.roll(11) as usize], Fallback::Open).rate))
+            .collect();
+        let mut tats = vec![0_u64; buckets.len()];
+        let mut micros = 1_800_000_000_000_000 + dice.roll(1_000_000_000);
+        for step in 0..20 {
+            // Mostly short steps, some longer than a bucket takes to fill, some back in time.
+            micros = match dice.roll(8) {
+                0 => micros + dice.roll(120_000_000),
+                1 => micros - dice.roll(5_000_000),
+                _ => micros + dice.roll(buckets[0].interval / 500 + 1),
+            };
+            let now = micros * 1000;
+            let ahead: Vec<_> =
+                buckets.iter().zip(&tats).map(|(b, tat)| b.ahead(*tat, now)).collect();
+            let taken: Option<Vec<_>> =
+                buckets.iter().zip(&ahead).map(|(b, ahead)| b.take(*ahead)).collect();
+            let mut expected = vec![u64::from(taken.is_some())];
+            expected.extend(taken.clone().unwrap_or(ahead));
+            if let Some(taken) = taken {
+                tats = taken.iter().map(|ahead| now + ahead).collect();
+            }
+
+            let mut call = script.prepare_invoke();
+            for (at, bucket) in buckets.iter().enumerate() {
+                call.key(format!("{round}:{at}")).arg(bucket.interval).arg(bucket.capacity);
+            }
+            call.arg(micros / 1_000_000).arg(micros % 1_000_000);
+            let answer: Vec<u64> = call.invoke(&mut redis).expect("the script runs");
+            assert_eq!(answer, expected, "round {round} step {step}: {buckets:?} at {micros}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_share_a_limit_in_redis() {
+    let server = Server::start();
+    let nodes = [limiter(&server.url()), limiter(&server.url())];
+    let workers: Vec<_> = nodes.iter().map(Limiter::for_worker).collect();
+    until("both are connected", || nodes.iter().all(|n| n.state() == State::Redis)).await;
+    let start = Instant::now();
+    let mut admitted = 0;
+    for request in 0..600 {
+        admitted +=
+            u64::from(admits(&workers[request % 2], "k1", limit(60, Fallback::Closed)).await);
+    }
+    let seconds = start.elapsed().as_secs();
+    assert!((60..=60 + seconds).contains(&admitted), "{admitted} in {seconds} s");
+    let mut redis = server.connection();
+    let keys: Vec<String> = redis.keys("*").expect("lists");
+    assert_eq!(keys, ["fg:rl:{default:k1}:key"]);
+    let ttl: i64 = redis.pttl(&keys[0]).expect("has a TTL");
+    assert!((1..=60_000).contains(&ttl), "{ttl}");
+}
+
+#[tokio::test]
+async fn both_limits_admit_or_neither_counts() {
+    let server = Server::start();
+    for limiter in [limiter(&server.url()), Limiter::new(&id("default"), None).expect("local")] {
+        let worker = limiter.for_worker();
+        until("connected", || limiter.state() != State::Fallback).await;
+        let (key, route) = (id("k1"), id("r1"));
+        let policies = [
+            Policy { scope: Scope::Key, limit: limit(10, Fallback::Closed) },
+            Policy { scope: Scope::Route(&route), limit: limit(2, Fallback::Closed) },
+        ];
+        let mut refused = 0;
+        for _ in 0..5 {
+            match worker.admit(Subject::Key(&key), &policies).await {
+                Verdict::Admitted(_) => {}
+                Verdict::Refused { standings, retry_after } => {
+                    refused += 1;
+                    let told: Vec<_> =
+                        standings.iter().map(|s| (s.name, s.quota, s.remaining)).collect();
+                    assert_eq!(told, [("key", 10, 8), ("route", 2, 0)]);
+                    assert!((29..=30).contains(&retry_after.as_secs()), "{retry_after:?}");
+                }
+                Verdict::Unavailable => panic!("it is there"),
+            }
+        }
+        assert_eq!(refused, 3);
+    }
+}
+
+#[tokio::test]
+async fn each_fallback_does_as_it_says_while_redis_is_away() {
+    // Nothing listens there.
+    let limiter = limiter("redis://127.0.0.1:1");
+    let worker = limiter.for_worker();
+    limiter.set_node_count(3);
+    assert_eq!(limiter.state(), State::Fallback);
+    let start = Instant::now();
+    let mut admitted = 0;
+    for _ in 0..200 {
+        assert!(admits(&worker, "open", limit(1, Fallback::Open)).await);
+        admitted += u32::from(admits(&worker, "share", limit(90, Fallback::LocalShare)).await);
+        let key = id("closed");
+        let policies = [Policy { scope: Scope::Key, limit: limit(90, Fallback::Closed) }];
+        let verdict = worker.admit(Subject::Key(&key), &policies).await;
+        assert_eq!(verdict, Verdict::Unavailable);
+    }
+    let refill = start.elapsed().as_secs() as u32;
+    assert!((30..=30 + refill).contains(&admitted), "{admitted}");
+    assert!(start.elapsed() < Duration::from_secs(1), "requests waited for redis");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_or_dies_costs_little_and_is_taken_back() {
+    let server = Server::start();
+    let port = server.port;
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    let open = limit(1_000_000, Fallback::Open);
+    until("connected", || limiter.state() == State::Redis).await;
+
+    server.signal("-STOP");
+    let start = Instant::now();
+    for _ in 0..1000 {
+        assert!(admits(&worker, "k1", open).await);
+    }
+    // Three calls of 10 ms; the rest is room for a busy machine.
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(limiter.state(), State::Fallback);
+    server.signal("-CONT");
+    until("taken back after a hang", || limiter.state() == State::Redis).await;
+
+    drop(server);
+    assert!(admits(&worker, "k1", open).await);
+    assert_eq!(limiter.state(), State::Fallback);
+    let server = Server::start_on(port);
+    until("taken back after a death", || limiter.state() == State::Redis).await;
+    assert!(admits(&worker, "k2", open).await);
+    let keys: Vec<String> = server.connection().keys("*").expect("lists");
+    assert_eq!(keys, ["fg:rl:{default:k2}:key"]);
+}
