@@ -1,6 +1,6 @@
 //! The control plane as a program: settings, log, build, run, drain.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, io::IsTerminal as _, process::ExitCode};
 
 use fastgate_control_plane::{Server, Settings, SettingsError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,11 @@ fn main() -> ExitCode {
         }
     };
     let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     match run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

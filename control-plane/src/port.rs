@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Method, Request, Response, StatusCode, header};
@@ -21,6 +22,9 @@ use crate::{
     rest::{Rest, plain},
     store::Store,
 };
+
+/// How long the database may take to answer before it counts as away.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Answers every request of the admin port.
 #[derive(Clone)]
@@ -47,9 +51,10 @@ impl AdminPort {
 
     /// Whether the control plane can do its work. Says nothing but that: it is open to all.
     async fn health(&self) -> Response<Body> {
-        let (code, status) = match self.store.ping().await {
-            Ok(()) => (StatusCode::OK, "healthy"),
-            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+        let answer = tokio::time::timeout(HEALTH_TIMEOUT, self.store.ping()).await;
+        let (code, status) = match answer {
+            Ok(Ok(())) => (StatusCode::OK, "healthy"),
+            Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
         };
         let body = serde_json::json!({
             "status": status,

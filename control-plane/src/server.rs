@@ -128,11 +128,14 @@ async fn bind(
 }
 
 async fn hand_out_first_owner(store: &dyn Store, settings: &Settings) -> Result<(), BuildError> {
-    let Some(path) = &settings.bootstrap_token_file else { return Ok(()) };
-    let written = access::write_first_owner(store, path)
-        .await
-        .map_err(|fault| BuildError::Bootstrap(fault.to_string()))?;
-    if written {
+    let fault = |fault: access::BootstrapError| BuildError::Bootstrap(fault.to_string());
+    let Some(path) = &settings.bootstrap_token_file else {
+        if !access::has_owner(store).await.map_err(fault)? {
+            tracing::warn!("nobody can sign in yet: start once with --bootstrap-token-file");
+        }
+        return Ok(());
+    };
+    if access::write_first_owner(store, path).await.map_err(fault)? {
         tracing::info!(file = %path.display(), "the first owner token was written");
     }
     Ok(())

@@ -35,13 +35,18 @@ pub(crate) enum BootstrapError {
     Store(#[from] StoreError),
 }
 
+/// Whether somebody was made owner before.
+pub(crate) async fn has_owner(store: &dyn Store) -> Result<bool, BootstrapError> {
+    Ok(store.tokens().await?.iter().any(|token| token.role == Role::Owner))
+}
+
 /// While no owner exists, makes one and writes its token to `path`, for its owner's eyes only.
 /// Says whether it did.
 pub(crate) async fn write_first_owner(
     store: &dyn Store,
     path: &Path,
 ) -> Result<bool, BootstrapError> {
-    if store.tokens().await?.iter().any(|token| token.role == Role::Owner) {
+    if has_owner(store).await? {
         return Ok(false);
     }
     let secret = Secret::generate(Kind::AdminToken)?;

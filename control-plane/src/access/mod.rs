@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fastgate::secret::{Kind, SecretHash};
 use http::{HeaderMap, header::AUTHORIZATION};
 
-pub(crate) use bootstrap::write_first_owner;
+pub(crate) use bootstrap::{BootstrapError, has_owner, write_first_owner};
 pub(crate) use roles::{Right, needed};
 
 use crate::{

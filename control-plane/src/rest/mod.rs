@@ -19,6 +19,7 @@ mod request;
 use std::sync::Arc;
 
 use http::Request;
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use prost_reflect::DescriptorPool;
@@ -76,6 +77,10 @@ async fn read(body: Incoming, endpoint: &Endpoint) -> Result<Vec<u8>, Refusal> {
         return Ok(Vec::new());
     }
     let limit = if endpoint.takes_config() { MAX_CONFIG } else { MAX_MESSAGE };
+    // Said before the client sends it, where it says how much that will be.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Refusal::TooLarge { limit });
+    }
     match tokio::time::timeout(DEADLINE, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
         Ok(Err(fault)) if fault.is::<LengthLimitError>() => Err(Refusal::TooLarge { limit }),
