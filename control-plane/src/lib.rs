@@ -2,12 +2,15 @@
 
 mod access;
 mod admin;
+mod audit;
 mod domain;
 mod error;
+mod feed;
 mod gate;
 mod health;
 mod listen;
 mod metrics;
+mod nodes;
 mod port;
 mod rest;
 mod server;

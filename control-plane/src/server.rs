@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use prost_reflect::DescriptorPool;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -12,6 +12,8 @@ use tonic_health::server::HealthReporter;
 use crate::{
     access::{self, Access},
     admin::Admin,
+    audit::Ingest,
+    feed::Feed,
     gate::Gate,
     health, listen,
     metrics::Metrics,
@@ -31,6 +33,14 @@ pub struct Server {
     reporter: HealthReporter,
     /// What nodes call.
     node_services: Routes,
+    streams: Streams,
+}
+
+/// What serves the nodes from the moment the server was built.
+struct Streams {
+    /// Ends their streams.
+    stop: CancellationToken,
+    follower: JoinHandle<()>,
 }
 
 /// Where a control plane listens.
@@ -85,8 +95,17 @@ impl Server {
         let rest = Rest::new(&pool).map_err(BuildError::Api)?;
         let access = Access::new(Arc::clone(&store));
         let metrics = Metrics::new();
+        let stop = CancellationToken::new();
+        let (feed, follower) = Feed::start(Arc::clone(&store), stop.clone());
+        let ingest = Ingest::new(Arc::clone(&store), stop.clone());
+        metrics.register(|registry| {
+            feed.register(registry);
+            ingest.register(registry);
+        });
+        let node_services =
+            Routes::default().add_service(feed.service()).add_service(ingest.service());
         let services =
-            Admin { store: Arc::clone(&store), access: access.clone(), pool: pool.clone() };
+            Admin { store: Arc::clone(&store), feed, access: access.clone(), pool: pool.clone() };
         let (services, reporter) = health::add_services(services.routes(), &pool)
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
         let gate = Gate { access, metrics: metrics.clone(), services };
@@ -97,7 +116,8 @@ impl Server {
             port: AdminPort { gate, rest, metrics, store: Arc::clone(&store) },
             store,
             reporter,
-            node_services: Routes::default(),
+            node_services,
+            streams: Streams { stop, follower },
         })
     }
 
@@ -112,8 +132,19 @@ impl Server {
         tokio::join!(
             listen::serve(self.admin, self.port, stop.clone()),
             listen::serve(self.node, self.node_services, stop.clone()),
-            health::report(self.reporter, self.store, stop),
+            health::report(self.reporter, self.store, stop.clone()),
+            self.streams.end_with(stop),
         );
+    }
+}
+
+impl Streams {
+    async fn end_with(self, stop: CancellationToken) {
+        stop.cancelled().await;
+        self.stop.cancel();
+        if let Err(fault) = self.follower.await {
+            tracing::error!(error = %fault, "the task that follows the database died");
+        }
     }
 }
 

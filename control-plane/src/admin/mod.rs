@@ -10,6 +10,7 @@ mod environments;
 mod keys;
 mod logs;
 mod mask;
+mod nodes;
 mod page;
 mod plan;
 mod routes;
@@ -24,8 +25,8 @@ use fastgate::{
     admin::v1::{
         access_service_server::AccessServiceServer, config_service_server::ConfigServiceServer,
         environment_service_server::EnvironmentServiceServer, key_service_server::KeyServiceServer,
-        log_service_server::LogServiceServer, route_service_server::RouteServiceServer,
-        upstream_service_server::UpstreamServiceServer,
+        log_service_server::LogServiceServer, node_service_server::NodeServiceServer,
+        route_service_server::RouteServiceServer, upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
 };
@@ -36,6 +37,7 @@ use tonic::service::Routes;
 use crate::{
     access::Access,
     error::Error,
+    feed::Feed,
     store::{Store, StoreError},
 };
 
@@ -50,6 +52,8 @@ pub(crate) const MAX_CONFIG: usize = 16 << 20;
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) store: Arc<dyn Store>,
+    /// Knows the nodes.
+    pub(crate) feed: Feed,
     /// Told when tokens change.
     pub(crate) access: Access,
     /// The messages of the API.
@@ -72,6 +76,7 @@ impl Admin {
             EnvironmentServiceServer at most MAX_MESSAGE;
             KeyServiceServer at most MAX_MESSAGE;
             LogServiceServer at most MAX_MESSAGE;
+            NodeServiceServer at most MAX_MESSAGE;
             RouteServiceServer at most MAX_MESSAGE;
             UpstreamServiceServer at most MAX_MESSAGE;
         )

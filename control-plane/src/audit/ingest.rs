@@ -1,0 +1,145 @@
+//! The gRPC service nodes push their events to.
+
+use std::sync::Arc;
+
+use fastgate::{
+    model::Id,
+    node::v1::{
+        Batch, BatchAck,
+        audit_ingest_server::{AuditIngest, AuditIngestServer},
+    },
+};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::{
+    domain::EventBatch,
+    store::{Store, StoreError},
+};
+
+/// Events of one batch.
+const EVENTS: usize = 4096;
+
+/// The largest batch taken in: events of that many with every field at its longest stay below it.
+const BATCH: usize = 64 << 20;
+
+/// Acknowledgements on their way to one node.
+const OUTBOUND: usize = 16;
+
+/// Characters of what a node says of itself.
+const TEXT: usize = 128;
+
+/// Stores what nodes push.
+#[derive(Clone)]
+pub(crate) struct Ingest {
+    store: Arc<dyn Store>,
+    stored: Counter,
+    repeated: Counter,
+    stop: CancellationToken,
+}
+
+impl Ingest {
+    /// Stores into `store`; streams end with `stop`.
+    pub(crate) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
+        Self { store, stored: Counter::default(), repeated: Counter::default(), stop }
+    }
+
+    /// The service nodes push to.
+    pub(crate) fn service(&self) -> AuditIngestServer<Self> {
+        AuditIngestServer::new(self.clone()).max_decoding_message_size(BATCH)
+    }
+
+    /// Adds its counters to those of the control plane.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            ("fastgate_events_stored", "Audit events stored", &self.stored),
+            ("fastgate_batches_repeated", "Batches that were stored before", &self.repeated),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    /// Stores batch after batch and acknowledges each; the order of both is the node's.
+    async fn serve(
+        &self,
+        mut inbound: Streaming<Batch>,
+        outbound: &mpsc::Sender<Result<BatchAck, Status>>,
+    ) -> Result<(), Status> {
+        while let Some(batch) = inbound.message().await? {
+            let ack = self.take(batch).await?;
+            let sent = outbound.send(Ok(ack)).await;
+            sent.map_err(|_| Status::cancelled("the node closed the stream"))?;
+        }
+        Ok(())
+    }
+
+    async fn take(&self, batch: Batch) -> Result<BatchAck, Status> {
+        let batch = check(batch)?;
+        let ack = BatchAck { first_seq: batch.first_seq };
+        let is_new = self.store.append_events(&batch).await.map_err(|fault| {
+            tracing::error!(node = batch.node_id, error = %fault, "can't store audit events");
+            match fault {
+                StoreError::Internal(_) => Status::internal("the events could not be stored"),
+                // The node keeps the batch and comes again.
+                _ => Status::unavailable("the database is not available"),
+            }
+        })?;
+        if is_new {
+            self.stored.inc_by(batch.events.len() as u64);
+        } else {
+            self.repeated.inc();
+        }
+        Ok(ack)
+    }
+}
+
+#[async_trait]
+impl AuditIngest for Ingest {
+    type PushStream = ReceiverStream<Result<BatchAck, Status>>;
+
+    async fn push(
+        &self,
+        request: Request<Streaming<Batch>>,
+    ) -> Result<Response<Self::PushStream>, Status> {
+        let inbound = request.into_inner();
+        let (outbound, acks) = mpsc::channel(OUTBOUND);
+        let ingest = self.clone();
+        // A task of its own, for the head of the answer must go out before the first batch comes.
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = ingest.serve(inbound, &outbound) => ended,
+                () = ingest.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
+                () = outbound.closed() => return,
+            };
+            if let Err(status) = ended {
+                drop(outbound.try_send(Err(status)));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(acks)))
+    }
+}
+
+fn check(batch: Batch) -> Result<EventBatch, Status> {
+    for (field, text) in [("node_id", &batch.node_id), ("boot_id", &batch.boot_id)] {
+        if text.is_empty() || text.len() > TEXT || text.chars().any(char::is_control) {
+            let fault =
+                format!("{field}: must be 1 to {TEXT} characters without control characters");
+            return Err(Status::invalid_argument(fault));
+        }
+    }
+    if batch.events.is_empty() || batch.events.len() > EVENTS {
+        return Err(Status::invalid_argument(format!("events: must be 1 to {EVENTS}")));
+    }
+    let environment = Id::parse(&batch.environment)
+        .map_err(|fault| Status::invalid_argument(format!("environment: {fault}")))?;
+    Ok(EventBatch {
+        node_id: batch.node_id,
+        boot_id: batch.boot_id,
+        environment,
+        first_seq: batch.first_seq,
+        events: batch.events,
+    })
+}

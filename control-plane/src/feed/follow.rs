@@ -1,0 +1,116 @@
+//! The task that keeps the histories up with the store.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, history::History};
+use crate::store::{Head, StoreError};
+
+/// How often the store is asked even if it announced nothing.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Revisions read from the log in one go.
+const READ: u32 = 256;
+
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut is_away = false;
+    loop {
+        match catch_up(&shared).await {
+            Ok(()) => {
+                if std::mem::take(&mut is_away) {
+                    tracing::info!("the database is back");
+                }
+                shared.ready.send_replace(true);
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    tracing::warn!(error = %fault, "can't follow the database, nodes keep what they have");
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.store.changed() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
+    let heads = shared.store.heads().await?;
+    let known: HashSet<_> = heads.iter().map(|head| (head.environment.clone(), head.ns)).collect();
+    for head in &heads {
+        follow(shared, head).await?;
+    }
+    let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
+    tracks.retain(|name, track| {
+        let is_there = known.contains(name);
+        if !is_there {
+            track.send_replace(None);
+        }
+        is_there
+    });
+    Ok(())
+}
+
+/// Brings one namespace up to a head.
+async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
+    let held = shared
+        .track(&head.environment, head.ns)
+        .and_then(|track| track.borrow().clone())
+        .filter(|held| held.epoch == head.epoch && held.revision <= head.revision);
+    let Some(held) = held else {
+        return load(shared, head).await;
+    };
+    if held.revision == head.revision {
+        return Ok(());
+    }
+    let mut history = (*held).clone();
+    while history.revision < head.revision {
+        let rows = shared.store.log(&head.environment, head.ns, history.revision, READ).await?;
+        if rows.is_empty() {
+            return load(shared, head).await;
+        }
+        for row in &rows {
+            if let Err(fault) = history.advance(row) {
+                let (environment, ns) = (&head.environment, head.ns);
+                tracing::warn!(%environment, ?ns, error = %fault, "reading everything anew");
+                return load(shared, head).await;
+            }
+        }
+    }
+    publish(shared, head, history);
+    Ok(())
+}
+
+async fn load(shared: &Shared, head: &Head) -> Result<(), StoreError> {
+    let Some((head, entities)) = shared.store.entities(&head.environment, head.ns).await? else {
+        // Deleted since; the next round takes it out.
+        return Ok(());
+    };
+    match History::load(&head, entities) {
+        Ok(history) => publish(shared, &head, history),
+        // Going on with what is here would send nodes a state no digest vouches for.
+        Err(fault) => {
+            let (environment, ns) = (&head.environment, head.ns);
+            tracing::error!(%environment, ?ns, error = %fault, "the database was changed by other hands");
+        }
+    }
+    Ok(())
+}
+
+fn publish(shared: &Shared, head: &Head, history: History) {
+    let history = Some(Arc::new(history));
+    if let Some(track) = shared.track(&head.environment, head.ns) {
+        track.send_replace(history);
+        return;
+    }
+    let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
+    tracks.insert((head.environment.clone(), head.ns), Arc::new(watch::Sender::new(history)));
+}

@@ -1,0 +1,198 @@
+//! One namespace as of one revision, and the last steps that led there.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use fastgate::{
+    digest::Digest,
+    node::v1::{Change, Delta, Entity, EntityKind, change},
+};
+use prost::Message as _;
+use thiserror::Error;
+
+use crate::store::{Head, LoggedRevision};
+
+/// Steps kept in memory; a node further behind is caught up from the store's log, or anew.
+const KEPT: usize = 1024;
+
+/// Changes one delta may hold; more than that and a snapshot is as cheap.
+pub(super) const LARGEST_DELTA: usize = 10_000;
+
+/// Everything of one namespace at one revision. A clone shares what neither changes.
+#[derive(Clone)]
+pub(super) struct History {
+    pub(super) epoch: String,
+    pub(super) revision: u64,
+    pub(super) digest: Digest,
+    entities: imbl::HashMap<Name, Bytes>,
+    /// The last steps, oldest first, without gaps, up to `revision`.
+    steps: imbl::Vector<Step>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Name {
+    kind: EntityKind,
+    id: String,
+}
+
+#[derive(Clone)]
+pub(super) struct Step {
+    pub(super) revision: u64,
+    pub(super) digest: Digest,
+    pub(super) changes: std::sync::Arc<[Change]>,
+}
+
+/// Why a logged step does not follow on what is here.
+#[derive(Debug, Error)]
+pub(super) enum Fault {
+    #[error("revision {found} stands where {expected} should")]
+    Gap { expected: u64, found: u64 },
+    #[error("revision {0} belongs to another epoch")]
+    Epoch(u64),
+    #[error("the entities have another digest than revision {0} says")]
+    Digest(u64),
+    #[error("revision {0} can't be read: {1}")]
+    Unreadable(u64, prost::DecodeError),
+}
+
+impl History {
+    /// All there is at a head.
+    ///
+    /// # Errors
+    /// When the entities are not those the head speaks of.
+    pub(super) fn load(head: &Head, entities: Vec<Entity>) -> Result<Self, Fault> {
+        let mut history = Self {
+            epoch: head.epoch.clone(),
+            revision: head.revision,
+            digest: Digest::default(),
+            entities: imbl::HashMap::new(),
+            steps: imbl::Vector::new(),
+        };
+        for entity in entities {
+            history.upsert(&entity);
+        }
+        if history.digest != head.digest {
+            return Err(Fault::Digest(head.revision));
+        }
+        Ok(history)
+    }
+
+    /// Goes one revision on.
+    ///
+    /// # Errors
+    /// When the step does not follow on this; what is here is of no use then.
+    pub(super) fn advance(&mut self, logged: &LoggedRevision) -> Result<(), Fault> {
+        let expected = self.revision + 1;
+        if logged.revision != expected {
+            return Err(Fault::Gap { expected, found: logged.revision });
+        }
+        let step = Step::read(logged, &self.epoch)?;
+        for change in step.changes.iter() {
+            self.change(change);
+        }
+        if self.digest != step.digest {
+            return Err(Fault::Digest(expected));
+        }
+        self.revision = expected;
+        if self.steps.len() == KEPT {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(step);
+        Ok(())
+    }
+
+    /// The steps after a revision up to this one; `None` where memory does not reach back as far.
+    pub(super) fn steps_after(&self, revision: u64) -> Option<Vec<Step>> {
+        if revision == self.revision {
+            return Some(Vec::new());
+        }
+        let first = self.steps.front()?.revision;
+        if revision + 1 < first || revision > self.revision {
+            return None;
+        }
+        let skip = usize::try_from(revision + 1 - first).ok()?;
+        Some(self.steps.iter().skip(skip).cloned().collect())
+    }
+
+    /// The digest at a revision, as far as memory reaches back.
+    pub(super) fn digest_at(&self, revision: u64) -> Option<Digest> {
+        if revision == self.revision {
+            return Some(self.digest);
+        }
+        let first = self.steps.front()?.revision;
+        let at = usize::try_from(revision.checked_sub(first)?).ok()?;
+        self.steps.get(at).map(|step| step.digest)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entities.len()
+    }
+
+    /// All entities, in no order.
+    pub(super) fn entities(&self) -> impl Iterator<Item = Entity> {
+        self.entities.iter().map(|(name, value)| name.entity(value.clone()))
+    }
+
+    fn change(&mut self, change: &Change) {
+        match &change.change {
+            Some(change::Change::Upsert(entity)) => self.upsert(entity),
+            Some(change::Change::Delete(gone)) => {
+                let name = Name { kind: gone.kind(), id: gone.id.clone() };
+                if let Some(old) = self.entities.remove(&name) {
+                    self.digest.remove(&name.entity(old));
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn upsert(&mut self, entity: &Entity) {
+        let name = Name { kind: entity.kind(), id: entity.id.clone() };
+        // A copy: what was read is a slice of the whole row.
+        let value = Bytes::copy_from_slice(&entity.value);
+        self.digest.add(entity);
+        if let Some(old) = self.entities.insert(name.clone(), value) {
+            self.digest.remove(&name.entity(old));
+        }
+    }
+}
+
+impl Name {
+    fn entity(&self, value: Bytes) -> Entity {
+        Entity { kind: self.kind.into(), id: self.id.clone(), value }
+    }
+}
+
+impl Step {
+    /// Reads a row of the change log.
+    pub(super) fn read(logged: &LoggedRevision, epoch: &str) -> Result<Self, Fault> {
+        let revision = logged.revision;
+        let delta = Delta::decode(logged.delta.clone())
+            .map_err(|fault| Fault::Unreadable(revision, fault))?;
+        if delta.epoch != epoch {
+            return Err(Fault::Epoch(revision));
+        }
+        let digest = Digest::from_bytes(&delta.digest_after).ok_or(Fault::Digest(revision))?;
+        Ok(Self { revision, digest, changes: delta.changes.into() })
+    }
+}
+
+/// The changes of several steps as those of one: of each object only the last.
+pub(super) fn merge(steps: &[Step]) -> Vec<Change> {
+    let [step] = steps else {
+        let mut seen = std::collections::HashSet::new();
+        let mut last_first = VecDeque::new();
+        for change in steps.iter().rev().flat_map(|step| step.changes.iter().rev()) {
+            let name = match &change.change {
+                Some(change::Change::Upsert(entity)) => (entity.kind, &entity.id),
+                Some(change::Change::Delete(gone)) => (gone.kind, &gone.id),
+                None => continue,
+            };
+            if seen.insert(name) {
+                last_first.push_front(change.clone());
+            }
+        }
+        return last_first.into();
+    };
+    step.changes.to_vec()
+}

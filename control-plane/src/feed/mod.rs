@@ -1,0 +1,115 @@
+//! The config feed: every committed revision, to every node, at once.
+//!
+//! ```text
+//! Store --changed, log--> Follower --> History (one per namespace of an environment)
+//!                                         | watch: the head moved
+//!                     node <--stream-- Session (one per node, with its own cursor)
+//! ```
+//!
+//! A session pulls what its node lacks whenever the head moves, so nothing queues up for a slow
+//! node: when it has taken one step it is given all it has missed in the next.
+
+mod follow;
+mod history;
+mod outbox;
+mod service;
+mod session;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use fastgate::model::Id;
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use self::history::History;
+use crate::{domain::Namespace, nodes::Nodes, store::Store};
+
+/// What follows the store on behalf of all nodes.
+#[derive(Clone)]
+pub(crate) struct Feed {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    nodes: Nodes,
+    counts: Counts,
+    tracks: RwLock<HashMap<(Id, Namespace), Arc<Track>>>,
+    /// Whether the store was read through once: before that no environment is known.
+    ready: watch::Sender<bool>,
+}
+
+/// One namespace of one environment. The head is `None` once the environment is gone.
+type Track = watch::Sender<Option<Arc<History>>>;
+
+/// What was sent, over all nodes.
+#[derive(Default)]
+struct Counts {
+    snapshots: Counter,
+    deltas: Counter,
+    nacks: Counter,
+    digest_mismatches: Counter,
+}
+
+impl Feed {
+    /// Starts to follow the store. The task ends with `stop`.
+    pub(crate) fn start(store: Arc<dyn Store>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
+        let shared = Arc::new(Shared {
+            store,
+            nodes: Nodes::default(),
+            counts: Counts::default(),
+            tracks: RwLock::default(),
+            ready: watch::Sender::new(false),
+        });
+        let task = tokio::spawn(follow::run(Arc::clone(&shared), stop.clone()));
+        (Self { shared, stop }, task)
+    }
+
+    /// The nodes this control plane knows, by environment and id.
+    pub(crate) fn nodes(&self, environment: Option<&Id>) -> Vec<fastgate::admin::v1::Node> {
+        self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
+    }
+
+    /// Adds its counters to those of the control plane.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let counts = &self.shared.counts;
+        for (name, help, counter) in [
+            ("fastgate_feed_snapshots", "Snapshots sent to nodes", &counts.snapshots),
+            ("fastgate_feed_deltas", "Deltas sent to nodes", &counts.deltas),
+            ("fastgate_feed_nacks", "Revisions nodes refused", &counts.nacks),
+            (
+                "fastgate_feed_digest_mismatches",
+                "Nodes found to hold something else than was sent",
+                &counts.digest_mismatches,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}
+
+impl Shared {
+    fn track(&self, environment: &Id, ns: Namespace) -> Option<Arc<Track>> {
+        let tracks = self.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        tracks.get(&(environment.clone(), ns)).cloned()
+    }
+
+    /// The newest revision this replica knows; 0 where there is none.
+    fn head(&self, environment: &Id, ns: Namespace) -> u64 {
+        let track = self.track(environment, ns);
+        track.and_then(|track| track.borrow().as_ref().map(|h| h.revision)).unwrap_or(0)
+    }
+}
+
+/// The wire name of a namespace.
+fn to_wire(ns: Namespace) -> fastgate::node::v1::Namespace {
+    match ns {
+        Namespace::Keys => fastgate::node::v1::Namespace::Keys,
+        Namespace::Config => fastgate::node::v1::Namespace::Config,
+    }
+}
