@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often an update is tried again when the object changes under it.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 20;
 
 /// Who changes what kind of thing where.
 pub(super) struct Draft {

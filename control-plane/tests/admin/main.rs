@@ -11,3 +11,4 @@ mod golden;
 mod plane;
 mod refusals;
 mod script;
+mod start_and_stop;

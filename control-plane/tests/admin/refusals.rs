@@ -1,15 +1,13 @@
-//! What only one of the ways can get wrong, who may do what, and how it starts and stops.
-
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+//! What only one of the ways can get wrong, and who may do what.
 
 use bytes::Bytes;
-use fastgate_control_plane::Server;
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::plane::{Answer, Plane, settings};
+use crate::plane::{Answer, Plane};
 
 /// The fields a refusal names.
 fn fields(answer: &Answer) -> Vec<String> {
@@ -160,54 +158,28 @@ async fn metrics_count_calls() {
 }
 
 #[tokio::test]
-async fn the_owner_token_is_written_once_for_its_owner_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let settings = settings(&folder);
-    let file = settings.bootstrap_token_file.clone().expect("a file");
-    drop(Server::build(settings.clone()).await.expect("a server"));
-    let first = fs::read_to_string(&file).expect("a token");
-    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
-    assert!(first.starts_with("fga_"));
-    // An owner exists: nothing is written, also where the file is gone.
-    drop(Server::build(settings.clone()).await.expect("a server"));
-    assert_eq!(fs::read_to_string(&file).expect("a token"), first);
-    fs::remove_file(&file).expect("removed");
-    drop(Server::build(settings.clone()).await.expect("a server"));
-    assert!(!file.exists());
-    // No owner yet, but a file is in the way: it is not overwritten.
-    let folder = tempfile::tempdir().expect("a folder");
-    let settings = crate::plane::settings(&folder);
-    let file = settings.bootstrap_token_file.clone().expect("a file");
-    fs::write(&file, "precious").expect("written");
-    let fault = Server::build(settings).await.err().expect("refused").to_string();
-    assert!(fault.contains("remove the file"), "{fault}");
-    assert_eq!(fs::read_to_string(&file).expect("a file"), "precious");
-}
-
-#[tokio::test]
-async fn what_stands_in_the_way_of_a_start_is_said_in_one_line() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut in_use = settings(&folder);
-    in_use.admin_addr = taken.local_addr().expect("an address");
-    let mut no_database = settings(&folder);
-    no_database.database_url = "postgres://user:hidden@127.0.0.1:1/none".into();
-    let mut no_file = settings(&folder);
-    no_file.database_url = "sqlite:/nowhere/at/all.db".into();
-    for (settings, start) in [
-        (in_use, "--admin-addr: can't listen on 127.0.0.1:"),
-        (no_database, "--database-url: "),
-        (no_file, "--database-url: "),
-    ] {
-        let fault = Server::build(settings).await.err().expect(start).to_string();
-        assert!(fault.starts_with(start), "{fault}");
-        assert!(!fault.contains('\n') && !fault.contains("hidden"), "{fault}");
-    }
-}
-
-#[tokio::test]
-async fn it_stops_at_once_when_nobody_calls() {
+async fn admins_who_change_one_key_at_once_do_not_undo_each_other() {
     let plane = Plane::start().await;
-    plane.rest(Method::GET, "/health", "").await;
-    assert!(plane.stop().await < Duration::from_secs(2));
+    let key = json!({"key": {"source_path": "app", "permissions": ["a"]}});
+    let key = plane.grpc("KeyService/CreateKey", &key).await.expect("a key");
+    let id = key["key_id"].as_str().expect("an id");
+    let changes = [
+        json!({"rate_limit": 7}),
+        json!({"description": "changed"}),
+        json!({"permissions": ["b"]}),
+        json!({"rate_limit_fallback": "closed"}),
+        json!({"expires_at": "2999-01-01T00:00:00Z"}),
+        json!({"is_active": false}),
+    ];
+    let path = format!("/admin/keys/{id}");
+    let calls = changes.iter().map(|change| plane.rest(Method::PUT, &path, change.to_string()));
+    for answer in join_all(calls).await {
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+    }
+    let key = plane.rest(Method::GET, &path, "").await.json();
+    for change in &changes {
+        for (field, value) in change.as_object().expect("an object") {
+            assert_eq!(&key[field], value, "{field}");
+        }
+    }
 }
