@@ -286,6 +286,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_is_given_back_when_a_later_bucket_refuses() {
+        let worker = WorkerBuckets::new(Arc::new(Buckets::new()));
+        // Twice the same bucket: both find it free, and the second finds it taken by the first.
+        let twice = [claim("k", 1), claim("k", 1)];
+        assert!(!worker.admit_at(&twice, 0).admitted);
+        assert!(worker.admit_at(&twice[..1], 0).admitted, "the token is there again");
+        assert!(!worker.admit_at(&twice[..1], 0).admitted);
+    }
+
+    #[test]
     fn a_table_never_grows_past_its_bound_and_forgets_the_fullest_first() {
         let table = Table::new(SHARDS * 16);
         let spent = table.find("spent", 0);

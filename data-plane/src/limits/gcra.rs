@@ -152,6 +152,14 @@ mod tests {
             }
         }
 
+        /// Rounding makes a limit slower, by less than a nanosecond a token, and never faster.
+        #[test]
+        fn no_bucket_fills_up_in_less_than_a_minute(per_minute in 1_i64..=1_000_000_000) {
+            let capacity = bucket(per_minute).capacity;
+            let bound = NANOS_PER_MINUTE + per_minute as u64;
+            prop_assert!((NANOS_PER_MINUTE..bound).contains(&capacity), "{capacity}");
+        }
+
         /// The other half of the promise: nobody is refused who waited as told.
         #[test]
         fn whoever_waits_as_told_is_admitted(per_minute in 1_i64..=1_000_000_000, ahead: u64) {

@@ -100,3 +100,42 @@ impl Writer {
         self.failing = done.is_err();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fastgate::model::Id;
+
+    use super::*;
+    use crate::state_dir::Generation;
+
+    #[tokio::test]
+    async fn only_a_state_that_was_lived_with_becomes_the_previous_one() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let environment = Id::parse("default").expect("an id");
+        let dir = Arc::new(StateDir::open(temp.path(), environment).expect("opens"));
+        let ns = Namespace::Keys;
+        let mut writer = Writer { dir: dir.clone(), ns, newest_since: None, failing: false };
+        let previous = || dir.load(ns, Generation::Previous).map(|state| state.revision);
+        for (revision, lived, kept) in [(1, false, None), (2, false, None), (3, true, Some(2))] {
+            if lived {
+                writer.newest_since = writer.newest_since.and_then(|t| t.checked_sub(PROVEN_AFTER));
+            }
+            writer.write(Holding::empty("e1", revision)).await.expect("saves");
+            assert_eq!(previous(), kept, "after {revision}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_state_is_saved_however_soon_the_node_ends() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let environment = Id::parse("default").expect("an id");
+        let dir = Arc::new(StateDir::open(temp.path(), environment).expect("opens"));
+        let saver = Saver::start(dir.clone(), Namespace::Config, false);
+        for revision in 1..=50 {
+            saver.save(Holding::empty("e1", revision));
+        }
+        saver.finish().await;
+        let saved = dir.load(Namespace::Config, Generation::Newest).expect("saved");
+        assert_eq!(saved.revision, 50);
+    }
+}

@@ -190,6 +190,17 @@ fn a_fault_changes_nothing_and_says_what_to_ask_for_next() {
         ("a delta in a snapshot", vec![begin(), message(Body::Delta(good()))], all.clone()),
         ("an end alone", snapshot(KEYS, 9, &[]).split_off(1), all.clone()),
         (
+            "a snapshot of another size",
+            {
+                let mut messages = snapshot(KEYS, 9, &one);
+                if let Some(Body::SnapshotBegin(begin)) = &mut messages[0].body {
+                    begin.entity_count += 1;
+                }
+                messages
+            },
+            all.clone(),
+        ),
+        (
             "a snapshot cut short",
             {
                 let mut s = snapshot(KEYS, 9, &one);
