@@ -191,6 +191,7 @@ pub(crate) fn environments() -> Vec<Step> {
 
 pub(crate) fn logs_and_access() -> Vec<Step> {
     vec![
+        step("no node yet", get("/admin/nodes"), ("NodeService/ListNodes", json!({}))),
         step(
             "no log yet",
             get("/admin/logs?status_code=4xx"),
