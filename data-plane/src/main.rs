@@ -1,6 +1,11 @@
 //! The data plane node as a program: settings, log, build, run, drain.
 
-use std::{error::Error, process::ExitCode, thread};
+use std::{
+    error::Error,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+    thread,
+};
 
 use fastgate_data_plane::{Server, Settings, SettingsError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +28,11 @@ fn main() -> ExitCode {
         }
     };
     let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     match run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -45,13 +54,10 @@ fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
 }
 
 /// Cancels `stop` at SIGTERM or SIGINT, which a thread of its own waits for.
-fn stop_at_signals(stop: &CancellationToken) -> std::io::Result<()> {
+fn stop_at_signals(stop: &CancellationToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt) = runtime.block_on(async {
-        Ok::<_, std::io::Error>((
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        ))
+        Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     })?;
     let stop = stop.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {

@@ -147,6 +147,14 @@ impl Server {
         &self.snapshots
     }
 
+    /// Takes the events of a server with one worker, in the shipper's place.
+    #[cfg(test)]
+    pub(crate) fn tap(&mut self) -> crate::audit::Tap {
+        let (recorder, tap) = crate::audit::ring(1024);
+        self.workers.iter_mut().next().expect("a worker").recorder = recorder;
+        tap
+    }
+
     /// Serves until `stop` is cancelled and the requests under way have ended. Blocks.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ mod ship;
 
 pub(crate) use event::Event;
 pub(crate) use ring::{Counts, Recorder};
+#[cfg(test)]
+pub(crate) use ring::{Tap, ring};
 pub(crate) use ship::{Ledger, Shipper};
 
 #[cfg(test)]

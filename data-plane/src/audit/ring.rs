@@ -27,7 +27,7 @@ pub(crate) struct Counts {
 }
 
 /// A ring for `capacity` events: the worker's end and the shipper's.
-pub(super) fn ring(capacity: usize) -> (Recorder, Tap) {
+pub(crate) fn ring(capacity: usize) -> (Recorder, Tap) {
     let (producer, consumer) = RingBuffer::new(capacity);
     let counts = Arc::new(Counts::default());
     let recorder = Recorder { ring: RefCell::new(producer), counts: counts.clone() };
@@ -63,7 +63,7 @@ impl Counts {
 }
 
 /// The shipper's end of a ring.
-pub(super) struct Tap {
+pub(crate) struct Tap {
     ring: Consumer<Event>,
     counts: Arc<Counts>,
     dropped_seen: u64,
@@ -71,7 +71,7 @@ pub(super) struct Tap {
 
 impl Tap {
     /// The oldest event in the ring.
-    pub(super) fn pop(&mut self) -> Option<Event> {
+    pub(crate) fn pop(&mut self) -> Option<Event> {
         self.ring.pop().ok()
     }
 

@@ -7,7 +7,7 @@ use std::{
     num::NonZeroUsize,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastgate::{
@@ -19,7 +19,13 @@ use fastgate::{
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Server, Settings, compile::Compiler, server::RunError, snapshot::SnapshotCell};
+use crate::{
+    Server, Settings,
+    audit::{Event, Tap},
+    compile::Compiler,
+    server::RunError,
+    snapshot::SnapshotCell,
+};
 
 /// A node that serves; stopped when dropped.
 pub(crate) struct Node {
@@ -29,6 +35,7 @@ pub(crate) struct Node {
     snapshots: SnapshotCell,
     stop: CancellationToken,
     thread: Option<JoinHandle<Result<(), RunError>>>,
+    events: Mutex<Tap>,
 }
 
 impl Node {
@@ -45,8 +52,9 @@ impl Node {
         settings.ops_addr = settings.listen;
         settings.workers = NonZeroUsize::MIN;
         change(&mut settings);
-        let server = Server::build(settings).expect("free ports");
+        let mut server = Server::build(settings).expect("free ports");
         let (addresses, snapshots) = (server.addresses(), server.snapshots().clone());
+        let events = Mutex::new(server.tap());
         let stop = CancellationToken::new();
         let thread = thread::spawn({
             let stop = stop.clone();
@@ -54,7 +62,7 @@ impl Node {
         });
         let compiler = Mutex::new(Compiler::new(id("default")));
         let (address, ops) = (addresses.proxy, addresses.ops);
-        Self { address, ops, compiler, snapshots, stop, thread: Some(thread) }
+        Self { address, ops, compiler, snapshots, stop, thread: Some(thread), events }
     }
 
     pub(crate) fn load(&self, routes: Vec<Route>, keys: Vec<KeyRecord>) {
@@ -77,6 +85,23 @@ impl Node {
 
     pub(crate) fn connect(&self) -> Client {
         Client::to(self.address)
+    }
+
+    /// The next audit event.
+    pub(crate) fn event(&self) -> Event {
+        let patience = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Some(event) = self.events.lock().expect("no panic").pop() {
+                return event;
+            }
+            assert!(Instant::now() < patience, "no event came");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether every audit event was taken.
+    pub(crate) fn has_no_event(&self) -> bool {
+        self.events.lock().expect("no panic").pop().is_none()
     }
 
     /// Asks the ops port.
