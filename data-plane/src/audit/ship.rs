@@ -167,7 +167,9 @@ async fn send(control_planes: &[Uri], pending: &Pending, shipped: &AtomicU64) {
         if lived {
             backoff.reset();
         }
-        if lived || reminded.is_none_or(|at| at.elapsed() >= REMIND_EVERY) {
+        // With nothing to ship nothing is amiss: the config stream tells of what can't be reached.
+        let due = lived || reminded.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
+        if due && !pending.is_empty() {
             reminded = Some(Instant::now());
             tracing::warn!(control_plane = %uri, "audit events wait: the control plane {lost}");
         }
