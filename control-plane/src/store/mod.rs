@@ -8,6 +8,8 @@ mod fault;
 mod open;
 mod postgres;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 use bytes::Bytes;

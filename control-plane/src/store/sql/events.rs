@@ -133,7 +133,8 @@ pub(super) async fn list(
     }
     if let Some(prefix) = &filter.path_prefix {
         // Not LIKE: its wildcards and its idea of letter case differ between databases.
-        query.push(" AND substr(path, 1, ").push_bind(to_i64(prefix.chars().count() as u64));
+        let length = i32::try_from(prefix.chars().count()).unwrap_or(i32::MAX);
+        query.push(" AND substr(path, 1, ").push_bind(length);
         query.push(") = ").push_bind(prefix);
     }
     if let Some((first, last)) = filter.status {

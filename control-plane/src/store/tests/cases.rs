@@ -1,0 +1,407 @@
+//! One rule of the contract a function.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use fastgate::{
+    admin::v1::{self, LogEvent},
+    model::Id,
+    secret::{Kind, Secret},
+};
+
+use crate::{
+    domain::{
+        Actor, ApiKey, ApiSecret, Change, Committed, Environment, EventBatch, EventFilter, Expect,
+        Op, Outcome, Role, Route, Token, Upstream,
+    },
+    store::{Cursor, KeyFilter, Page, Store, StoreError},
+};
+
+type Db = Arc<dyn Store>;
+
+pub(super) fn id(text: &str) -> Id {
+    Id::parse(text).expect("an id")
+}
+
+pub(super) fn change(ops: Vec<Op>) -> Change {
+    Change {
+        environment: id("default"),
+        actor: Actor { token_id: "token-1".into() },
+        action: "test",
+        request_id: None,
+        ops,
+        validate_only: false,
+    }
+}
+
+pub(super) async fn commit(store: &Db, ops: Vec<Op>) -> Result<Committed, StoreError> {
+    match store.commit(&change(ops)).await? {
+        Outcome::Committed(committed) => Ok(committed),
+        Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
+    }
+}
+
+pub(super) fn key(name: &str) -> ApiKey {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
+    ApiKey {
+        key_id: id(name),
+        source_path: "mobile_app".into(),
+        permissions: vec!["orders:read".into()],
+        expires_at: Some(now + Duration::from_secs(60)),
+        is_active: true,
+        rate_limit: Some(60),
+        rate_limit_fallback: "open".into(),
+        description: "for people".into(),
+        secrets: vec![ApiSecret {
+            version: 1,
+            hash: secret.hash(),
+            created_at: now,
+            expires_at: None,
+        }],
+    }
+}
+
+fn route(name: &str, spoil: impl FnOnce(&mut v1::Route)) -> Box<Route> {
+    let mut wire = v1::Route {
+        route_id: name.into(),
+        path_prefix: format!("/{name}"),
+        upstream: "up".into(),
+        ..v1::Route::default()
+    };
+    spoil(&mut wire);
+    Box::new(Route::parse(wire).expect("a route"))
+}
+
+fn upstream(name: &str) -> Op {
+    let targets = vec![v1::Target { url: "http://127.0.0.1:1".into(), ..v1::Target::default() }];
+    let wire = v1::Upstream { upstream_id: name.into(), targets, ..v1::Upstream::default() };
+    Op::PutUpstream(Box::new(Upstream::parse(wire).expect("an upstream")), Expect::Absent)
+}
+
+fn put(route: Box<Route>) -> Op {
+    Op::PutRoute(route, Expect::Absent)
+}
+
+fn all() -> Page {
+    Page { after: None, limit: 1000 }
+}
+
+pub(super) async fn default_exists_from_the_start(store: Db) {
+    let stored = store.environment("default").await.expect("reads").expect("is there");
+    assert_eq!(stored.object.default_rate_limit, None);
+    assert_eq!(store.environment("other").await.expect("reads"), None);
+    assert_eq!(store.heads().await.expect("reads").len(), 2);
+}
+
+pub(super) async fn a_key_reads_back_as_it_was_written(store: Db) {
+    let written = key("k1");
+    let op = Op::PutKey(written.clone(), Expect::Absent);
+    let committed = commit(&store, vec![op]).await.expect("commits");
+    assert_eq!(committed.keys_revision, Some(1));
+    assert_eq!(committed.config_revision, None);
+    let (stored, usage) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
+    assert_eq!(stored.object, written);
+    assert_eq!(stored.etag, committed.etags[0]);
+    assert_eq!((usage.count, usage.last_used_at), (0, None));
+    assert_eq!(store.key(&id("default"), "k2").await.expect("reads"), None);
+}
+
+pub(super) async fn expectations_are_checked(store: Db) {
+    let put = |expect| vec![Op::PutKey(key("k1"), expect)];
+    let missing = commit(&store, put(Expect::Present)).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { kind: "key", .. })), "{missing:?}");
+    let first = commit(&store, put(Expect::Absent)).await.expect("commits");
+    let twice = commit(&store, put(Expect::Absent)).await;
+    assert!(matches!(twice, Err(StoreError::Exists { kind: "key", .. })), "{twice:?}");
+    let etag = Expect::Etag(first.etags[0].clone());
+    commit(&store, put(etag.clone())).await.expect("commits");
+    let stale = commit(&store, put(etag.clone())).await;
+    assert!(matches!(stale, Err(StoreError::Stale { kind: "key", .. })), "{stale:?}");
+    let stale = commit(&store, vec![Op::DeleteKey(id("k1"), etag)]).await;
+    assert!(matches!(stale, Err(StoreError::Stale { .. })), "{stale:?}");
+    commit(&store, vec![Op::DeleteKey(id("k1"), Expect::Present)]).await.expect("commits");
+    assert_eq!(store.key(&id("default"), "k1").await.expect("reads"), None);
+    let mut elsewhere = change(put(Expect::Absent));
+    elsewhere.environment = id("nowhere");
+    let missing = store.commit(&elsewhere).await;
+    assert!(
+        matches!(missing, Err(StoreError::NotFound { kind: "environment", .. })),
+        "{missing:?}"
+    );
+}
+
+pub(super) async fn routes_that_nothing_tells_apart_collide(store: Db) {
+    let unknown = commit(&store, vec![put(route("a", |_| {}))]).await;
+    assert!(matches!(unknown, Err(StoreError::UnknownUpstream { .. })), "{unknown:?}");
+    // Ops see what those before them did.
+    commit(&store, vec![upstream("up"), put(route("a", |r| r.name = "A".into()))])
+        .await
+        .expect("commits");
+    let same = commit(&store, vec![put(route("b", |r| r.path_prefix = "/a/".into()))]).await;
+    assert!(
+        matches!(&same, Err(StoreError::RouteCollision { other, .. }) if other == "a"),
+        "{same:?}"
+    );
+    let name = commit(&store, vec![put(route("b", |r| r.name = "A".into()))]).await;
+    assert!(matches!(&name, Err(StoreError::NameTaken { other, .. }) if other == "a"), "{name:?}");
+    let higher = route("b", |r| {
+        r.path_prefix = "/a".into();
+        r.priority = 1;
+    });
+    commit(&store, vec![put(higher)]).await.expect("commits");
+    assert_eq!(store.routes(&id("default"), &all()).await.expect("reads").len(), 2);
+}
+
+pub(super) async fn an_upstream_in_use_stays(store: Db) {
+    commit(&store, vec![upstream("up"), put(route("a", |_| {}))]).await.expect("commits");
+    let delete = || Op::DeleteUpstream(id("up"), Expect::Present);
+    let used = commit(&store, vec![delete()]).await;
+    assert!(
+        matches!(&used, Err(StoreError::UpstreamInUse { route, .. }) if route == "a"),
+        "{used:?}"
+    );
+    let both = vec![Op::DeleteRoute(id("a"), Expect::Present), delete()];
+    commit(&store, both).await.expect("commits");
+    assert!(store.upstreams(&id("default"), &all()).await.expect("reads").is_empty());
+}
+
+pub(super) async fn an_environment_in_use_stays(store: Db) {
+    let in_staging = |op| {
+        let mut change = change(vec![op]);
+        change.environment = id("staging");
+        change
+    };
+    let environment =
+        Environment { id: id("staging"), description: "x".into(), default_rate_limit: Some(0) };
+    let create = in_staging(Op::PutEnvironment(environment, Expect::Absent));
+    store.commit(&create).await.expect("commits");
+    let twice = store.commit(&create).await;
+    assert!(matches!(twice, Err(StoreError::Exists { kind: "environment", .. })), "{twice:?}");
+    let epoch = |heads: Vec<crate::store::Head>| {
+        heads.into_iter().find(|h| h.environment == id("staging")).expect("is there").epoch
+    };
+    let first = epoch(store.heads().await.expect("reads"));
+    store.commit(&in_staging(Op::PutKey(key("k1"), Expect::Absent))).await.expect("commits");
+    let delete = in_staging(Op::DeleteEnvironment(Expect::Present));
+    let used = store.commit(&delete).await;
+    assert!(matches!(used, Err(StoreError::EnvironmentInUse { .. })), "{used:?}");
+    store.commit(&in_staging(Op::DeleteKey(id("k1"), Expect::Present))).await.expect("commits");
+    store.commit(&delete).await.expect("commits");
+    assert_eq!(store.environment("staging").await.expect("reads"), None);
+    store.commit(&create).await.expect("commits");
+    assert_ne!(epoch(store.heads().await.expect("reads")), first, "a new history");
+}
+
+pub(super) async fn a_failed_change_leaves_nothing(store: Db) {
+    let before = store.heads().await.expect("reads");
+    let half = vec![upstream("up"), put(route("a", |_| {})), put(route("a", |_| {}))];
+    let failed = commit(&store, half).await;
+    assert!(matches!(failed, Err(StoreError::Exists { .. })), "{failed:?}");
+    assert_eq!(store.heads().await.expect("reads"), before);
+    assert!(store.upstreams(&id("default"), &all()).await.expect("reads").is_empty());
+}
+
+pub(super) async fn a_trial_changes_nothing(store: Db) {
+    let before = store.heads().await.expect("reads");
+    let mut trial = change(vec![Op::PutKey(key("k1"), Expect::Absent)]);
+    trial.validate_only = true;
+    trial.request_id = Some("r1".into());
+    for _ in 0..2 {
+        let outcome = store.commit(&trial).await.expect("would commit");
+        assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
+    }
+    assert_eq!(store.heads().await.expect("reads"), before);
+    assert_eq!(store.key(&id("default"), "k1").await.expect("reads"), None);
+}
+
+pub(super) async fn a_repeated_request_is_answered_from_memory(store: Db) {
+    let mut create = change(vec![Op::PutKey(key("k1"), Expect::Absent)]);
+    create.request_id = Some("r1".into());
+    store.commit(&create).await.expect("commits");
+    let heads = store.heads().await.expect("reads");
+    create.ops = vec![Op::PutKey(key("k2"), Expect::Absent)];
+    let again = store.commit(&create).await.expect("answers");
+    assert_eq!(again, Outcome::Replayed(vec!["k1".into()]));
+    assert_eq!(store.heads().await.expect("reads"), heads);
+    assert_eq!(store.key(&id("default"), "k2").await.expect("reads"), None);
+    create.action = "another";
+    let other = store.commit(&create).await.expect("commits");
+    assert!(matches!(other, Outcome::Committed(_)), "{other:?}");
+}
+
+pub(super) async fn text_is_only_text(store: Db) {
+    let sql = "'; DROP TABLE api_keys; --\" \\ % _ $1 ?1 用户";
+    let mut odd = key("k1");
+    odd.description = sql.into();
+    odd.source_path = sql.into();
+    commit(&store, vec![Op::PutKey(odd.clone(), Expect::Absent)]).await.expect("commits");
+    let filter = KeyFilter { source_path: Some(sql.into()), is_active: Some(true) };
+    let found = store.keys(&id("default"), &filter, &all()).await.expect("reads");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].0.object, odd);
+    assert_eq!(store.key(&id("default"), sql).await.expect("reads"), None);
+    assert_eq!(store.environment(sql).await.expect("reads"), None);
+    let after = Page { after: Some(Cursor { at_us: 0, id: sql.into() }), limit: 10 };
+    store.routes(&id("default"), &after).await.expect("reads");
+}
+
+pub(super) async fn pages_hold_every_key_once(store: Db) {
+    for n in 0..7 {
+        let op = Op::PutKey(key(&format!("k{n}")), Expect::Absent);
+        commit(&store, vec![op]).await.expect("commits");
+    }
+    let mut after = None;
+    let mut seen = Vec::new();
+    loop {
+        let page = Page { after: after.clone(), limit: 3 };
+        let keys = store.keys(&id("default"), &KeyFilter::default(), &page).await.expect("reads");
+        let Some((last, _)) = keys.last() else { break };
+        let since = last.created_at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let at_us = i64::try_from(since.as_micros()).expect("fits");
+        after = Some(Cursor { at_us, id: last.object.key_id.to_string() });
+        seen.extend(keys.iter().map(|(key, _)| key.object.key_id.to_string()));
+        // What is created meanwhile is newer, so it moves no page that is still to come.
+        let late = Op::PutKey(key(&format!("late{}", seen.len())), Expect::Absent);
+        commit(&store, vec![late]).await.expect("commits");
+    }
+    assert_eq!(seen, ["k6", "k5", "k4", "k3", "k2", "k1", "k0"]);
+}
+
+pub(super) async fn the_last_owner_stays(store: Db) {
+    let token = |name: &str, role| Token {
+        token_id: name.into(),
+        name: name.into(),
+        role,
+        hash: Secret::generate(Kind::AdminToken).expect("random bytes").hash(),
+        created_at: SystemTime::UNIX_EPOCH,
+        expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+    };
+    let actor = Actor { token_id: "first".into() };
+    assert!(store.create_first_owner(&token("first", Role::Owner)).await.expect("writes"));
+    assert!(!store.create_first_owner(&token("other", Role::Owner)).await.expect("reads"));
+    let viewer = token("viewer", Role::Viewer);
+    store.create_token(&viewer, &actor).await.expect("writes");
+    let last = store.revoke_token("first", &actor).await;
+    assert!(matches!(last, Err(StoreError::LastOwner)), "{last:?}");
+    store.create_token(&token("second", Role::Owner), &actor).await.expect("writes");
+    store.revoke_token("first", &actor).await.expect("writes");
+    let gone = store.revoke_token("first", &actor).await;
+    assert!(matches!(gone, Err(StoreError::NotFound { kind: "token", .. })), "{gone:?}");
+    let left = store.tokens().await.expect("reads");
+    assert_eq!(left.len(), 2);
+    assert!(left.contains(&viewer));
+    let events = store.admin_events(None, &all()).await.expect("reads");
+    let mut trail: Vec<_> = events.iter().map(|(_, event)| event.id.as_str()).collect();
+    trail.reverse();
+    assert_eq!(trail, ["default", "first", "viewer", "second", "first"]);
+}
+
+fn batch(first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
+    EventBatch {
+        node_id: "n1".into(),
+        boot_id: "b1".into(),
+        environment: id("default"),
+        first_seq,
+        events,
+    }
+}
+
+fn event(second: u64) -> LogEvent {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+    LogEvent {
+        timestamp: Some(time.into()),
+        request_id: format!("r{second}"),
+        key_id: "k1".into(),
+        source_path: "mobile_app".into(),
+        method: "GET".into(),
+        path: format!("/a%{second}"),
+        target_url: "http://127.0.0.1:1".into(),
+        status_code: 200,
+        response_time_ms: 1.5,
+        request_size: 7,
+        response_size: 8,
+        user_agent: "curl".into(),
+        ip_address: "127.0.0.1".into(),
+        environment: "default".into(),
+        node_id: "n1".into(),
+        route_id: "a".into(),
+        upstream_time_ms: 1.25,
+        ttfb_ms: 1.375,
+        attempts: 2,
+        error: "x".into(),
+        rate_limited: true,
+        secret_version: 3,
+    }
+}
+
+fn everything() -> EventFilter {
+    EventFilter {
+        environment: id("default"),
+        from: SystemTime::UNIX_EPOCH,
+        until: SystemTime::UNIX_EPOCH + Duration::from_secs(10_000),
+        key_id: None,
+        source_path: None,
+        path_prefix: None,
+        method: None,
+        status: None,
+        request_id: None,
+        route_id: None,
+    }
+}
+
+pub(super) async fn events_are_stored_once_and_counted(store: Db) {
+    commit(&store, vec![Op::PutKey(key("k1"), Expect::Absent)]).await.expect("commits");
+    let first = batch(0, (0..2500).map(event).collect());
+    assert!(store.append_events(&first).await.expect("stores"));
+    assert!(!store.append_events(&first).await.expect("answers"), "stored before");
+    assert!(store.append_events(&batch(2500, vec![event(2500)])).await.expect("stores"));
+    let page = Page { after: None, limit: 5000 };
+    let stored = store.events(&everything(), &page).await.expect("reads");
+    assert_eq!(stored.len(), 2501);
+    assert_eq!(stored[0].1, event(2500), "newest first, every field as it came");
+    let (_, usage) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
+    assert_eq!(usage.count, 2501);
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(2500);
+    assert_eq!(usage.last_used_at, Some(last));
+    let after = Some(stored[1000].0.clone());
+    let rest = store.events(&everything(), &Page { after, limit: 5000 }).await.expect("reads");
+    assert_eq!(rest[..], stored[1001..]);
+}
+
+pub(super) async fn events_are_found_by_every_field(store: Db) {
+    let mut odd = event(5);
+    odd.key_id = "k2".into();
+    odd.source_path = "web".into();
+    odd.method = "POST".into();
+    odd.path = "/B%\0_".into();
+    odd.status_code = 404;
+    odd.route_id = "b".into();
+    store.append_events(&batch(0, vec![event(1), odd, event(9)])).await.expect("stores");
+    let filters: [fn(&mut EventFilter); 9] = [
+        |f| f.key_id = Some("k2".into()),
+        |f| f.source_path = Some("web".into()),
+        |f| f.method = Some("POST".into()),
+        |f| f.path_prefix = Some("/B%".into()),
+        |f| f.status = Some((400, 499)),
+        |f| f.request_id = Some("r5".into()),
+        |f| f.route_id = Some("b".into()),
+        |f| {
+            f.from = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
+            f.until = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
+        },
+        |f| f.path_prefix = Some("/B%\u{fffd}_".into()),
+    ];
+    for (at, set) in filters.iter().enumerate() {
+        let mut filter = everything();
+        set(&mut filter);
+        let found = store.events(&filter, &all()).await.expect("reads");
+        let ids: Vec<_> = found.iter().map(|(_, event)| event.request_id.as_str()).collect();
+        assert_eq!(ids, ["r5"], "filter {at}");
+    }
+    let mut none = everything();
+    none.path_prefix = Some("/b".into());
+    assert!(store.events(&none, &all()).await.expect("reads").is_empty(), "letter case counts");
+}

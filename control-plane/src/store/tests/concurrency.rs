@@ -1,0 +1,77 @@
+//! What must hold when many write at once.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use fastgate::{
+    digest::Digest,
+    node::v1::{Delta, Entity, change},
+};
+use prost::Message as _;
+
+use super::cases::{commit, id, key};
+use crate::{
+    domain::{Expect, Namespace, Op},
+    store::Store,
+};
+
+const WRITERS: usize = 16;
+const CHANGES: usize = 10;
+
+pub(super) async fn revisions_have_no_gaps_and_lead_to_the_state(store: Arc<dyn Store>) {
+    let writers = (0..WRITERS).map(|writer| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            for n in 0..CHANGES {
+                let name = format!("k{writer}-{n}");
+                let put = Op::PutKey(key(&name), Expect::Absent);
+                commit(&store, vec![put]).await.expect("commits");
+                if n % 3 == 0 {
+                    let delete = Op::DeleteKey(id(&name), Expect::Present);
+                    commit(&store, vec![delete]).await.expect("commits");
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.expect("writes");
+    }
+
+    let (head, entities) =
+        store.entities(&id("default"), Namespace::Keys).await.expect("reads").expect("is there");
+    assert_eq!(head.revision, (WRITERS * (CHANGES + CHANGES.div_ceil(3))) as u64);
+    assert_eq!(entities.iter().cloned().collect::<Digest>(), head.digest);
+
+    let log = store.log(&id("default"), Namespace::Keys, 0, 10_000).await.expect("reads");
+    let mut replayed: BTreeMap<String, Entity> = BTreeMap::new();
+    for (at, logged) in log.iter().enumerate() {
+        assert_eq!(logged.revision, at as u64 + 1);
+        let delta = Delta::decode(logged.delta.clone()).expect("a delta");
+        assert_eq!((delta.from, delta.to), (at as u64, at as u64 + 1));
+        for change in delta.changes {
+            match change.change.expect("a change") {
+                change::Change::Upsert(entity) => {
+                    replayed.insert(entity.id.clone(), entity);
+                }
+                change::Change::Delete(gone) => {
+                    replayed.remove(&gone.id).expect("was there");
+                }
+            }
+        }
+        let digest: Digest = replayed.values().cloned().collect();
+        assert_eq!(delta.digest_after, digest.to_bytes(), "revision {}", logged.revision);
+    }
+    assert_eq!(log.len() as u64, head.revision);
+    let stored: BTreeMap<_, _> = entities.into_iter().map(|e| (e.id.clone(), e)).collect();
+    assert_eq!(replayed, stored);
+}
+
+pub(super) async fn a_change_wakes_who_waits(store: Arc<dyn Store>) {
+    // What was announced before, such as the start, may wake at once.
+    while tokio::time::timeout(Duration::from_millis(500), store.changed()).await.is_ok() {}
+    let waiting = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.changed().await })
+    };
+    commit(&store, vec![Op::PutKey(key("k1"), Expect::Absent)]).await.expect("commits");
+    tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("wakes").expect("waits");
+}

@@ -1,0 +1,82 @@
+//! What both databases must do, asked of each: the contract of [`Store`].
+
+mod cases;
+mod concurrency;
+mod servers;
+
+use std::sync::Arc;
+
+use super::Store;
+use servers::{Postgres, sqlite_url};
+
+/// Runs every case on a fresh database of each kind.
+macro_rules! contract {
+    ($($module:ident :: $case:ident),* $(,)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn sqlite_keeps_the_contract() {
+            $({
+                let (url, _dir) = sqlite_url();
+                eprintln!("{}", stringify!($case));
+                $module::$case(open(&url).await).await;
+            })*
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_keeps_the_contract() {
+            let server = Postgres::start();
+            $({
+                eprintln!("{}", stringify!($case));
+                let url = server.create_database(stringify!($case));
+                $module::$case(open(&url).await).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    cases::default_exists_from_the_start,
+    cases::a_key_reads_back_as_it_was_written,
+    cases::expectations_are_checked,
+    cases::routes_that_nothing_tells_apart_collide,
+    cases::an_upstream_in_use_stays,
+    cases::an_environment_in_use_stays,
+    cases::a_failed_change_leaves_nothing,
+    cases::a_trial_changes_nothing,
+    cases::a_repeated_request_is_answered_from_memory,
+    cases::text_is_only_text,
+    cases::pages_hold_every_key_once,
+    cases::the_last_owner_stays,
+    cases::events_are_stored_once_and_counted,
+    cases::events_are_found_by_every_field,
+    concurrency::revisions_have_no_gaps_and_lead_to_the_state,
+    concurrency::a_change_wakes_who_waits,
+}
+
+async fn open(url: &str) -> Arc<dyn Store> {
+    super::open(&url.to_owned().into()).await.expect("a store")
+}
+
+#[tokio::test]
+async fn opening_again_keeps_everything() {
+    let (url, _dir) = sqlite_url();
+    let first = open(&url).await.heads().await.expect("heads");
+    assert_eq!(open(&url).await.heads().await.expect("heads"), first);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_told_without_its_password() {
+    let cases = [
+        ("mysql://x", "must start with"),
+        ("postgres://u:hunter2@127.0.0.1:1/db", "127.0.0.1:1/db"),
+        ("postgres://u:hunter2@[::bad/db", "can't be read"),
+        ("sqlite:/no/such/folder/x.db", "/no/such/folder/x.db"),
+    ];
+    for (url, told) in cases {
+        let fault = match super::open(&url.to_owned().into()).await {
+            Ok(_) => panic!("{url} opened"),
+            Err(fault) => fault.to_string(),
+        };
+        assert!(fault.contains(told), "{fault}");
+        assert!(!fault.contains("hunter2") && !fault.contains('\n'), "{fault}");
+    }
+}
