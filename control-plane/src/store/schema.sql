@@ -56,7 +56,8 @@ CREATE TABLE key_usage (
     PRIMARY KEY (environment, key_id)
 );
 
--- Routes of one `match_key` differ in their methods, if at all.
+-- Routes of one `match_key` differ in their methods. That, and that no two have one name, is checked
+-- at the end of a change, for on its way there one change may swap them.
 CREATE TABLE routes (
     environment TEXT NOT NULL,
     route_id TEXT NOT NULL,
@@ -69,7 +70,7 @@ CREATE TABLE routes (
     updated_us BIGINT NOT NULL,
     PRIMARY KEY (environment, route_id)
 );
-CREATE UNIQUE INDEX routes_name ON routes (environment, name);
+CREATE INDEX routes_name ON routes (environment, name);
 CREATE INDEX routes_match ON routes (environment, match_key);
 CREATE INDEX routes_upstream ON routes (environment, upstream_id);
 

@@ -42,6 +42,8 @@ pub(super) async fn run(tx: &mut Tx, change: &Change) -> Result<Outcome> {
     for op in &change.ops {
         etags.push(draft.write(op).await?);
     }
+    // Only now, so that one change can move a path or a name from one route to another.
+    draft.check_whole().await?;
     draft.finish(etags).await
 }
 
@@ -168,10 +170,7 @@ impl<'a> Draft<'a> {
             }
             Op::DeleteKey(id, expect) => self.delete(&KEYS, id, expect).await,
             Op::DeleteRoute(id, expect) => self.delete(&ROUTES, id, expect).await,
-            Op::DeleteUpstream(id, expect) => {
-                self.check_unused(id).await?;
-                self.delete(&UPSTREAMS, id, expect).await
-            }
+            Op::DeleteUpstream(id, expect) => self.delete(&UPSTREAMS, id, expect).await,
             Op::DeleteEnvironment(expect) => self.delete_environment(expect).await,
         }
     }
@@ -201,12 +200,7 @@ impl<'a> Draft<'a> {
     async fn put_route(&mut self, route: &Route, expect: &Expect) -> Result<String> {
         let entity = route.entity();
         let id = &entity.id;
-        let name = Some(&route.wire.name).filter(|name| !name.is_empty());
-        let upstream = Some(&route.wire.upstream).filter(|upstream| !upstream.is_empty());
         let etag = self.replace(&ROUTES, &entity, expect).await?;
-        self.check_name(id, name).await?;
-        self.check_upstream(id, upstream).await?;
-        self.check_collisions(id, route).await?;
         sqlx::query(
             "INSERT INTO routes (environment, route_id, name, match_key, upstream_id, entity, \
              etag, created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) \
@@ -215,9 +209,9 @@ impl<'a> Draft<'a> {
         )
         .bind(self.change.environment.as_str())
         .bind(id)
-        .bind(name)
+        .bind(given(&route.wire.name))
         .bind(match_key(route))
-        .bind(upstream)
+        .bind(given(&route.wire.upstream))
         .bind(&entity.value[..])
         .bind(&etag)
         .bind(self.now_us)
@@ -338,8 +332,26 @@ impl<'a> Draft<'a> {
         }
     }
 
-    async fn check_name(&mut self, id: &str, name: Option<&String>) -> Result<()> {
-        let Some(name) = name else { return Ok(()) };
+    /// Checks what ops can only break together, in the state all of them led to.
+    async fn check_whole(&mut self) -> Result<()> {
+        let change = self.change;
+        for op in &change.ops {
+            match op {
+                Op::PutRoute(route, _) => {
+                    let id = route.model.route_id.as_str();
+                    self.check_name(id, &route.wire.name).await?;
+                    self.check_upstream(id, &route.wire.upstream).await?;
+                    self.check_collisions(id, route).await?;
+                }
+                Op::DeleteUpstream(id, _) => self.check_unused(id).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_name(&mut self, id: &str, name: &str) -> Result<()> {
+        let Some(name) = given(name) else { return Ok(()) };
         let other: Option<(String,)> = sqlx::query_as(
             "SELECT route_id FROM routes WHERE environment = $1 AND name = $2 AND route_id <> $3",
         )
@@ -349,13 +361,13 @@ impl<'a> Draft<'a> {
         .fetch_optional(&mut **self.tx)
         .await?;
         match other {
-            Some((other,)) => Err(StoreError::NameTaken { name: name.clone(), other }),
+            Some((other,)) => Err(StoreError::NameTaken { name: name.to_owned(), other }),
             None => Ok(()),
         }
     }
 
-    async fn check_upstream(&mut self, id: &str, upstream: Option<&String>) -> Result<()> {
-        let Some(upstream) = upstream else { return Ok(()) };
+    async fn check_upstream(&mut self, id: &str, upstream: &str) -> Result<()> {
+        let Some(upstream) = given(upstream) else { return Ok(()) };
         let found = sqlx::query(UPSTREAMS.select)
             .bind(self.change.environment.as_str())
             .bind(upstream)
@@ -364,7 +376,7 @@ impl<'a> Draft<'a> {
         if found.is_some() {
             return Ok(());
         }
-        Err(StoreError::UnknownUpstream { id: id.to_owned(), upstream: upstream.clone() })
+        Err(StoreError::UnknownUpstream { id: id.to_owned(), upstream: upstream.to_owned() })
     }
 
     async fn check_collisions(&mut self, id: &str, route: &Route) -> Result<()> {
@@ -542,6 +554,11 @@ fn op_object<'a>(op: &'a Op, environment: &'a Id) -> (&'static str, &'a str) {
             (ENVIRONMENTS.name, environment.as_str())
         }
     }
+}
+
+/// A text that was given; `None` for an empty one.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Equal for routes that only their methods can tell apart.

@@ -155,6 +155,26 @@ pub(super) async fn routes_that_nothing_tells_apart_collide(store: Db) {
     assert_eq!(store.routes(&id("default"), &all()).await.expect("reads").len(), 2);
 }
 
+pub(super) async fn one_change_may_swap_what_must_differ(store: Db) {
+    let named = |id: &str, name: &str, path: &str| {
+        let (name, path) = (name.to_owned(), path.to_owned());
+        route(id, |r| {
+            r.name = name;
+            r.path_prefix = path;
+        })
+    };
+    let ops = vec![upstream("up"), put(named("a", "A", "/a")), put(named("b", "B", "/b"))];
+    commit(&store, ops).await.expect("commits");
+    let swap = vec![
+        Op::PutRoute(named("a", "B", "/b"), Expect::Present),
+        Op::PutRoute(named("b", "A", "/a"), Expect::Present),
+    ];
+    commit(&store, swap).await.expect("commits");
+    let half = vec![Op::PutRoute(named("a", "B", "/a"), Expect::Present)];
+    let half = commit(&store, half).await;
+    assert!(matches!(half, Err(StoreError::RouteCollision { .. })), "{half:?}");
+}
+
 pub(super) async fn an_upstream_in_use_stays(store: Db) {
     commit(&store, vec![upstream("up"), put(route("a", |_| {}))]).await.expect("commits");
     let delete = || Op::DeleteUpstream(id("up"), Expect::Present);

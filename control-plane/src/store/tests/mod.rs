@@ -38,6 +38,7 @@ contract! {
     cases::a_key_reads_back_as_it_was_written,
     cases::expectations_are_checked,
     cases::routes_that_nothing_tells_apart_collide,
+    cases::one_change_may_swap_what_must_differ,
     cases::an_upstream_in_use_stays,
     cases::an_environment_in_use_stays,
     cases::a_failed_change_leaves_nothing,
