@@ -105,7 +105,7 @@ fn host_of(authority: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Whatever a coding before `chunked` says would be lost on the way: only the lone word passes.
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Malformed> {
+pub(crate) fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Malformed> {
     let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(()),

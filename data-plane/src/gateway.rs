@@ -20,7 +20,7 @@ use std::{
 
 use fastgate::path;
 use http::{Method, Request, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 
 use crate::{
     admission, auth,
@@ -87,7 +87,7 @@ impl Gateway {
         auth::authorise(&route.route, caller)?;
         admission::admit(&worker.limiter, &snapshot, &route.route, caller, exchange).await?;
 
-        let body = self.bounded(body, exchange)?;
+        let body = RequestBody::new(body, &exchange.progress, &worker.settings)?;
         let said = Said {
             peer: self.peer,
             peer_is_trusted: worker.trusts(self.peer),
@@ -102,17 +102,6 @@ impl Gateway {
         let outbound = Outbound { method, headers, uri, body, progress };
         let sent = worker.forwarder.send(outbound, &route, targets, &mut exchange.trail);
         Ok(sent.await?.map(Answer::Upstream))
-    }
-
-    /// The body of a request, which breaks off where it gets longer than allowed. One that says
-    /// so beforehand is refused before anything is sent.
-    fn bounded(&self, body: Incoming, exchange: &Exchange) -> Result<RequestBody, Refusal> {
-        let settings = &self.worker.settings;
-        if settings.max_body_size.is_some_and(|max| body.size_hint().lower() > max) {
-            return Err(Refusal::BodyTooLarge);
-        }
-        let progress = exchange.progress.clone();
-        Ok(RequestBody::new(body, progress, settings.max_body_size, settings.body_timeout))
     }
 }
 

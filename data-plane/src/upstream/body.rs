@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
+use crate::settings::Settings;
+
 /// Why a body broke off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(crate) enum BodyFault {
@@ -77,15 +79,22 @@ pub(crate) struct RequestBody {
 }
 
 impl RequestBody {
-    /// The body of a request; `timeout` is for each pause of the client.
+    /// The body of a request, which breaks off where it gets longer than allowed.
+    ///
+    /// # Errors
+    /// When it says beforehand that it will.
     pub(crate) fn new(
         incoming: Incoming,
-        progress: Rc<Progress>,
-        max_size: Option<u64>,
-        timeout: Duration,
-    ) -> Self {
+        progress: &Rc<Progress>,
+        settings: &Settings,
+    ) -> Result<Self, BodyFault> {
+        let max_size = settings.max_body_size;
+        if max_size.is_some_and(|max| incoming.size_hint().lower() > max) {
+            return Err(BodyFault::TooLarge);
+        }
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        Self { incoming, progress, max_size, patience: Patience::new(timeout) }
+        let patience = Patience::new(settings.body_timeout);
+        Ok(Self { incoming, progress: progress.clone(), max_size, patience })
     }
 
     /// An empty body in place of this one, which has to be empty.

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     error::{Malformed, Refusal},
+    framing::check_transfer_encoding,
     metrics::WorkerMetrics,
     random::Random,
     route::CompiledRoute,
@@ -62,8 +63,8 @@ pub(crate) struct Outbound {
 
 /// How one attempt ended.
 enum Ended {
-    /// With an answer.
-    Answered(Response<Incoming>, Connection),
+    /// With an answer, and the connection for another request, if it can serve one.
+    Answered(Response<Incoming>, Option<Connection>),
     /// With something that may be tried again.
     Failed(Failure, Refusal),
 }
@@ -157,7 +158,7 @@ impl Forwarder {
     fn hand_through(
         &self,
         response: Response<Incoming>,
-        connection: Connection,
+        connection: Option<Connection>,
         target: &Arc<ReadyTarget>,
         route: &CompiledRoute,
     ) -> Response<ResponseBody> {
@@ -165,7 +166,7 @@ impl Forwarder {
             incoming,
             patience: Patience::new(route.route.timeout),
             ended: false,
-            lease: Some((connection, target.clone(), self.pools.clone())),
+            lease: connection.map(|kept| (kept, target.clone(), self.pools.clone())),
         })
     }
 }
@@ -229,11 +230,7 @@ impl Exchange {
             return Err(Refusal::UpstreamTimeout);
         };
         let mut error = match answer {
-            // Nothing was offered to switch to: whatever comes next on it is no HTTP we know.
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Ok(Ended::Failed(Failure::Reset, Refusal::Reset));
-            }
-            Ok(response) => return Ok(Ended::Answered(response, self.connection)),
+            Ok(response) => return Ok(answered(response, self.connection)),
             Err(error) => error,
         };
         if let Some(fault) = clock.progress.fault() {
@@ -251,6 +248,22 @@ impl Exchange {
         };
         Ok(Ended::Failed(failure, Refusal::Reset))
     }
+}
+
+/// Takes an answer as it came, unless its framing can be read in two ways (RFC 9112 section 6.3):
+/// then what says it less reliably goes, and the connection with it.
+fn answered(mut response: Response<Incoming>, connection: Connection) -> Ended {
+    // Nothing was offered to switch to: what comes next on the connection is no HTTP we know.
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switches || check_transfer_encoding(response.headers()).is_err() {
+        return Ended::Failed(Failure::Reset, Refusal::Reset);
+    }
+    let headers = response.headers_mut();
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    if is_chunked && headers.remove(header::CONTENT_LENGTH).is_some() {
+        return Ended::Answered(response, None);
+    }
+    Ended::Answered(response, Some(connection))
 }
 
 /// When an attempt has taken too long. Time counts once the request body is sent: while it still

@@ -116,3 +116,36 @@ fn heads_that_are_too_large_are_refused_with_431() {
     let many = "x: y\r\n".repeat(200);
     assert_eq!(node.send(&get("/", many.trim_end())).status, 431);
 }
+
+#[test]
+fn an_upstream_can_not_make_clients_lose_step() {
+    for (answer, statuses) in [
+        // RFC 9112 section 6.3: Transfer-Encoding wins, and what came over Content-Length is lies.
+        (
+            "content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            &[200][..],
+        ),
+        ("transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n", &[200]),
+        ("content-length: 5\r\ncontent-length: 3\r\n\r\nhello", &[502]),
+        ("content-length: 5\r\ncontent-length: 5\r\n\r\nhello", &[200]),
+        ("transfer-encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", &[502]),
+        ("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", &[200]),
+        ("content-length: -5\r\n\r\nhello", &[502]),
+        ("content-length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", &[200]),
+    ] {
+        let upstream = Upstream::scripted(move |_, stream| {
+            use std::io::Write as _;
+            drop(write!(stream, "HTTP/1.1 200 OK\r\n{answer}"));
+            true
+        });
+        let node = open_node(&upstream, |_| {});
+        for _ in 0..3 {
+            let mut client = node.connect();
+            for _ in 0..3 {
+                let got = client.send(&get("/", ""));
+                assert!(statuses.contains(&got.status), "{} for {answer:?}", got.status);
+                assert!(got.status != 200 || got.body == "hello", "{got:?} for {answer:?}");
+            }
+        }
+    }
+}
