@@ -63,8 +63,8 @@ pub(crate) struct Outbound {
 
 /// How one attempt ended.
 enum Ended {
-    /// With an answer, and the connection for another request, if it can serve one.
-    Answered(Response<Incoming>, Option<Connection>),
+    /// With an answer, and the connection its body comes over.
+    Answered(Response<Incoming>, Connection),
     /// With something that may be tried again.
     Failed(Failure, Refusal),
 }
@@ -158,7 +158,7 @@ impl Forwarder {
     fn hand_through(
         &self,
         response: Response<Incoming>,
-        connection: Option<Connection>,
+        connection: Connection,
         target: &Arc<ReadyTarget>,
         route: &CompiledRoute,
     ) -> Response<ResponseBody> {
@@ -166,7 +166,7 @@ impl Forwarder {
             incoming,
             patience: Patience::new(route.route.timeout),
             ended: false,
-            lease: connection.map(|kept| (kept, target.clone(), self.pools.clone())),
+            lease: Some((connection, target.clone(), self.pools.clone())),
         })
     }
 }
@@ -225,7 +225,7 @@ struct Exchange {
 
 impl Exchange {
     async fn run(mut self, outbound: &mut Outbound, clock: &Clock<'_>) -> Result<Ended, Refusal> {
-        let answer = self.connection.try_send_request(self.request);
+        let answer = self.connection.send(self.request);
         let Some(answer) = clock.in_time(answer).await else {
             return Err(Refusal::UpstreamTimeout);
         };
@@ -252,7 +252,7 @@ impl Exchange {
 
 /// Takes an answer as it came, unless its framing can be read in two ways (RFC 9112 section 6.3):
 /// then what says it less reliably goes, and the connection with it.
-fn answered(mut response: Response<Incoming>, connection: Connection) -> Ended {
+fn answered(mut response: Response<Incoming>, mut connection: Connection) -> Ended {
     // Nothing was offered to switch to: what comes next on the connection is no HTTP we know.
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches || check_transfer_encoding(response.headers()).is_err() {
@@ -261,9 +261,9 @@ fn answered(mut response: Response<Incoming>, connection: Connection) -> Ended {
     let headers = response.headers_mut();
     let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     if is_chunked && headers.remove(header::CONTENT_LENGTH).is_some() {
-        return Ended::Answered(response, None);
+        connection.spoil();
     }
-    Ended::Answered(response, Some(connection))
+    Ended::Answered(response, connection)
 }
 
 /// When an attempt has taken too long. Time counts once the request body is sent: while it still

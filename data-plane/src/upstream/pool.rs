@@ -11,17 +11,57 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::http1::{self, SendRequest};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
+    task::AbortHandle,
     time::{Instant, timeout_at},
 };
 
 use super::{balance::ReadyTarget, body::RequestBody};
 
-/// An open connection, ready for a request.
-pub(crate) type Connection = SendRequest<RequestBody>;
+/// An open connection. Dropping it closes it, whatever is still on its way: a request body that
+/// the target no longer reads would otherwise hold it, and the client's connection, for ever.
+pub(crate) struct Connection {
+    sender: SendRequest<RequestBody>,
+    task: AbortHandle,
+    /// Whether it can't be trusted to begin another answer where this one ends.
+    is_spoilt: bool,
+}
+
+impl Connection {
+    /// Sends a request; the answer comes when what is returned is awaited.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>
+    {
+        self.sender.try_send_request(request)
+    }
+
+    /// Makes it serve no request after this one.
+    pub(crate) fn spoil(&mut self) {
+        self.is_spoilt = true;
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.is_spoilt && self.sender.is_ready()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 /// Idle connections kept for one target by one worker.
 const MAX_IDLE: usize = 256;
@@ -82,7 +122,7 @@ impl Pools {
     pub(crate) fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain(|idle| {
-                !idle.connection.is_closed() && now.duration_since(idle.since) < IDLE_TIMEOUT
+                idle.connection.is_ready() && now.duration_since(idle.since) < IDLE_TIMEOUT
             });
             !stack.is_empty()
         });
@@ -132,8 +172,7 @@ async fn open(address: SocketAddr, deadline: Instant) -> Result<Connection, Conn
     let mut http = http1::Builder::new();
     let handshake = http.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = handshake.map_err(|_| ConnectFailed::Refused)?;
-    // Ends by itself: when the sender and the bodies of its exchange are dropped, or the target
-    // closes it. What went wrong is told to whoever waits for the answer.
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    Ok(sender)
+    // What goes wrong is told to whoever waits for the answer.
+    let task = tokio::task::spawn_local(async move { drop(connection.await) }).abort_handle();
+    Ok(Connection { sender, task, is_spoilt: false })
 }

@@ -111,3 +111,43 @@ fn answers_to_head_and_without_body_keep_their_headers() {
     }
     assert_eq!(upstream.connections(), 1);
 }
+
+/// Takes connections, reads the first bytes of each, and does nothing more but say `answer`.
+fn unreading(answer: &'static str) -> fastgate::admin::v1::Target {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            drop(stream.read(&mut [0; 1024]));
+            drop(stream.write_all(answer.as_bytes()));
+            held.push(stream);
+        }
+    });
+    fastgate::admin::v1::Target { url, ..Default::default() }
+}
+
+#[test]
+fn an_upstream_that_stops_reading_ends_as_504_and_one_that_answers_early_is_heard() {
+    let early = "HTTP/1.1 413 Too Large\r\ncontent-length: 5\r\n\r\nenough";
+    for (answer, status) in [("", 504), (early, 413)] {
+        let mut route = open_route(&Upstream::hello());
+        route.timeout = Some(0.5);
+        route.targets = vec![unreading(answer)];
+        let node = Node::start(vec![route], vec![]);
+        let mut client = node.connect();
+        let mut writing = client.stream().get_ref().try_clone().expect("a second handle");
+        thread::spawn(move || {
+            drop(
+                writing
+                    .write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000\r\n\r\n"),
+            );
+            drop(writing.write_all(&vec![b'x'; 100_000_000]));
+        });
+        let began = Instant::now();
+        assert_eq!(client.read(false).status, status);
+        // Neither end closes, and yet nothing of the exchange is left.
+        node.stop();
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+}
