@@ -150,9 +150,7 @@ impl Refusal {
                  (fgctl context set)",
             ),
             Code::PermissionDenied => Some("take a token with a role that may do this"),
-            Code::Aborted => {
-                Some("it was changed meanwhile: read it again, then repeat the change")
-            }
+            Code::Aborted => Some("get shows it as it is now, with its etag"),
             Code::DeadlineExceeded | Code::Cancelled => {
                 Some("no answer in time: look at the control plane, or raise --request-timeout")
             }
@@ -274,7 +272,7 @@ mod tests {
     fn an_error_says_what_to_do() {
         for (error, expected) in [
             (Error::from(Status::unauthenticated("no token was sent")), "FGCTL_TOKEN"),
-            (Error::from(Status::aborted("the etag is stale")), "read it again"),
+            (Error::from(Status::aborted("the etag is stale")), "with its etag"),
             (Error::from(Status::deadline_exceeded("")), "--request-timeout"),
             (
                 Error::Connect { addr: "http://127.0.0.1:9".into(), fault: "refused".into() },

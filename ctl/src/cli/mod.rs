@@ -296,6 +296,7 @@ mod tests {
             "fgctl environments list",
             "fgctl env ls",
             "fgctl routes create --path-prefix /a --target http://a:1,weight=3 --timeout 30",
+            "fgctl routes update r --timeout -1 --rate-limit -1 --retries -1 --priority -1",
             "fgctl apply -f a.yaml -f - --dry-run",
             "fgctl logs list --status 4xx --since 15m --limit 10",
             "fgctl diff -f dir --addr 127.0.0.1:9000",

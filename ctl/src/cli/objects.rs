@@ -103,7 +103,7 @@ pub(crate) struct KeyFields {
     )]
     pub(crate) permissions: Vec<String>,
     /// Requests a minute over all routes; 0 is no limit
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]
@@ -194,10 +194,10 @@ pub(crate) struct RouteFields {
     #[arg(long, value_name = "UPSTREAM_ID")]
     pub(crate) upstream: Option<String>,
     /// Seconds to wait for the response, over all attempts [default: 30]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) timeout: Option<f64>,
     /// Further attempts for a request that is safe to repeat [default: 1]
-    #[arg(long, visible_alias = "retries", value_name = "N")]
+    #[arg(long, visible_alias = "retries", value_name = "N", allow_negative_numbers = true)]
     pub(crate) retry_count: Option<i32>,
     /// Whether a valid key is asked for [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -211,7 +211,7 @@ pub(crate) struct RouteFields {
     )]
     pub(crate) required_permissions: Vec<String>,
     /// Requests a minute for each key on this route
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]
@@ -285,7 +285,7 @@ pub(crate) struct UpstreamFields {
     #[arg(long = "target", value_name = "TARGET")]
     pub(crate) targets: Vec<TargetArg>,
     /// Seconds to wait for a connection to a target [default: 2]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) connect_timeout: Option<f64>,
     /// A free text for people
     #[arg(long)]
@@ -347,7 +347,7 @@ pub(crate) struct EnvFields {
     #[arg(long)]
     pub(crate) description: Option<String>,
     /// Requests a minute for keys without a limit of their own; 0 is no limit [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) default_rate_limit: Option<i64>,
 }
 

@@ -213,21 +213,25 @@ fn coloured(diff: &str) -> String {
     text
 }
 
-/// An object as documents have it.
+/// An object as documents have it: the environment stands on top of the document, once.
 fn written(mut object: DynamicMessage) -> Result<String, Error> {
-    schema::strip_output_fields(&mut object);
+    strip(&mut object);
     Written::Document(&object).to_yaml()
 }
 
-/// The document: YAML, unless JSON was asked for. The environment stands on top, once.
+fn strip(object: &mut DynamicMessage) {
+    schema::strip_output_fields(object);
+    object.clear_field_by_name("environment");
+}
+
+/// The document: YAML, unless JSON was asked for.
 fn exported(config: &Config, form: Form) -> Result<String, Error> {
     let mut open = schema::open("Config", config)?;
     for list in ["routes", "upstreams"] {
         let Some(Value::List(objects)) = open.get_field_by_name_mut(list) else { continue };
         for object in objects {
             if let Value::Message(object) = object {
-                schema::strip_output_fields(object);
-                object.clear_field_by_name("environment");
+                strip(object);
             }
         }
     }

@@ -130,7 +130,7 @@ fn refusals_say_what_to_do() {
     insta::assert_snapshot!(
         report(fgctl(&plane, "keys update key-1 --rate-limit 5 --etag stale")), @r"
         error: the key was changed since etag 'stale'
-          it was changed meanwhile: read it again, then repeat the change
+          get shows it as it is now, with its etag
         "
     );
     insta::assert_snapshot!(report(fgctl(&plane, "nodes list")), @r"
