@@ -11,6 +11,7 @@ use fastgate::{
     model::Id,
     node::v1::{EntityError, EntityKind, Nack, Status},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::Namespace;
@@ -26,7 +27,14 @@ const TOLD: usize = 5;
 
 /// A shared list of nodes.
 #[derive(Clone, Default)]
-pub(crate) struct Nodes(Arc<Mutex<HashMap<Name, Node>>>);
+pub(crate) struct Nodes(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    nodes: Mutex<HashMap<Name, Node>>,
+    /// Told when a node comes or goes.
+    count_changed: watch::Sender<()>,
+}
 
 type Name = (Id, String);
 
@@ -80,6 +88,8 @@ impl Nodes {
         if let Some(Node { replaced: Some(older), .. }) = nodes.insert(name.clone(), node) {
             older.cancel();
         }
+        drop(nodes);
+        self.0.count_changed.send_replace(());
         Some(Lease { nodes: self.clone(), name, replaced })
     }
 
@@ -93,7 +103,12 @@ impl Nodes {
         u32::try_from(connected.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// All nodes after `after`, by environment and id; `head` says how far each could be.
+    /// Told whenever [`Nodes::count`] may have changed.
+    pub(crate) fn count_changes(&self) -> watch::Receiver<()> {
+        self.0.count_changed.subscribe()
+    }
+
+    /// All nodes, by environment and id; `head` says how far each could be.
     pub(crate) fn list(
         &self,
         environment: Option<&Id>,
@@ -111,7 +126,7 @@ impl Nodes {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Node>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,6 +172,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.note(|node| node.replaced = None);
+        self.nodes.0.count_changed.send_replace(());
     }
 }
 

@@ -73,6 +73,7 @@ enum Next {
 impl Session {
     /// Serves the node until it leaves, errs, is replaced or the control plane stops.
     pub(super) async fn run(mut self, mut inbound: Streaming<NodeMessage>) -> Result<(), Status> {
+        let mut nodes = self.shared.nodes.count_changes();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
@@ -95,6 +96,8 @@ impl Session {
                     heard = Instant::now();
                     self.take(message)?;
                 }
+                // Nodes share limits by their number: a wrong one is not left standing for a second.
+                _ = nodes.changed() => self.outbox.send(self.heartbeat()).await?,
                 _ = heartbeat.tick() => {
                     if heard.elapsed() > SILENCE {
                         return Err(Status::deadline_exceeded("the node says nothing"));

@@ -1,0 +1,120 @@
+//! Bad input gets an answer that names the field, and changes nothing.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Gate, Upstream};
+
+#[tokio::test]
+async fn bad_input_is_named_and_changes_nothing() {
+    let upstream = Upstream::start("up").await;
+    let gate = Gate::with_nodes(1).start().await;
+    let good =
+        json!({"route_id": "good", "path_prefix": "/good", "targets": [{"url": upstream.url}]});
+    gate.route(good.clone()).await;
+    let (key_id, _) = gate.key(json!({"source_path": "app"})).await;
+    let before = gate.revisions().await;
+
+    let route = |change: Value| {
+        let mut route = json!({"path_prefix": "/x", "targets": [{"url": upstream.url}]});
+        for (field, value) in change.as_object().expect("fields") {
+            route[field] = value.clone();
+        }
+        ("/admin/routes", route)
+    };
+    let key = |change: Value| {
+        let mut key = json!({"source_path": "app"});
+        key.as_object_mut().expect("fields").extend(change.as_object().expect("fields").clone());
+        ("/admin/keys", key)
+    };
+    let cases = [
+        (route(json!({"targets": [{"url": "not a url"}]})), 400, "targets[0].url"),
+        (route(json!({"targets": [{"url": upstream.url, "weight": 0}]})), 400, "targets"),
+        (route(json!({"targets": [], "upstream": "nowhere"})), 400, "upstream"),
+        (route(json!({"timeout": -1})), 400, "timeout"),
+        (route(json!({"rate_limit": 0})), 400, "rate_limit"),
+        (route(json!({"path_prefix": "/good", "route_id": "twin"})), 409, "good"),
+        (route(json!({"route_id": "good"})), 409, "good"),
+        (route(json!({"metods": ["GET"]})), 400, "metods"),
+        (route(json!({"methods": "GET"})), 400, "methods"),
+        (key(json!({"expires_at": "2020-01-01T00:00:00Z"})), 400, "expires_at"),
+        (key(json!({"rate_limit": -5})), 400, "rate_limit"),
+        (key(json!({"source_path": ""})), 400, "source_path"),
+        (key(json!({"description": "x".repeat(5 << 20)})), 413, ""),
+        (key(json!({"environment": "nowhere"})), 404, "nowhere"),
+    ];
+    for ((path, body), status, told) in cases {
+        let answer = gate.admin.send(Method::POST, path, body.to_string()).await;
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        println!("{status} {}", said.chars().take(160).collect::<String>());
+        assert_eq!(answer.status.as_u16(), status, "{told}: {said}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    let broken: &[u8] = b"{\"source_path\": \"app\", \"description\": \"\xff\xfe\"}";
+    let answer = gate.admin.send(Method::POST, "/admin/keys", broken).await;
+    assert_eq!(answer.status.as_u16(), 400, "{answer:?}");
+    assert_eq!(gate.revisions().await, before);
+
+    // A fragment of SQL is refused or is only text.
+    let sql = "'; DROP TABLE api_keys; --";
+    for field in ["source_path", "environment", "rate_limit_fallback", "key_id", "etag"] {
+        let (path, body) = key(json!({field: sql}));
+        let answer = gate.admin.send(Method::POST, path, body.to_string()).await;
+        assert!(!answer.status.is_server_error(), "{field}: {answer:?}");
+    }
+    for field in ["route_id", "host", "path_prefix", "upstream", "strip_prefix", "rewrite"] {
+        let (path, body) = route(json!({field: sql}));
+        let answer = gate.admin.send(Method::POST, path, body.to_string()).await;
+        assert_eq!(answer.status.as_u16(), 400, "{field}: {answer:?}");
+    }
+    let named = gate
+        .admin
+        .send(Method::POST, "/admin/routes", route(json!({"name": sql})).1.to_string())
+        .await;
+    assert!(named.status.is_success(), "{named:?}");
+    assert_eq!(named.json()["name"], sql);
+    assert!(gate.admin.get("/admin/keys").await.json()["keys"].as_array().is_some());
+
+    // A stale etag.
+    let path = format!("/admin/keys/{key_id}");
+    let etag = gate.admin.get(&path).await.json()["etag"].clone();
+    let change = json!({"description": "first", "etag": etag});
+    gate.admin.json(Method::PUT, &path, change.clone()).await;
+    let before = gate.revisions().await;
+    let stale = gate.admin.send(Method::PUT, &path, change.to_string()).await;
+    assert_eq!(stale.status.as_u16(), 409, "{stale:?}");
+    assert_eq!(gate.revisions().await, before);
+}
+
+#[tokio::test]
+async fn fgctl_names_file_line_and_field() {
+    let gate = Gate::with_nodes(0).start().await;
+    let before = gate.revisions().await;
+    let file = gate.dir().join("bad.yaml");
+    let yaml =
+        "routes:\n  - path_prefix: /a\n    metods: [GET]\n    targets:\n      - url: http://h\n";
+    std::fs::write(&file, yaml).expect("a file");
+    let out = gate.fgctl(&["apply", "-f", file.to_str().expect("text")]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    println!("{}", said.trim());
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said.contains("bad.yaml:3"), "{said}");
+    assert!(said.contains("metods"), "{said}");
+
+    std::fs::write(&file, "routes:\n  - path_prefix: /a\n    targets:\n      - url: nonsense\n")
+        .expect("a file");
+    let out = gate.fgctl(&["apply", "-f", file.to_str().expect("text")]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    println!("{}", said.trim());
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said.contains("targets[0].url"), "{said}");
+    assert_eq!(gate.revisions().await, before);
+
+    std::fs::write(&file, "routes:\n  - path_prefix: /a\n    targets:\n      - url: http://h\n")
+        .expect("a file");
+    let path = file.to_str().expect("text");
+    assert_eq!(gate.fgctl(&["diff", "-f", path]).status.code(), Some(2), "there is a difference");
+    assert_eq!(gate.fgctl(&["apply", "-f", path]).status.code(), Some(0));
+    assert_eq!(gate.fgctl(&["diff", "-f", path]).status.code(), Some(0), "there is none any more");
+}

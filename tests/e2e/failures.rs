@@ -1,0 +1,70 @@
+//! Targets that are dead, slow or in trouble.
+
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::{Gate, Upstream, free_port};
+
+#[tokio::test]
+async fn a_dead_target_costs_no_client_an_error() {
+    let alive = Upstream::start("alive").await;
+    let gate = Gate::with_nodes(1).start().await;
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let targets = json!([{"url": alive.url}, {"url": dead}]);
+    gate.route(json!({"path_prefix": "/", "auth_required": false, "targets": targets})).await;
+    let client = &gate.nodes[0].proxy;
+    for n in 0..200 {
+        // Nothing was sent to a target that can't be reached: even a POST may go to another.
+        let method = if n % 2 == 0 { Method::GET } else { Method::POST };
+        let answer = client.send(method, "/", "body").await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    assert_eq!(alive.served(), 200);
+    let retries = gate.nodes[0].metric("fastgate_retries_total").await;
+    println!("200 requests, none failed, {retries} attempts repeated");
+    assert!(retries > 0.0);
+}
+
+#[tokio::test]
+async fn a_slow_target_ends_as_504_at_its_deadline() {
+    let slow = Upstream::start("slow").await;
+    let gate = Gate::with_nodes(1).start().await;
+    let open = |path: &str, timeout: f64, target_timeout: f64| {
+        json!({
+            "path_prefix": path, "strip_prefix": true, "auth_required": false, "timeout": timeout,
+            "targets": [{"url": slow.url, "timeout": target_timeout}], "retry_count": 0,
+        })
+    };
+    gate.route(open("/route", 0.5, 30.0)).await;
+    gate.route(open("/target", 30.0, 0.5)).await;
+    for prefix in ["/route", "/target"] {
+        let started = Instant::now();
+        let answer = gate.nodes[0].proxy.get(&format!("{prefix}/slow/5000")).await;
+        let took = started.elapsed();
+        println!("{prefix}: {} after {took:?}, asked for 500 ms", answer.status);
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+        assert!((Duration::from_millis(490)..Duration::from_millis(1500)).contains(&took));
+    }
+    let answer = gate.nodes[0].proxy.get("/route/slow/100").await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_failing_answer_is_repeated_only_where_that_is_safe() {
+    let upstream = Upstream::start("failing").await;
+    let gate = Gate::with_nodes(1).start().await;
+    let targets = json!([{"url": upstream.url}]);
+    let route = json!({
+        "path_prefix": "/", "auth_required": false, "targets": targets, "retry_count": 2,
+    });
+    gate.route(route).await;
+    let client = &gate.nodes[0].proxy;
+    for (method, attempts) in [(Method::GET, 3), (Method::DELETE, 3), (Method::POST, 1)] {
+        let before = upstream.served();
+        let answer = client.send(method.clone(), "/status/503", "").await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(upstream.served() - before, attempts, "{method}");
+    }
+}

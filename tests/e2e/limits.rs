@@ -1,0 +1,80 @@
+//! Limits that all nodes share.
+
+use std::time::Instant;
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::support::{Answer, Client, Gate, Upstream, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_admit_sixty_a_minute_and_no_more() {
+    let upstream = Upstream::start("up").await;
+    let mut gate = Gate::with_nodes(2).with_redis().start().await;
+    gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
+    let key = json!({
+        "source_path": "app", "rate_limit": 60, "rate_limit_fallback": "closed",
+    });
+    let (_, secret) = gate.key(key).await;
+    gate.settle().await;
+    for node in &gate.nodes {
+        eventually("the node counts in Redis", async || {
+            (node.metric("fastgate_limits_state{state=\"redis\"}").await == 1.0).then_some(())
+        })
+        .await;
+    }
+
+    let started = Instant::now();
+    let clients: Vec<Client> = gate.nodes.iter().map(|node| node.with_key(&secret)).collect();
+    let tasks = (0..6).map(|n| {
+        let client = clients[n % 2].clone();
+        tokio::spawn(async move {
+            let mut answers = Vec::new();
+            for _ in 0..100 {
+                answers.push(client.get("/").await);
+            }
+            answers
+        })
+    });
+    let mut answers: Vec<Answer> = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        answers.extend(task.await.expect("answered"));
+    }
+    let seconds = started.elapsed().as_secs();
+    let admitted = answers.iter().filter(|answer| answer.status == StatusCode::OK).count() as u64;
+    println!("600 requests in {seconds} full seconds: {admitted} admitted");
+    assert!((60..=60 + seconds).contains(&admitted), "{admitted}");
+    assert_eq!(upstream.served(), admitted);
+    for answer in answers {
+        assert!(answer.header("ratelimit-policy").contains("q=60"), "{answer:?}");
+        if answer.status == StatusCode::OK {
+            continue;
+        }
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(answer.header("ratelimit").contains("r=0"), "{answer:?}");
+    }
+
+    // An unknown key never reaches Redis.
+    let keys = gate.redis.as_ref().expect("runs").keys();
+    for _ in 0..20 {
+        gate.nodes[0].with_key("fg_unknown").get("/").await;
+    }
+    assert_eq!(gate.redis.as_ref().expect("runs").keys(), keys);
+
+    let (_, local) = gate.key(json!({"source_path": "local", "rate_limit": 60})).await;
+    gate.settle().await;
+    gate.redis.as_mut().expect("runs").kill();
+    let mut admitted = 0;
+    for _ in 0..100 {
+        for node in &gate.nodes {
+            let answer = node.with_key(&local).get("/").await;
+            assert!(!answer.status.is_server_error(), "{answer:?}");
+            admitted += u32::from(answer.status == StatusCode::OK);
+        }
+    }
+    println!("without Redis: {admitted} of 200 admitted by local shares of 60, no 5xx");
+    assert!((60..=75).contains(&admitted), "{admitted}");
+    let answer = gate.nodes[0].with_key(&secret).get("/").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "closed is closed");
+}

@@ -1,0 +1,24 @@
+//! End-to-end tests: the real programs on real Postgres and Redis, seen from outside.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that finds something else than it expects has failed"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod audit;
+mod bad_input;
+mod bodies;
+mod control_plane_down;
+mod dev;
+mod failures;
+mod limits;
+mod revocation;
+mod route_changes;
+mod start_and_stop;
+mod two_nodes;
+mod weights;

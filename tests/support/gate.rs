@@ -1,0 +1,260 @@
+//! A whole gateway: Postgres, Redis, one control plane, some nodes.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+};
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    client::Client,
+    eventually,
+    postgres::Postgres,
+    process::{Process, free_port, program, run, run_ok},
+    redis::Redis,
+};
+
+pub(crate) struct Gate {
+    pub(crate) nodes: Vec<Node>,
+    /// REST with the owner's token.
+    pub(crate) admin: Client,
+    pub(crate) redis: Option<Redis>,
+    control_plane: Option<Process>,
+    database: String,
+    admin_port: u16,
+    node_port: u16,
+    dir: TempDir,
+}
+
+/// What a gateway is made of.
+pub(crate) struct GateBuilder {
+    nodes: usize,
+    redis: bool,
+}
+
+/// One data plane.
+pub(crate) struct Node {
+    pub(crate) proxy: Client,
+    pub(crate) proxy_url: String,
+    pub(crate) ops: Client,
+    pub(crate) state_dir: PathBuf,
+    process: Option<Process>,
+    command: Vec<String>,
+    name: String,
+}
+
+impl GateBuilder {
+    pub(crate) fn with_redis(mut self) -> Self {
+        self.redis = true;
+        self
+    }
+
+    /// Starts everything and waits until it serves.
+    pub(crate) async fn start(self) -> Gate {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let database = format!("gate{}", COUNT.fetch_add(1, SeqCst));
+        Postgres::shared().create_database(&database);
+        let dir = tempfile::tempdir().expect("a folder");
+        let (admin_port, node_port) = (free_port(), free_port());
+        let redis = self.redis.then(|| Redis::start(dir.path()));
+        let mut gate = Gate {
+            nodes: Vec::new(),
+            admin: Client::new(format!("http://127.0.0.1:{admin_port}")),
+            redis,
+            control_plane: None,
+            database,
+            admin_port,
+            node_port,
+            dir,
+        };
+        gate.start_control_plane().await;
+        gate.admin = gate.admin.clone().with("authorization", &format!("Bearer {}", gate.token()));
+        for n in 1..=self.nodes {
+            let node = gate.node(n);
+            gate.nodes.push(node);
+        }
+        for node in &gate.nodes {
+            node.ready().await;
+        }
+        gate
+    }
+}
+
+impl Gate {
+    pub(crate) fn with_nodes(nodes: usize) -> GateBuilder {
+        GateBuilder { nodes, redis: false }
+    }
+
+    /// Starts the control plane, the first time or again, and waits until it answers.
+    pub(crate) async fn start_control_plane(&mut self) {
+        let mut command = program("fastgate-control-plane");
+        command
+            .env("FASTGATE_DATABASE_URL", Postgres::shared().url(&self.database))
+            .arg(format!("--admin-addr=127.0.0.1:{}", self.admin_port))
+            .arg(format!("--node-addr=127.0.0.1:{}", self.node_port))
+            .arg("--bootstrap-token-file")
+            .arg(self.token_file());
+        self.control_plane = Some(Process::start("control-plane", command, self.dir.path()));
+        let admin = Client::new(format!("http://127.0.0.1:{}", self.admin_port));
+        eventually("the control plane answers", async || {
+            let answer = admin.try_send(Method::GET, "/health", "").await.ok()?;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) fn kill_control_plane(&mut self) {
+        self.control_plane.take().expect("runs").kill();
+    }
+
+    pub(crate) fn dump(&self) -> String {
+        Postgres::shared().dump(&self.database)
+    }
+
+    /// `fgctl` as the owner.
+    pub(crate) fn fgctl(&self, args: &[&str]) -> Output {
+        run(self.fgctl_command().args(args))
+    }
+
+    /// The same, when it must succeed: what it printed, as JSON.
+    pub(crate) fn fgctl_json(&self, args: &[&str]) -> Value {
+        let out = run_ok(self.fgctl_command().args(["-o", "json"]).args(args));
+        serde_json::from_str(&out).unwrap_or_else(|fault| panic!("{fault}: {out}"))
+    }
+
+    /// Creates a key and returns its id and its secret.
+    pub(crate) async fn key(&self, body: Value) -> (String, String) {
+        let key = self.admin.json(Method::POST, "/admin/keys", body).await;
+        let text = |field: &str| key[field].as_str().expect(field).to_owned();
+        (text("key_id"), text("key_value"))
+    }
+
+    /// Creates a route and returns its id once every node has it.
+    pub(crate) async fn route(&self, body: Value) -> String {
+        let route = self.admin.json(Method::POST, "/admin/routes", body).await;
+        self.settle().await;
+        route["route_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The newest revisions of the default environment: of its keys, of its config.
+    pub(crate) async fn revisions(&self) -> (u64, u64) {
+        let path = "/admin/environments/default";
+        let environment = self.admin.json(Method::GET, path, json!({})).await;
+        let revision = |field: &str| environment[field].as_u64().expect(field);
+        (revision("keys_revision"), revision("config_revision"))
+    }
+
+    /// Waits until every node has acknowledged the newest revisions.
+    pub(crate) async fn settle(&self) {
+        let (keys, config) = self.revisions().await;
+        for node in &self.nodes {
+            eventually("the node has the newest revisions", async || {
+                let at = async |ns: &str| {
+                    node.metric(&format!("fastgate_config_revision{{namespace=\"{ns}\"}}")).await
+                };
+                (at("keys").await >= keys as f64 && at("config").await >= config as f64)
+                    .then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// All audit events of the last hour, newest first, once there are so many.
+    pub(crate) async fn logs(&self, expected: usize) -> Vec<Value> {
+        eventually("the events are stored", async || {
+            let page = self.admin.get("/admin/logs?page_size=1000").await.json();
+            let logs = page["logs"].as_array().expect("logs").clone();
+            (logs.len() >= expected).then_some(logs)
+        })
+        .await
+    }
+
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(self.token_file()).expect("a token").trim().to_owned()
+    }
+
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.dir.path().join("owner-token")
+    }
+
+    fn fgctl_command(&self) -> Command {
+        let mut command = program("fgctl");
+        command
+            .env("FGCTL_ADDR", format!("http://127.0.0.1:{}", self.admin_port))
+            .env("FGCTL_TOKEN", self.token())
+            .env("XDG_CONFIG_HOME", self.dir.path());
+        command
+    }
+
+    fn node(&self, number: usize) -> Node {
+        let (proxy, ops) = (free_port(), free_port());
+        let name = format!("node-{number}");
+        let state_dir = self.dir.path().join(&name);
+        let mut command = vec![
+            format!("--listen=127.0.0.1:{proxy}"),
+            format!("--ops-addr=127.0.0.1:{ops}"),
+            format!("--node-id={name}"),
+            format!("--control-plane=http://127.0.0.1:{}", self.node_port),
+            format!("--state-dir={}", state_dir.display()),
+            "--workers=2".into(),
+        ];
+        command.extend(self.redis.as_ref().map(|redis| format!("--redis-url={}", redis.url())));
+        let proxy_url = format!("http://127.0.0.1:{proxy}");
+        let mut node = Node {
+            proxy: Client::new(&proxy_url),
+            proxy_url,
+            ops: Client::new(format!("http://127.0.0.1:{ops}")),
+            state_dir,
+            process: None,
+            command,
+            name,
+        };
+        node.start(self.dir.path());
+        node
+    }
+}
+
+impl Node {
+    pub(crate) fn start(&mut self, dir: &std::path::Path) {
+        let mut command = program("fastgate-data-plane");
+        command.args(&self.command);
+        self.process = Some(Process::start(&self.name, command, dir));
+    }
+
+    /// Waits until it serves.
+    pub(crate) async fn ready(&self) {
+        eventually("the node is ready", async || {
+            let answer = self.ops.try_send(Method::GET, "/ready", "").await.ok()?;
+            (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    /// A client of the proxy that sends this key.
+    pub(crate) fn with_key(&self, secret: &str) -> Client {
+        Client::new(&self.proxy_url).with("x-api-key", secret)
+    }
+
+    /// The value of one series; 0 where there is none yet.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = String::from_utf8(self.ops.get("/metrics").await.body.to_vec()).expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.take().expect("runs").kill();
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("runs")
+    }
+}

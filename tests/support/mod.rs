@@ -1,0 +1,36 @@
+//! The harness of the end-to-end tests: private servers, the real programs, a real upstream.
+//!
+//! Everything listens on free loopback ports, keeps its files in a temporary folder, and is
+//! killed when the value that owns it is dropped, or at the latest when the test program ends.
+
+mod client;
+mod gate;
+mod postgres;
+mod process;
+mod redis;
+mod upstream;
+
+pub(crate) use client::{Answer, Client};
+pub(crate) use gate::Gate;
+pub(crate) use process::{Process, free_port, program, run};
+pub(crate) use upstream::Upstream;
+
+use std::time::{Duration, Instant};
+
+/// Asks until `check` gives an answer. Fails the test after ten seconds.
+pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The value below which this part of the sorted figures lies.
+pub(crate) fn percentile(sorted: &[Duration], part: f64) -> Duration {
+    let at = (sorted.len() as f64 * part).ceil() as usize;
+    sorted[at.clamp(1, sorted.len()) - 1]
+}

@@ -1,0 +1,122 @@
+//! A private Postgres server for all tests of this program, a database for each.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use super::process::{free_port, run, run_ok};
+
+/// The server. It ends, and its files go, when the test program ends.
+pub(crate) struct Postgres {
+    port: u16,
+    bin: PathBuf,
+}
+
+impl Postgres {
+    pub(crate) fn shared() -> &'static Self {
+        static SERVER: OnceLock<Postgres> = OnceLock::new();
+        SERVER.get_or_init(|| {
+            // The kernel ends a child with the thread that started it, so that must be one that
+            // lives as long as the program.
+            let (sender, receiver) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                sender.send(Self::start()).expect("waits");
+                loop {
+                    std::thread::park();
+                }
+            });
+            receiver.recv().expect("postgres starts")
+        })
+    }
+
+    /// Makes an empty database and returns its URL.
+    pub(crate) fn create_database(&self, name: &str) -> String {
+        run_ok(self.psql("postgres").arg("-c").arg(format!("CREATE DATABASE {name}")));
+        self.url(name)
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Everything in a database, as `pg_dump` writes it.
+    pub(crate) fn dump(&self, name: &str) -> String {
+        run_ok(
+            Command::new(self.bin.join("pg_dump"))
+                .args(["-h", "127.0.0.1", "-U", "postgres", "-p"])
+                .arg(self.port.to_string())
+                .arg(name),
+        )
+    }
+
+    fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-h", "127.0.0.1", "-U", "postgres", "-qAt", "-d", database, "-p"]);
+        psql.arg(self.port.to_string());
+        psql
+    }
+
+    fn start() -> Self {
+        let bin = installed();
+        let dir = tempfile::tempdir().expect("a folder").keep();
+        let port = free_port();
+        if is_root() {
+            run_ok(Command::new("chown").arg("postgres").arg(&dir));
+        }
+        run_ok(
+            as_postgres()
+                .arg(bin.join("initdb"))
+                .args(["--auth=trust", "--username=postgres", "--no-sync", "-D"])
+                .arg(dir.join("data")),
+        );
+        // A shell that outlives the test program by as long as it takes to clear up.
+        let script = format!(
+            "{bin}/postgres -D {dir}/data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
+             -c max_connections=300 -k {dir} >{dir}/log 2>&1 & \
+             trap 'kill -QUIT $!; wait; rm -rf {dir}; exit' TERM; wait",
+            bin = bin.display(),
+            dir = dir.display(),
+        );
+        let mut shell = as_postgres();
+        shell.args(["sh", "-c", &script]).spawn().expect("postgres starts");
+        let server = Self { port, bin };
+        server.wait(&dir);
+        server
+    }
+
+    fn wait(&self, dir: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !run(self.psql("postgres").args(["-c", "SELECT 1"])).status.success() {
+            let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "postgres does not answer:\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The newest installed Postgres.
+fn installed() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").exists())
+        .max()
+        .expect("PostgreSQL is not installed: apt-get install postgresql")
+}
+
+/// Postgres refuses to run as root.
+fn as_postgres() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]);
+    if is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command
+}
+
+fn is_root() -> bool {
+    run_ok(Command::new("id").arg("-u")).trim() == "0"
+}

@@ -1,0 +1,47 @@
+//! A private Redis server.
+
+use std::{path::Path, process::Command};
+
+use super::process::{Process, free_port, run, run_ok};
+
+pub(crate) struct Redis {
+    process: Option<Process>,
+    port: u16,
+}
+
+impl Redis {
+    pub(crate) fn start(dir: &Path) -> Self {
+        let found = Command::new("redis-server").arg("--version").output();
+        assert!(found.is_ok(), "Redis is not installed: apt-get install redis-server");
+        let port = free_port();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1", "--port"]);
+        command.arg(port.to_string()).args(["--save", "", "--dir"]).arg(dir);
+        let redis = Self { process: Some(Process::start("redis", command, dir)), port };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !run(redis.cli().arg("PING")).status.success() {
+            assert!(std::time::Instant::now() < deadline, "redis does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        redis
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Names of all keys it holds.
+    pub(crate) fn keys(&self) -> String {
+        run_ok(self.cli().args(["KEYS", "*"]))
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.take().expect("runs").kill();
+    }
+
+    fn cli(&self) -> Command {
+        let mut cli = Command::new("redis-cli");
+        cli.arg("-p").arg(self.port.to_string());
+        cli
+    }
+}
