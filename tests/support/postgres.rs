@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -23,10 +23,9 @@ impl Postgres {
             // lives as long as the program.
             let (sender, receiver) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
-                sender.send(Self::start()).expect("waits");
-                loop {
-                    std::thread::park();
-                }
+                let (server, mut shell) = Self::start();
+                sender.send(server).expect("waits");
+                shell.wait().expect("ends");
             });
             receiver.recv().expect("postgres starts")
         })
@@ -59,7 +58,7 @@ impl Postgres {
         psql
     }
 
-    fn start() -> Self {
+    fn start() -> (Self, Child) {
         let bin = installed();
         let dir = tempfile::tempdir().expect("a folder").keep();
         let port = free_port();
@@ -81,10 +80,10 @@ impl Postgres {
             dir = dir.display(),
         );
         let mut shell = as_postgres();
-        shell.args(["sh", "-c", &script]).spawn().expect("postgres starts");
+        let shell = shell.args(["sh", "-c", &script]).spawn().expect("postgres starts");
         let server = Self { port, bin };
         server.wait(&dir);
-        server
+        (server, shell)
     }
 
     fn wait(&self, dir: &Path) {
