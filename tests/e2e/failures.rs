@@ -30,7 +30,7 @@ async fn a_dead_target_costs_no_client_an_error() {
 #[tokio::test]
 async fn a_slow_target_ends_as_504_at_its_deadline() {
     let slow = Upstream::start("slow").await;
-    let gate = Gate::with_nodes(1).start().await;
+    let gate = Gate::with_nodes(1).alone().start().await;
     let open = |path: &str, timeout: f64, target_timeout: f64| {
         json!({
             "path_prefix": path, "strip_prefix": true, "auth_required": false, "timeout": timeout,

@@ -10,7 +10,7 @@ use crate::support::{Answer, Client, Gate, Upstream, eventually};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     let upstream = Upstream::start("up").await;
-    let mut gate = Gate::with_nodes(2).with_redis().start().await;
+    let mut gate = Gate::with_nodes(2).with_redis().alone().start().await;
     gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
     let key = json!({
         "source_path": "app", "rate_limit": 60, "rate_limit_fallback": "closed",

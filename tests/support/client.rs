@@ -1,13 +1,18 @@
 //! A plain HTTP client.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 /// A client with keep-alive connections of its own to one server.
 #[derive(Clone)]
@@ -15,6 +20,12 @@ pub(crate) struct Client {
     base: String,
     headers: HeaderMap,
     inner: legacy::Client<HttpConnector, Full<Bytes>>,
+}
+
+/// A client with one connection, and never another: requests fail once the server has closed it.
+pub(crate) struct Line {
+    host: String,
+    sender: SendRequest<Full<Bytes>>,
 }
 
 /// A whole answer.
@@ -63,14 +74,35 @@ impl Client {
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{path}", self.base).parse().expect("a URI");
         *request.headers_mut() = self.headers.clone();
-        let (head, body) = self.inner.request(request).await?.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes());
-        let body = body.unwrap_or_else(|fault| panic!("the body broke off: {fault}"));
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer::read(self.inner.request(request).await?).await)
+    }
+}
+
+impl Line {
+    pub(crate) async fn open(base: &str) -> Self {
+        let host = base.trim_start_matches("http://").to_owned();
+        let stream = TcpStream::connect(&host).await.expect("connects");
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        tokio::spawn(connection);
+        Self { host, sender }
+    }
+
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
+        let request = Request::get(path).header("host", &self.host).body(Full::default());
+        self.sender.ready().await.expect("the connection is open");
+        let answer = self.sender.send_request(request.expect("a request")).await;
+        Answer::read(answer.unwrap_or_else(|fault| panic!("GET {path}: {fault}"))).await
     }
 }
 
 impl Answer {
+    async fn read(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes());
+        let body = body.unwrap_or_else(|fault| panic!("the body broke off: {fault}"));
+        Self { status: head.status, headers: head.headers, body }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|fault| panic!("no JSON ({fault}): {:?}", self.body))

@@ -9,6 +9,7 @@ use std::{
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     client::Client,
@@ -28,12 +29,30 @@ pub(crate) struct Gate {
     admin_port: u16,
     node_port: u16,
     dir: TempDir,
+    // Last: everything above has ended when another test takes its turn.
+    _turn: Turn,
 }
 
 /// What a gateway is made of.
 pub(crate) struct GateBuilder {
     nodes: usize,
     redis: bool,
+    alone: bool,
+}
+
+/// Held by every gateway: tests run side by side, but for those that measure. A test starts one
+/// gateway only, or it could wait for itself.
+#[expect(dead_code, reason = "held, never read")]
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    async fn wait(alone: bool) -> Self {
+        static MACHINE: RwLock<()> = RwLock::const_new(());
+        if alone { Self::Alone(MACHINE.write().await) } else { Self::Shared(MACHINE.read().await) }
+    }
 }
 
 /// One data plane.
@@ -53,8 +72,15 @@ impl GateBuilder {
         self
     }
 
+    /// Runs beside no other gateway: for a test whose figures depend on the machine.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Starts everything and waits until it serves.
     pub(crate) async fn start(self) -> Gate {
+        let turn = Turn::wait(self.alone).await;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let database = format!("gate{}", COUNT.fetch_add(1, SeqCst));
         Postgres::shared().create_database(&database);
@@ -70,6 +96,7 @@ impl GateBuilder {
             admin_port,
             node_port,
             dir,
+            _turn: turn,
         };
         gate.start_control_plane().await;
         gate.admin = gate.admin.clone().with("authorization", &format!("Bearer {}", gate.token()));
@@ -86,7 +113,7 @@ impl GateBuilder {
 
 impl Gate {
     pub(crate) fn with_nodes(nodes: usize) -> GateBuilder {
-        GateBuilder { nodes, redis: false }
+        GateBuilder { nodes, redis: false, alone: false }
     }
 
     /// Starts the control plane, the first time or again, and waits until it answers.
@@ -173,6 +200,20 @@ impl Gate {
         .await
     }
 
+    /// The same, however many there are, in pages of this size.
+    pub(crate) async fn all_logs_by(&self, page_size: usize) -> Vec<Value> {
+        let (mut all, mut token) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/admin/logs?page_size={page_size}&page_token={token}");
+            let page = self.admin.get(&path).await.json();
+            all.extend(page["logs"].as_array().expect("logs").iter().cloned());
+            token = page["next_page_token"].as_str().expect("a token").to_owned();
+            if token.is_empty() {
+                return all;
+            }
+        }
+    }
+
     pub(crate) fn token(&self) -> String {
         std::fs::read_to_string(self.token_file()).expect("a token").trim().to_owned()
     }
@@ -234,6 +275,17 @@ impl Node {
         eventually("the node is ready", async || {
             let answer = self.ops.try_send(Method::GET, "/ready", "").await.ok()?;
             (answer.status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the state this node would start from holds an object: it is saved a moment after
+    /// it is in force.
+    pub(crate) async fn has_on_disk(&self, namespace: &str, id: &str) {
+        let file = self.state_dir.join(format!("{namespace}.state"));
+        eventually("the state is on disk", async || {
+            let saved = std::fs::read(&file).ok()?;
+            saved.windows(id.len()).any(|window| window == id.as_bytes()).then_some(())
         })
         .await;
     }

@@ -10,8 +10,8 @@ mod process;
 mod redis;
 mod upstream;
 
-pub(crate) use client::{Answer, Client};
-pub(crate) use gate::Gate;
+pub(crate) use client::{Answer, Client, Line};
+pub(crate) use gate::{Gate, Node};
 pub(crate) use process::{Process, free_port, program, run};
 pub(crate) use upstream::Upstream;
 
