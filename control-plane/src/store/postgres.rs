@@ -35,10 +35,8 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
         .disable_statement_logging();
     let name = options.get_database().unwrap_or(options.get_username()).to_owned();
     let place = format!("{}:{}/{name}", options.get_host(), options.get_port());
-    let connect = |reason: sqlx::Error| OpenError::Connect {
-        place: place.clone(),
-        reason: reason.to_string(),
-    };
+    let connect =
+        |fault: sqlx::Error| OpenError::Connect { place: place.clone(), reason: reason(&fault) };
     // Not through the pool at first: it would only say that it timed out.
     let probe = tokio::time::timeout(ACQUIRE * 5, options.connect()).await;
     let probe = probe.map_err(|_| connect(sqlx::Error::PoolTimedOut))?.map_err(connect)?;
@@ -55,6 +53,11 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
         .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: fault.to_string() })?;
     let store = sql::SqlStore::open(Backend::start(pool)).await;
     store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
+}
+
+/// What the server said. The driver would add a line of the server's source to it.
+fn reason(fault: &sqlx::Error) -> String {
+    fault.as_database_error().map_or_else(|| fault.to_string(), |said| said.message().to_owned())
 }
 
 /// What differs from the other database.
