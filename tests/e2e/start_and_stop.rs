@@ -9,7 +9,9 @@ use std::{
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{Client, Gate, Process, Upstream, eventually, free_port, program, run};
+use crate::support::{
+    Client, Gate, Postgres, Process, Upstream, eventually, free_port, program, run,
+};
 
 #[test]
 fn what_stands_in_the_way_is_told_in_one_line() {
@@ -19,7 +21,10 @@ fn what_stands_in_the_way_is_told_in_one_line() {
     let sqlite = format!("sqlite:{}", dir.path().join("x.db").display());
     let nothing_there = format!("postgres://u:hunter2@127.0.0.1:{}/x", free_port());
     let (control_plane, node) = ("fastgate-control-plane", "fastgate-data-plane");
-    let cases: [(&str, &[&str], &str); 7] = [
+    let no_such_database = Postgres::shared().url("nowhere");
+    let cases: [(&str, &[&str], &str); 9] = [
+        (control_plane, &["--database-url", &no_such_database], "\"nowhere\" does not exist: "),
+        (node, &["--listen", &taken.1, "--ops-addr=127.0.0.1:0"], "--listen"),
         (
             control_plane,
             &[
@@ -46,6 +51,43 @@ fn what_stands_in_the_way_is_told_in_one_line() {
         assert_eq!(said.trim().lines().count(), 1, "{args:?}: {said}");
         assert!(said.contains(told), "{args:?}: {said}");
         assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn ports_of_a_running_gateway_are_not_taken_over() {
+    let gate = Gate::with_nodes(1).start().await;
+    let address = gate.nodes[0].proxy_url.trim_start_matches("http://");
+    let mut second = program("fastgate-data-plane");
+    second.args(["--listen", address, "--ops-addr=127.0.0.1:0", "--node-id=second"]);
+    let out = run(second.current_dir(gate.dir()));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    println!("{}", said.trim());
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
+    assert!(said.contains(address) && said.contains("--listen"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_asked_to_stop_does_with_nodes_connected() {
+    let upstream = Upstream::start("up").await;
+    let mut gate = Gate::with_nodes(2).start().await;
+    let route = json!({
+        "path_prefix": "/", "auth_required": false, "targets": [{"url": upstream.url}],
+    });
+    gate.route(route).await;
+    let started = Instant::now();
+    let control_plane = gate.control_plane();
+    control_plane.signal("TERM");
+    assert_eq!(
+        control_plane.exit_code(Duration::from_secs(10)),
+        Some(0),
+        "{}",
+        control_plane.log()
+    );
+    println!("SIGTERM to exit of a control plane with two nodes: {:?}", started.elapsed());
+    for node in &gate.nodes {
+        assert_eq!(node.proxy.get("/").await.status, StatusCode::OK);
     }
 }
 

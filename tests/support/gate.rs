@@ -134,6 +134,10 @@ impl Gate {
         .await;
     }
 
+    pub(crate) fn control_plane(&mut self) -> &mut Process {
+        self.control_plane.as_mut().expect("runs")
+    }
+
     pub(crate) fn kill_control_plane(&mut self) {
         self.control_plane.take().expect("runs").kill();
     }
