@@ -15,8 +15,9 @@ use crate::store::{Head, LoggedRevision};
 /// Steps kept in memory; a node further behind is caught up from the store's log, or anew.
 const KEPT: usize = 1024;
 
-/// Changes one delta may hold; more than that and a snapshot is as cheap.
-pub(super) const LARGEST_DELTA: usize = 10_000;
+/// Bytes of changes one delta may hold, below the 4 MiB gRPC clients take in one message unless
+/// told otherwise. What is larger comes as a snapshot, in chunks.
+pub(super) const LARGEST_DELTA: usize = 3 << 20;
 
 /// Everything of one namespace at one revision. A clone shares what neither changes.
 #[derive(Clone)]
@@ -25,7 +26,9 @@ pub(super) struct History {
     pub(super) revision: u64,
     pub(super) digest: Digest,
     entities: imbl::HashMap<Name, Bytes>,
-    /// The last steps, oldest first, without gaps, up to `revision`.
+    /// The revision the oldest step starts from, and its digest.
+    base: (u64, Digest),
+    /// The last steps, oldest first, without gaps, from `base` up to `revision`.
     steps: imbl::Vector<Step>,
 }
 
@@ -40,6 +43,8 @@ pub(super) struct Step {
     pub(super) revision: u64,
     pub(super) digest: Digest,
     pub(super) changes: std::sync::Arc<[Change]>,
+    /// Bytes the changes take on the wire.
+    pub(super) size: usize,
 }
 
 /// Why a logged step does not follow on what is here.
@@ -66,6 +71,7 @@ impl History {
             revision: head.revision,
             digest: Digest::default(),
             entities: imbl::HashMap::new(),
+            base: (head.revision, head.digest),
             steps: imbl::Vector::new(),
         };
         for entity in entities {
@@ -94,8 +100,10 @@ impl History {
             return Err(Fault::Digest(expected));
         }
         self.revision = expected;
-        if self.steps.len() == KEPT {
-            self.steps.pop_front();
+        if self.steps.len() == KEPT
+            && let Some(oldest) = self.steps.pop_front()
+        {
+            self.base = (oldest.revision, oldest.digest);
         }
         self.steps.push_back(step);
         Ok(())
@@ -103,25 +111,20 @@ impl History {
 
     /// The steps after a revision up to this one; `None` where memory does not reach back as far.
     pub(super) fn steps_after(&self, revision: u64) -> Option<Vec<Step>> {
-        if revision == self.revision {
-            return Some(Vec::new());
-        }
-        let first = self.steps.front()?.revision;
-        if revision + 1 < first || revision > self.revision {
+        if revision > self.revision {
             return None;
         }
-        let skip = usize::try_from(revision + 1 - first).ok()?;
+        let skip = usize::try_from(revision.checked_sub(self.base.0)?).ok()?;
         Some(self.steps.iter().skip(skip).cloned().collect())
     }
 
     /// The digest at a revision, as far as memory reaches back.
     pub(super) fn digest_at(&self, revision: u64) -> Option<Digest> {
-        if revision == self.revision {
-            return Some(self.digest);
+        let after = usize::try_from(revision.checked_sub(self.base.0)?).ok()?;
+        match after.checked_sub(1) {
+            Some(at) => self.steps.get(at).map(|step| step.digest),
+            None => Some(self.base.1),
         }
-        let first = self.steps.front()?.revision;
-        let at = usize::try_from(revision.checked_sub(first)?).ok()?;
-        self.steps.get(at).map(|step| step.digest)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -173,7 +176,7 @@ impl Step {
             return Err(Fault::Epoch(revision));
         }
         let digest = Digest::from_bytes(&delta.digest_after).ok_or(Fault::Digest(revision))?;
-        Ok(Self { revision, digest, changes: delta.changes.into() })
+        Ok(Self { revision, digest, changes: delta.changes.into(), size: logged.delta.len() })
     }
 }
 

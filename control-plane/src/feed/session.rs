@@ -51,9 +51,15 @@ pub(super) struct Cursor {
     /// `None`: the node holds nothing worth building upon.
     holds: Option<Position>,
     /// Sent and not yet answered. One at a time: what comes meanwhile goes in one step after it.
-    in_flight: Option<Position>,
+    in_flight: Option<Sent>,
     /// Refused, so not sent again.
-    refused: Option<u64>,
+    refused: Option<Position>,
+}
+
+/// A step on its way to the node.
+struct Sent {
+    leads_to: Position,
+    is_snapshot: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,8 +121,12 @@ impl Session {
                 let ns = cursor.ns;
                 match cursor.acknowledge(&ack) {
                     Ok(revision) => self.lease.acked(ns, revision),
-                    Err(Unexpected) => {
+                    Err(Unexpected { of_snapshot }) => {
                         self.shared.counts.digest_mismatches.inc();
+                        if of_snapshot {
+                            // One more would fare no better; a new stream comes after a wait.
+                            return Err(Status::data_loss("the snapshot arrived as another"));
+                        }
                         tracing::warn!(
                             node = self.lease.node_id(),
                             ?ns,
@@ -158,7 +168,10 @@ impl Session {
 }
 
 /// The node acknowledged something else than it was sent.
-struct Unexpected;
+struct Unexpected {
+    /// What it was sent was everything.
+    of_snapshot: bool,
+}
 
 impl Cursor {
     /// A cursor for a node that says it holds `held`; `None`: no such environment.
@@ -177,9 +190,11 @@ impl Cursor {
         Some(Self { ns, head, holds, in_flight: None, refused: None })
     }
 
-    /// The revision the node says it holds.
+    /// The revision the node says it holds; 0 where it is one of another epoch.
     pub(super) fn held_revision(&self) -> u64 {
-        self.holds.as_ref().map_or(0, |position| position.revision)
+        let head = self.head.borrow();
+        let of_this_epoch = |held: &&Position| head.as_ref().is_some_and(|h| h.epoch == held.epoch);
+        self.holds.as_ref().filter(of_this_epoch).map_or(0, |held| held.revision)
     }
 
     /// Sends what the node lacks, if it has answered the step before.
@@ -191,25 +206,26 @@ impl Cursor {
     ) -> Result<(), Status> {
         let head = self.head.borrow_and_update().clone();
         let head = head.ok_or_else(|| Status::not_found("the environment was deleted"))?;
-        if self.in_flight.is_some() || self.refused.is_some_and(|bad| bad >= head.revision) {
+        let is_refused = |bad: &Position| bad.epoch == head.epoch && bad.revision >= head.revision;
+        if self.in_flight.is_some() || self.refused.as_ref().is_some_and(is_refused) {
             return Ok(());
         }
-        match self.next(shared, environment, &head).await {
+        let is_snapshot = match self.next(shared, environment, &head).await {
             Next::Nothing => return Ok(()),
             Next::Delta(from, steps) => {
                 outbox.send_delta(self.ns, &head.epoch, from, &steps).await?;
                 shared.counts.deltas.inc();
+                false
             }
             Next::Snapshot => {
                 outbox.send_snapshot(self.ns, &head).await?;
                 shared.counts.snapshots.inc();
+                true
             }
-        }
-        self.in_flight = Some(Position {
-            epoch: head.epoch.clone(),
-            revision: head.revision,
-            digest: head.digest,
-        });
+        };
+        let leads_to =
+            Position { epoch: head.epoch.clone(), revision: head.revision, digest: head.digest };
+        self.in_flight = Some(Sent { leads_to, is_snapshot });
         Ok(())
     }
 
@@ -226,15 +242,13 @@ impl Cursor {
         }
         let in_memory = head
             .steps_after(holds.revision)
-            .filter(|_| head.digest_at(holds.revision).is_none_or(|digest| digest == holds.digest));
+            .filter(|_| head.digest_at(holds.revision) == Some(holds.digest));
         let steps = match in_memory {
             Some(steps) => Some(steps),
             None => self.logged_steps(shared, environment, head, holds).await,
         };
         match steps {
-            Some(steps)
-                if steps.iter().map(|s| s.changes.len()).sum::<usize>() <= LARGEST_DELTA =>
-            {
+            Some(steps) if steps.iter().map(|step| step.size).sum::<usize>() <= LARGEST_DELTA => {
                 Next::Delta(holds.revision, steps)
             }
             _ => Next::Snapshot,
@@ -272,16 +286,20 @@ impl Cursor {
 
     fn acknowledge(&mut self, ack: &Ack) -> Result<u64, Unexpected> {
         let sent = self.in_flight.take();
-        self.holds = sent.filter(|sent| {
+        let of_snapshot = sent.as_ref().is_some_and(|sent| sent.is_snapshot);
+        self.holds = sent.map(|sent| sent.leads_to).filter(|sent| {
             sent.revision == ack.revision && sent.digest.to_bytes()[..] == ack.digest[..]
         });
         self.refused = None;
-        self.holds.as_ref().map(|held| held.revision).ok_or(Unexpected)
+        self.holds.as_ref().map(|held| held.revision).ok_or(Unexpected { of_snapshot })
     }
 
+    /// Takes note that the node kept what it had. What was not sent can't be refused: a number
+    /// alone must not keep later revisions from the node.
     fn refuse(&mut self, nack: &Nack) {
-        self.in_flight = None;
-        self.refused = Some(nack.revision);
+        if let Some(sent) = self.in_flight.take_if(|sent| sent.leads_to.revision == nack.revision) {
+            self.refused = Some(sent.leads_to);
+        }
     }
 }
 
