@@ -14,6 +14,8 @@ mod history;
 mod outbox;
 mod service;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,

@@ -1,0 +1,193 @@
+//! The feed as nodes see it: the real services on a loopback port, on a real SQLite store.
+
+mod burst;
+mod hello;
+mod life;
+mod model;
+mod random;
+mod refusal;
+mod resume;
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use fastgate::{
+    admin::v1,
+    model::Id,
+    node::v1::{
+        ControlMessage, NodeMessage, config_stream_client::ConfigStreamClient, node_message::Body,
+    },
+    secret::{Kind, Secret},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Streaming, service::Routes, transport::Endpoint};
+
+use super::Feed;
+use crate::{
+    domain::{
+        Actor, ApiKey, ApiSecret, Change, Committed, Environment, Expect, Namespace, Op, Outcome,
+        Upstream,
+    },
+    listen,
+    store::{self, Store},
+};
+
+/// A store, and the feed of a control plane on it.
+struct World {
+    store: Arc<dyn Store>,
+    plane: Plane,
+    _dir: TempDir,
+}
+
+/// One control plane's feed and where nodes reach it. Dropped, it stops.
+struct Plane {
+    feed: Feed,
+    stop: CancellationToken,
+    address: SocketAddr,
+}
+
+/// The wire of one stream, with no opinion on what is sent.
+struct Wire {
+    outbound: mpsc::Sender<NodeMessage>,
+    inbound: Streaming<ControlMessage>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", dir.path().join("fastgate.db").display());
+        let store = store::open(&url.into()).await.expect("a store");
+        let plane = Plane::start(&store).await;
+        Self { store, plane, _dir: dir }
+    }
+
+    /// A control plane that starts now: its memory begins at the heads of today.
+    async fn restart(&mut self) {
+        self.plane = Plane::start(&self.store).await;
+    }
+
+    async fn commit(&self, environment: &str, ops: Vec<Op>) -> Committed {
+        let change = Change {
+            environment: id(environment),
+            actor: Actor { token_id: "token-1".into() },
+            action: "test",
+            request_id: None,
+            ops,
+            validate_only: false,
+        };
+        match self.store.commit(&change).await.expect("commits") {
+            Outcome::Committed(committed) => committed,
+            Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
+        }
+    }
+
+    /// Commits a new key; the revision of `keys` it makes.
+    async fn add_key(&self, name: &str) -> u64 {
+        let committed = self.commit("default", vec![Op::PutKey(key(name), Expect::Absent)]).await;
+        committed.keys_revision.expect("a revision")
+    }
+
+    /// Commits a new upstream; the revision of `config` it makes.
+    async fn add_upstream(&self, name: &str) -> u64 {
+        let committed = self.commit("default", vec![put_upstream(name)]).await;
+        committed.config_revision.expect("a revision")
+    }
+
+    async fn add_environment(&self, name: &str) {
+        self.commit(name, vec![Op::PutEnvironment(environment(name), Expect::Absent)]).await;
+    }
+
+    /// Waits until the feed is as far as the store.
+    async fn settle(&self) {
+        let heads = self.store.heads().await.expect("reads");
+        for head in heads {
+            while self.plane.feed.shared.head(&head.environment, head.ns) < head.revision
+                || self.plane.feed.shared.track(&head.environment, head.ns).is_none()
+            {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    /// Snapshots and deltas sent so far.
+    fn sent(&self) -> (u64, u64) {
+        let counts = &self.plane.feed.shared.counts;
+        (counts.snapshots.get(), counts.deltas.get())
+    }
+}
+
+impl Plane {
+    async fn start(store: &Arc<dyn Store>) -> Self {
+        let stop = CancellationToken::new();
+        let (feed, _task) = Feed::start(Arc::clone(store), stop.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let routes = Routes::default().add_service(feed.service());
+        tokio::spawn(listen::serve(listener, routes, stop.clone()));
+        Self { feed, stop, address }
+    }
+
+    /// Opens a stream and says nothing.
+    async fn dial(&self) -> Wire {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("a URL");
+        let channel = endpoint.connect().await.expect("connects");
+        let (outbound, messages) = mpsc::channel(64);
+        let mut client = ConfigStreamClient::new(channel);
+        let stream = client.sync(ReceiverStream::new(messages)).await.expect("a stream");
+        Wire { outbound, inbound: stream.into_inner() }
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Wire {
+    async fn say(&self, body: Body) {
+        let message = NodeMessage { body: Some(body) };
+        self.outbound.send(message).await.expect("the stream is open");
+    }
+}
+
+fn id(text: &str) -> Id {
+    Id::parse(text).expect("an id")
+}
+
+fn key(name: &str) -> ApiKey {
+    let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
+    ApiKey {
+        key_id: id(name),
+        source_path: "mobile_app".into(),
+        permissions: vec!["orders:read".into()],
+        expires_at: None,
+        is_active: true,
+        rate_limit: None,
+        rate_limit_fallback: "open".into(),
+        description: String::new(),
+        secrets: vec![ApiSecret {
+            version: 1,
+            hash: secret.hash(),
+            created_at: SystemTime::UNIX_EPOCH,
+            expires_at: None,
+        }],
+    }
+}
+
+fn put_upstream(name: &str) -> Op {
+    let targets = vec![v1::Target { url: "http://127.0.0.1:1".into(), ..v1::Target::default() }];
+    let wire = v1::Upstream { upstream_id: name.into(), targets, ..v1::Upstream::default() };
+    Op::PutUpstream(Box::new(Upstream::parse(wire).expect("an upstream")), Expect::Absent)
+}
+
+fn environment(name: &str) -> Environment {
+    Environment { id: id(name), description: String::new(), default_rate_limit: None }
+}
+
+/// The wire name of each namespace, keys first.
+fn namespaces() -> [fastgate::node::v1::Namespace; 2] {
+    [Namespace::Keys, Namespace::Config].map(super::to_wire)
+}
