@@ -25,6 +25,12 @@ const NODES: usize = 10_000;
 /// Faults of a refusal that are told.
 const TOLD: usize = 5;
 
+/// Characters of a refusal that are told.
+const NACK: usize = 1024;
+
+/// What a node may say of its limits.
+const LIMITS_STATES: [&str; 3] = ["redis", "local", "fallback"];
+
 /// A shared list of nodes.
 #[derive(Clone, Default)]
 pub(crate) struct Nodes(Arc<Inner>);
@@ -45,7 +51,15 @@ struct Node {
     /// Cancelled when a newer stream of the same node takes over; tells whose the entry is.
     replaced: Option<CancellationToken>,
     last_nack: String,
-    status: Status,
+    reported: Reported,
+}
+
+/// What is kept of a node's status.
+#[derive(Default)]
+struct Reported {
+    events_produced: u64,
+    events_dropped: u64,
+    limits_state: &'static str,
 }
 
 /// How a node introduces itself.
@@ -75,6 +89,10 @@ impl Nodes {
         let mut nodes = self.lock();
         nodes.retain(|_, node| node.replaced.is_some() || !is_forgotten(node, now));
         if nodes.len() >= NODES && !nodes.contains_key(&name) {
+            // Memory of nodes that went must not keep a live one out.
+            nodes.retain(|_, node| node.replaced.is_some());
+        }
+        if nodes.len() >= NODES && !nodes.contains_key(&name) {
             return None;
         }
         let node = Node {
@@ -83,7 +101,7 @@ impl Nodes {
             last_seen_at: now,
             replaced: Some(replaced.clone()),
             last_nack: String::new(),
-            status: Status::default(),
+            reported: Reported::default(),
         };
         if let Some(Node { replaced: Some(older), .. }) = nodes.insert(name.clone(), node) {
             older.cancel();
@@ -149,20 +167,32 @@ impl Lease {
 
     pub(crate) fn nacked(&self, nack: &Nack) {
         let told: Vec<_> = nack.errors.iter().take(TOLD).map(describe).collect();
-        self.note(|node| {
-            node.last_nack = format!("revision {}: {}", nack.revision, told.join("; "));
-        });
+        let mut told = format!("revision {}: {}", nack.revision, told.join("; "));
+        if let Some((end, _)) = told.char_indices().nth(NACK) {
+            told.truncate(end);
+            told.push('…');
+        }
+        self.note(|node| node.last_nack = told);
     }
 
     pub(crate) fn status(&self, status: &Status) {
-        self.note(|node| node.status = status.clone());
+        let limits_state = LIMITS_STATES.into_iter().find(|state| *state == status.limits_state);
+        self.note(|node| {
+            node.reported = Reported {
+                events_produced: status.events_produced,
+                events_dropped: status.events_dropped,
+                limits_state: limits_state.unwrap_or_default(),
+            };
+        });
     }
 
     fn note(&self, change: impl FnOnce(&mut Node)) {
+        let mut nodes = self.nodes.lock();
+        // Under the lock: a newer stream that takes over just now must not be written to.
         if self.replaced.is_cancelled() {
             return;
         }
-        if let Some(node) = self.nodes.lock().get_mut(&self.name) {
+        if let Some(node) = nodes.get_mut(&self.name) {
             node.last_seen_at = SystemTime::now();
             change(node);
         }
@@ -193,9 +223,9 @@ impl Node {
             keys_lag: lag(Namespace::Keys, greeting.keys_revision),
             config_lag: lag(Namespace::Config, greeting.config_revision),
             last_nack: self.last_nack.clone(),
-            events_produced: self.status.events_produced,
-            events_dropped: self.status.events_dropped,
-            limits_state: self.status.limits_state.clone(),
+            events_produced: self.reported.events_produced,
+            events_dropped: self.reported.events_dropped,
+            limits_state: self.reported.limits_state.to_owned(),
         }
     }
 }
@@ -213,4 +243,151 @@ fn describe(error: &EntityError) -> String {
         EntityKind::Unspecified => return error.message.clone(),
     };
     format!("{kind} {}: {}: {}", error.id, error.field, error.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(environment: &str, node_id: &str) -> Greeting {
+        Greeting {
+            environment: id(environment),
+            node_id: node_id.into(),
+            boot_id: "boot-1".into(),
+            version: "1.0.0".into(),
+            keys_revision: 3,
+            config_revision: 4,
+        }
+    }
+
+    fn id(text: &str) -> Id {
+        Id::parse(text).expect("an id")
+    }
+
+    fn list(nodes: &Nodes) -> Vec<v1::Node> {
+        nodes.list(None, |_, ns| if ns == Namespace::Keys { 10 } else { 20 })
+    }
+
+    fn age(nodes: &Nodes, node_id: &str, by: Duration) {
+        let name = (id("default"), node_id.to_owned());
+        nodes.lock().get_mut(&name).expect("is there").last_seen_at -= by;
+    }
+
+    #[test]
+    fn a_node_counts_as_long_as_its_lease_is_held() {
+        let nodes = Nodes::default();
+        assert_eq!(nodes.count(&id("default")), 1, "who divides by it counts itself");
+        let first = nodes.connect(greeting("default", "n1")).expect("room");
+        let _second = nodes.connect(greeting("default", "n2")).expect("room");
+        let _elsewhere = nodes.connect(greeting("staging", "n1")).expect("room");
+        assert_eq!((nodes.count(&id("default")), nodes.count(&id("staging"))), (2, 1));
+        drop(first);
+        assert_eq!(nodes.count(&id("default")), 1);
+        let connected: Vec<_> = list(&nodes)
+            .into_iter()
+            .map(|node| (node.environment, node.node_id, node.connected))
+            .collect();
+        let expected = [("default", "n1", false), ("default", "n2", true), ("staging", "n1", true)];
+        assert_eq!(connected, expected.map(|(e, n, is)| (e.to_owned(), n.to_owned(), is)));
+    }
+
+    #[tokio::test]
+    async fn the_newest_stream_of_a_node_is_the_one_that_counts() {
+        let nodes = Nodes::default();
+        let older = nodes.connect(greeting("default", "n1")).expect("room");
+        let newer = nodes.connect(greeting("default", "n1")).expect("room");
+        tokio::time::timeout(Duration::from_secs(1), older.replaced()).await.expect("is told");
+        older.acked(Namespace::Keys, 9);
+        older.status(&Status { events_produced: 7, ..Status::default() });
+        drop(older);
+        let listed = list(&nodes).remove(0);
+        assert!(listed.connected, "the end of the older stream is not the node's");
+        assert_eq!((listed.keys_revision, listed.events_produced), (3, 0));
+        drop(newer);
+        assert!(!list(&nodes)[0].connected);
+    }
+
+    #[test]
+    fn streams_that_take_over_from_each_other_leave_the_last_one_connected() {
+        let nodes = Nodes::default();
+        for _ in 0..200 {
+            let older = nodes.connect(greeting("default", "n1")).expect("room");
+            let newer = std::thread::scope(|scope| {
+                scope.spawn(move || drop(older));
+                nodes.connect(greeting("default", "n1")).expect("room")
+            });
+            assert!(list(&nodes)[0].connected);
+            drop(newer);
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_is_listed() {
+        let nodes = Nodes::default();
+        let lease = nodes.connect(greeting("default", "n1")).expect("room");
+        lease.acked(Namespace::Keys, 8);
+        lease.acked(Namespace::Config, 25);
+        let error = |kind: EntityKind, id: &str| EntityError {
+            kind: kind.into(),
+            id: id.into(),
+            field: "path".into(),
+            message: "is odd".into(),
+        };
+        let mut errors = vec![error(EntityKind::Route, "a"), error(EntityKind::Unspecified, "")];
+        errors.extend((0..9).map(|n| error(EntityKind::Key, &format!("k{n}"))));
+        lease.nacked(&Nack { revision: 26, errors, ..Nack::default() });
+        let listed = list(&nodes).remove(0);
+        assert_eq!((listed.keys_revision, listed.keys_lag), (8, 2));
+        assert_eq!((listed.config_revision, listed.config_lag), (25, 0), "it knows more than here");
+        assert_eq!(
+            listed.last_nack,
+            "revision 26: route a: path: is odd; is odd; key k0: path: is odd; \
+             key k1: path: is odd; key k2: path: is odd"
+        );
+    }
+
+    #[test]
+    fn a_nack_is_told_at_a_bounded_length() {
+        let nodes = Nodes::default();
+        let lease = nodes.connect(greeting("default", "n1")).expect("room");
+        let message = "\u{e4}".repeat(1 << 20);
+        let errors = vec![EntityError { message: message.clone(), ..EntityError::default() }];
+        lease.nacked(&Nack { revision: 1, errors, ..Nack::default() });
+        lease.status(&Status { limits_state: message, ..Status::default() });
+        let listed = list(&nodes).remove(0);
+        assert!(
+            listed.last_nack.len() <= 2 * NACK + "\u{2026}".len(),
+            "{}",
+            listed.last_nack.len()
+        );
+        assert_eq!(listed.limits_state, "", "none of the states there are");
+    }
+
+    #[test]
+    fn a_node_that_went_is_forgotten_after_an_hour() {
+        let nodes = Nodes::default();
+        drop(nodes.connect(greeting("default", "gone")).expect("room"));
+        let _stays = nodes.connect(greeting("default", "quiet")).expect("room");
+        age(&nodes, "gone", REMEMBERED - Duration::from_secs(5));
+        age(&nodes, "quiet", REMEMBERED * 2);
+        assert_eq!(list(&nodes).len(), 2);
+        age(&nodes, "gone", Duration::from_secs(10));
+        let left: Vec<_> = list(&nodes).into_iter().map(|node| node.node_id).collect();
+        assert_eq!(left, ["quiet"], "connected, so never forgotten");
+        assert_eq!(nodes.lock().len(), 2);
+        let _next = nodes.connect(greeting("default", "next")).expect("room");
+        assert_eq!(nodes.lock().len(), 2, "its memory is given back");
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_always_for_one_known() {
+        let nodes = Nodes::default();
+        let connect = |n: usize| nodes.connect(greeting("default", &format!("n{n}")));
+        let leases: Vec<_> = (0..NODES).map(|n| connect(n).expect("room")).collect();
+        assert!(connect(NODES).is_none());
+        let again = connect(0);
+        assert!(again.is_some());
+        drop((leases, again));
+        assert!(connect(NODES).is_some(), "who left makes room for who comes");
+    }
 }
