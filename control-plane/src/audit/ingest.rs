@@ -79,14 +79,13 @@ impl Ingest {
     async fn take(&self, batch: Batch) -> Result<BatchAck, Status> {
         let batch = check(batch)?;
         let ack = BatchAck { first_seq: batch.first_seq };
-        let is_new = self.store.append_events(&batch).await.map_err(|fault| {
-            tracing::error!(node = batch.node_id, error = %fault, "can't store audit events");
-            match fault {
-                StoreError::Internal(_) => Status::internal("the events could not be stored"),
-                // The node keeps the batch and comes again.
-                _ => Status::unavailable("the database is not available"),
-            }
-        })?;
+        let environment = self.store.environment(batch.environment.as_str()).await;
+        if environment.map_err(|fault| refusal(&batch, &fault))?.is_none() {
+            let fault = format!("environment '{}' does not exist", batch.environment);
+            return Err(Status::not_found(fault));
+        }
+        let stored = self.store.append_events(&batch).await;
+        let is_new = stored.map_err(|fault| refusal(&batch, &fault))?;
         if is_new {
             self.stored.inc_by(batch.events.len() as u64);
         } else {
@@ -122,6 +121,16 @@ impl AuditIngest for Ingest {
     }
 }
 
+/// Why a sound batch was not stored.
+fn refusal(batch: &EventBatch, fault: &StoreError) -> Status {
+    tracing::error!(node = batch.node_id, error = %fault, "can't store audit events");
+    match fault {
+        StoreError::Internal(_) => Status::internal("the events could not be stored"),
+        // The node keeps the batch and comes again.
+        _ => Status::unavailable("the database is not available"),
+    }
+}
+
 fn check(batch: Batch) -> Result<EventBatch, Status> {
     for (field, text) in [("node_id", &batch.node_id), ("boot_id", &batch.boot_id)] {
         if text.is_empty() || text.len() > TEXT || text.chars().any(char::is_control) {
@@ -132,6 +141,11 @@ fn check(batch: Batch) -> Result<EventBatch, Status> {
     }
     if batch.events.is_empty() || batch.events.len() > EVENTS {
         return Err(Status::invalid_argument(format!("events: must be 1 to {EVENTS}")));
+    }
+    // The database keeps numbers with a sign.
+    let after = batch.first_seq.checked_add(batch.events.len() as u64);
+    if after.is_none_or(|after| after > i64::MAX as u64) {
+        return Err(Status::invalid_argument("first_seq: is beyond what a node can have counted"));
     }
     let environment = Id::parse(&batch.environment)
         .map_err(|fault| Status::invalid_argument(format!("environment: {fault}")))?;

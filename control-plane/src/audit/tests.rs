@@ -1,0 +1,244 @@
+//! What nodes push, over a real stream into a real store.
+
+use std::{sync::Arc, time::SystemTime};
+
+use fastgate::{
+    admin::v1::LogEvent,
+    model::Id,
+    node::v1::{Batch, BatchAck, audit_ingest_client::AuditIngestClient},
+    secret::{Kind, Secret},
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming, service::Routes, transport::Endpoint};
+
+use super::Ingest;
+use crate::{
+    domain::{Actor, ApiKey, ApiSecret, Change, EventFilter, Expect, Op, Usage},
+    listen,
+    store::{self, Page, Store},
+};
+
+struct World {
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    endpoint: Endpoint,
+    _dir: TempDir,
+}
+
+struct Push {
+    batches: mpsc::Sender<Batch>,
+    acks: Streaming<BatchAck>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", dir.path().join("fastgate.db").display());
+        let store = store::open(&url.into()).await.expect("a store");
+        let stop = CancellationToken::new();
+        let routes = Routes::new(Ingest::new(Arc::clone(&store), stop.clone()).service());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(listen::serve(listener, routes, stop.clone()));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+        Self { store, stop, endpoint, _dir: dir }
+    }
+
+    async fn push(&self) -> Push {
+        let mut client = AuditIngestClient::new(self.endpoint.connect().await.expect("connects"));
+        let (batches, inbound) = mpsc::channel(64);
+        let acks = client.push(ReceiverStream::new(inbound)).await.expect("a stream");
+        Push { batches, acks: acks.into_inner() }
+    }
+
+    /// The request ids of all that is stored, newest first.
+    async fn stored(&self) -> Vec<String> {
+        let filter = EventFilter {
+            environment: id("default"),
+            from: SystemTime::UNIX_EPOCH,
+            until: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100_000),
+            key_id: None,
+            source_path: None,
+            path_prefix: None,
+            method: None,
+            status: None,
+            request_id: None,
+            route_id: None,
+        };
+        let page = Page { after: None, limit: 10_000 };
+        let events = self.store.events(&filter, &page).await.expect("reads");
+        events.into_iter().map(|(_, event)| event.request_id).collect()
+    }
+
+    async fn add_key(&self, name: &str) {
+        let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
+        let key = ApiKey {
+            key_id: id(name),
+            source_path: "mobile_app".into(),
+            permissions: Vec::new(),
+            expires_at: None,
+            is_active: true,
+            rate_limit: None,
+            rate_limit_fallback: "open".into(),
+            description: String::new(),
+            secrets: vec![ApiSecret {
+                version: 1,
+                hash: secret.hash(),
+                created_at: SystemTime::UNIX_EPOCH,
+                expires_at: None,
+            }],
+        };
+        let change = Change {
+            environment: id("default"),
+            actor: Actor { token_id: "token-1".into() },
+            action: "test",
+            request_id: None,
+            ops: vec![Op::PutKey(key, Expect::Absent)],
+            validate_only: false,
+        };
+        self.store.commit(&change).await.expect("commits");
+    }
+
+    async fn usage(&self, key: &str) -> Usage {
+        let found = self.store.key(&id("default"), key).await.expect("reads");
+        found.expect("is there").1
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Push {
+    async fn say(&self, batch: Batch) {
+        self.batches.send(batch).await.expect("the stream is open");
+    }
+
+    async fn ack(&mut self) -> u64 {
+        self.acks.message().await.expect("no fault").expect("an ack").first_seq
+    }
+
+    async fn fault(&mut self) -> Status {
+        self.acks.message().await.expect_err("a fault")
+    }
+}
+
+fn id(text: &str) -> Id {
+    Id::parse(text).expect("an id")
+}
+
+/// Events of one boot, numbered from `first_seq`; each of the key `k1`.
+fn batch(first_seq: u64, events: u64) -> Batch {
+    let event = |seq: u64| LogEvent {
+        request_id: format!("r{seq}"),
+        key_id: "k1".into(),
+        timestamp: Some(prost_types::Timestamp { seconds: (seq % 50_000) as i64, nanos: 0 }),
+        ..LogEvent::default()
+    };
+    Batch {
+        node_id: "n1".into(),
+        boot_id: "boot-1".into(),
+        environment: "default".into(),
+        first_seq,
+        events: (0..events).map(|n| event(first_seq.wrapping_add(n))).collect(),
+    }
+}
+
+#[tokio::test]
+async fn batches_are_acknowledged_in_order_once_they_are_stored() {
+    let world = World::start().await;
+    let mut push = world.push().await;
+    for n in 0..40 {
+        push.say(batch(n * 10, 10)).await;
+    }
+    for n in 0..40 {
+        assert_eq!(push.ack().await, n * 10);
+        assert!(world.stored().await.len() as u64 >= (n + 1) * 10, "stored before it is said");
+    }
+    let expected: Vec<_> = (0..400).rev().map(|seq| format!("r{seq}")).collect();
+    assert_eq!(world.stored().await, expected);
+}
+
+#[tokio::test]
+async fn a_batch_pushed_again_is_acknowledged_and_stored_once() {
+    let world = World::start().await;
+    world.add_key("k1").await;
+    let mut push = world.push().await;
+    push.say(batch(0, 3)).await;
+    assert_eq!(push.ack().await, 0);
+    push.say(batch(0, 3)).await;
+    assert_eq!(push.ack().await, 0);
+    drop(push);
+    let mut push = world.push().await;
+    push.say(batch(0, 3)).await;
+    push.say(batch(3, 1)).await;
+    assert_eq!((push.ack().await, push.ack().await), (0, 3));
+    assert_eq!(world.stored().await, ["r3", "r2", "r1", "r0"]);
+    let usage = world.usage("k1").await;
+    assert_eq!(usage.count, 4, "counted once as well");
+    let last = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(3);
+    assert_eq!(usage.last_used_at, Some(last));
+
+    // Another boot of the node numbers its own.
+    push.say(Batch { boot_id: "boot-2".into(), ..batch(0, 1) }).await;
+    assert_eq!(push.ack().await, 0);
+    assert_eq!(world.stored().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_bad_batch_is_refused_by_its_field() {
+    let world = World::start().await;
+    let cases: [(Batch, &str); 8] = [
+        (Batch { node_id: String::new(), ..batch(0, 1) }, "node_id"),
+        (Batch { node_id: "n".repeat(129), ..batch(0, 1) }, "node_id"),
+        (Batch { boot_id: "b\0".into(), ..batch(0, 1) }, "boot_id"),
+        (Batch { environment: "No Such!".into(), ..batch(0, 1) }, "environment"),
+        (batch(0, 0), "events"),
+        (batch(0, 4097), "events"),
+        (batch(u64::MAX, 2), "first_seq"),
+        (batch(i64::MAX as u64, 1), "first_seq"),
+    ];
+    for (bad, field) in cases {
+        let mut push = world.push().await;
+        push.say(batch(100, 1)).await;
+        assert_eq!(push.ack().await, 100);
+        push.say(bad).await;
+        let fault = push.fault().await;
+        assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
+        assert!(fault.message().starts_with(&format!("{field}: ")), "{fault}");
+    }
+    assert_eq!(world.stored().await, ["r100"]);
+    let mut push = world.push().await;
+    push.say(batch(101, 4096)).await;
+    assert_eq!(push.ack().await, 101, "the most there may be");
+}
+
+#[tokio::test]
+async fn events_of_an_unknown_environment_are_refused() {
+    let world = World::start().await;
+    let mut push = world.push().await;
+    push.say(Batch { environment: "nowhere".into(), ..batch(0, 1) }).await;
+    let fault = push.fault().await;
+    let told = "environment 'nowhere' does not exist";
+    assert_eq!((fault.code(), fault.message()), (Code::NotFound, told));
+    // Nothing was kept of it, so it is no repeated batch where it belongs.
+    let mut push = world.push().await;
+    push.say(batch(0, 1)).await;
+    assert_eq!(push.ack().await, 0);
+    assert_eq!(world.stored().await, ["r0"]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_streams() {
+    let world = World::start().await;
+    let mut push = world.push().await;
+    push.say(batch(0, 1)).await;
+    assert_eq!(push.ack().await, 0);
+    world.stop.cancel();
+    assert_eq!(push.fault().await.code(), Code::Unavailable, "which is worth a retry");
+}
