@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use crate::support::{Gate, Upstream, free_port};
+use crate::support::{Gate, Line, Upstream, eventually, free_port};
 
 #[tokio::test]
 async fn a_dead_target_costs_no_client_an_error() {
@@ -25,6 +26,35 @@ async fn a_dead_target_costs_no_client_an_error() {
     let retries = gate.nodes[0].metric("fastgate_retries_total").await;
     println!("200 requests, none failed, {retries} attempts repeated");
     assert!(retries > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_dies_under_load_costs_no_get_an_error() {
+    let (alive, dying) = (Upstream::start("alive").await, Upstream::start("dying").await);
+    let gate = Gate::with_nodes(1).start().await;
+    let targets = json!([{"url": alive.url}, {"url": dying.url}]);
+    gate.route(json!({"path_prefix": "/", "auth_required": false, "targets": targets})).await;
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        let mut line = Line::open(&gate.nodes[0].proxy_url).await;
+        clients.spawn(async move {
+            for _ in 0..1000 {
+                let answer = line.get("/slow/1").await;
+                assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            }
+        });
+    }
+    eventually("it is under load", async || (dying.served() > 200).then_some(())).await;
+    drop(dying);
+    while let Some(client) = clients.join_next().await {
+        client.expect("every request went well");
+    }
+    let of = async |name: &str| gate.nodes[0].metric(&format!("fastgate_{name}_total")).await;
+    let (retries, failures) = (of("retries").await, of("upstream_failures").await);
+    println!(
+        "4,000 requests, none failed: {failures} attempts without an answer, {retries} retries"
+    );
+    assert!(failures > 0.0);
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ impl Postgres {
         let script = format!(
             "{bin}/postgres -D {dir}/data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
              -c max_connections=300 -k {dir} >{dir}/log 2>&1 & \
-             trap 'kill -QUIT $!; wait; rm -rf {dir}; exit' TERM; wait",
+             trap 'kill -QUIT $!; wait; rm -rf {dir}; exit' INT TERM; wait",
             bin = bin.display(),
             dir = dir.display(),
         );
@@ -96,13 +96,16 @@ impl Postgres {
     }
 }
 
-/// The newest installed Postgres.
+/// The newest Postgres as Debian installs it, else the one in the path.
 fn installed() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_it = |bin: &PathBuf| bin.join("initdb").exists();
     versions
         .map(|version| version.path().join("bin"))
-        .filter(|bin| bin.join("initdb").exists())
+        .filter(has_it)
         .max()
+        .or_else(|| std::env::split_paths(&path).find(has_it))
         .expect("PostgreSQL is not installed: apt-get install postgresql")
 }
 

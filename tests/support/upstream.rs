@@ -18,9 +18,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+};
 
-/// Answers JSON about each request. The path may ask for more:
+/// Dropped, it is gone with all its connections. Answers JSON about each request. The path may ask for more:
 /// `/status/503`, `/slow/MILLISECONDS`, `/bytes/MIB`.
 pub(crate) struct Upstream {
     pub(crate) url: String,
@@ -51,14 +54,17 @@ impl Drop for Upstream {
 }
 
 async fn accept(listener: TcpListener, name: &'static str, served: Arc<AtomicU64>) {
+    // Ends every connection with this task.
+    let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.expect("accepts");
+        while connections.try_join_next().is_some() {}
         let served = served.clone();
         let service = service_fn(move |request| {
             served.fetch_add(1, SeqCst);
             answer(name, request)
         });
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
