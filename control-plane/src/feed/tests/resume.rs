@@ -7,7 +7,7 @@ use super::{
     model::{Node, Side, Step},
     namespaces,
 };
-use crate::domain::{Expect, Op};
+use crate::domain::{self, Expect, Op};
 
 const KEYS: Namespace = Namespace::Keys;
 const CONFIG: Namespace = Namespace::Config;
@@ -48,6 +48,11 @@ async fn missed_revisions_come_as_one_delta_of_the_last_of_each_object() {
     world.add_key("k5").await;
     world.commit("default", vec![Op::DeleteKey(super::id("k5"), Expect::Present)]).await;
     world.settle().await;
+
+    let track = world.plane.feed.shared.track(&super::id("default"), domain::Namespace::Keys);
+    let memory = track.expect("is there").borrow().clone().expect("is there");
+    let steps = memory.steps_after(from).map(|steps| steps.len());
+    assert_eq!(steps, Some(5), "followed step by step, never read anew");
 
     let mut stream = node.connect(&world.plane).await;
     let step = stream.step().await;
