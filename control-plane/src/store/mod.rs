@@ -101,9 +101,9 @@ pub(crate) trait Store: Send + Sync {
 
     /// Adds a token, with its admin event.
     async fn create_token(&self, token: &Token, actor: &Actor) -> Result<(), StoreError>;
-    /// Adds the first owner token; false, and nothing is written, when an owner exists.
+    /// Adds the first owner token; false, and nothing is written, while an owner token is valid.
     async fn create_first_owner(&self, token: &Token) -> Result<bool, StoreError>;
-    /// Deletes a token, with its admin event. The last owner's token stays: [`StoreError::LastOwner`].
+    /// Deletes a token, with its admin event. The last valid owner's token stays: [`StoreError::LastOwner`].
     async fn revoke_token(&self, token_id: &str, actor: &Actor) -> Result<(), StoreError>;
     /// All tokens that may still be used, expired ones included. There are few.
     async fn tokens(&self) -> Result<Vec<Token>, StoreError>;

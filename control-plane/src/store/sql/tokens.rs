@@ -127,11 +127,14 @@ async fn lock_owners(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
+/// Owner tokens that still open something: an expired one must not keep everybody out.
 async fn count_owners(tx: &mut Tx) -> Result<i64> {
-    let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM admin_tokens WHERE role = $1")
-        .bind(Role::Owner.name())
-        .fetch_one(&mut **tx)
-        .await?;
+    let (count,): (i64,) =
+        sqlx::query_as("SELECT count(*) FROM admin_tokens WHERE role = $1 AND expires_us > $2")
+            .bind(Role::Owner.name())
+            .bind(to_us(SystemTime::now()))
+            .fetch_one(&mut **tx)
+            .await?;
     Ok(count)
 }
 

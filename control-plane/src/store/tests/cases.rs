@@ -290,15 +290,34 @@ pub(super) async fn pages_hold_every_key_once(store: Db) {
     assert_eq!(seen, ["k6", "k5", "k4", "k3", "k2", "k1", "k0"]);
 }
 
-pub(super) async fn the_last_owner_stays(store: Db) {
-    let token = |name: &str, role| Token {
+fn token(name: &str, role: Role, expires_at: SystemTime) -> Token {
+    Token {
         token_id: name.into(),
         name: name.into(),
         role,
         hash: Secret::generate(Kind::AdminToken).expect("random bytes").hash(),
         created_at: SystemTime::UNIX_EPOCH,
-        expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
-    };
+        expires_at,
+    }
+}
+
+/// In the year 2286.
+fn far() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(9_999_999_999)
+}
+
+pub(super) async fn an_expired_owner_locks_nobody_out(store: Db) {
+    let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    assert!(store.create_first_owner(&token("old", Role::Owner, past)).await.expect("writes"));
+    assert!(store.create_first_owner(&token("new", Role::Owner, far())).await.expect("writes"));
+    let actor = Actor { token_id: "new".into() };
+    let last = store.revoke_token("new", &actor).await;
+    assert!(matches!(last, Err(StoreError::LastOwner)), "{last:?}");
+    store.revoke_token("old", &actor).await.expect("writes");
+}
+
+pub(super) async fn the_last_owner_stays(store: Db) {
+    let token = |name: &str, role| token(name, role, far());
     let actor = Actor { token_id: "first".into() };
     assert!(store.create_first_owner(&token("first", Role::Owner)).await.expect("writes"));
     assert!(!store.create_first_owner(&token("other", Role::Owner)).await.expect("reads"));

@@ -47,6 +47,7 @@ contract! {
     cases::text_is_only_text,
     cases::pages_hold_every_key_once,
     cases::the_last_owner_stays,
+    cases::an_expired_owner_locks_nobody_out,
     cases::events_are_stored_once_and_counted,
     cases::events_are_found_by_every_field,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
