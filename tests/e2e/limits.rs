@@ -1,6 +1,6 @@
 //! Limits that all nodes share.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::json;
@@ -17,12 +17,7 @@ async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     });
     let (_, secret) = gate.key(key).await;
     gate.settle().await;
-    for node in &gate.nodes {
-        eventually("the node counts in Redis", async || {
-            (node.metric("fastgate_limits_state{state=\"redis\"}").await == 1.0).then_some(())
-        })
-        .await;
-    }
+    counts_in_redis(&gate).await;
 
     let started = Instant::now();
     let clients: Vec<Client> = gate.nodes.iter().map(|node| node.with_key(&secret)).collect();
@@ -45,6 +40,14 @@ async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     println!("600 requests in {seconds} full seconds: {admitted} admitted");
     assert!((60..=60 + seconds).contains(&admitted), "{admitted}");
     assert_eq!(upstream.served(), admitted);
+    while started.elapsed() < Duration::from_millis(3500) {
+        for client in &clients {
+            client.get("/").await;
+        }
+    }
+    let (admitted, seconds) = (upstream.served(), started.elapsed().as_secs());
+    println!("after {seconds} seconds: {admitted} admitted");
+    assert!((60 + 2..=60 + seconds).contains(&admitted), "{admitted}");
     for answer in answers {
         assert!(answer.header("ratelimit-policy").contains("q=60"), "{answer:?}");
         if answer.status == StatusCode::OK {
@@ -77,4 +80,19 @@ async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     assert!((60..=75).contains(&admitted), "{admitted}");
     let answer = gate.nodes[0].with_key(&secret).get("/").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "closed is closed");
+
+    gate.redis.as_mut().expect("was killed").restart();
+    counts_in_redis(&gate).await;
+    for client in &clients {
+        assert_eq!(client.get("/").await.status, StatusCode::OK, "Redis is back, and empty");
+    }
+}
+
+async fn counts_in_redis(gate: &Gate) {
+    for node in &gate.nodes {
+        eventually("the node counts in Redis", async || {
+            (node.metric("fastgate_limits_state{state=\"redis\"}").await == 1.0).then_some(())
+        })
+        .await;
+    }
 }

@@ -1,29 +1,39 @@
 //! A private Redis server.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use super::process::{Process, free_port, run, run_ok};
 
 pub(crate) struct Redis {
     process: Option<Process>,
     port: u16,
+    dir: PathBuf,
 }
 
 impl Redis {
     pub(crate) fn start(dir: &Path) -> Self {
         let found = Command::new("redis-server").arg("--version").output();
         assert!(found.is_ok(), "Redis is not installed: apt-get install redis-server");
-        let port = free_port();
+        let mut redis = Self { process: None, port: free_port(), dir: dir.to_owned() };
+        redis.restart();
+        redis
+    }
+
+    /// Starts it again on its port, empty.
+    pub(crate) fn restart(&mut self) {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1", "--port"]);
-        command.arg(port.to_string()).args(["--save", "", "--dir"]).arg(dir);
-        let redis = Self { process: Some(Process::start("redis", command, dir)), port };
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !run(redis.cli().arg("PING")).status.success() {
-            assert!(std::time::Instant::now() < deadline, "redis does not answer");
-            std::thread::sleep(std::time::Duration::from_millis(20));
+        command.arg(self.port.to_string()).args(["--save", "", "--dir"]).arg(&self.dir);
+        self.process = Some(Process::start("redis", command, &self.dir));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !run(self.cli().arg("PING")).status.success() {
+            assert!(Instant::now() < deadline, "redis does not answer");
+            std::thread::sleep(Duration::from_millis(20));
         }
-        redis
     }
 
     pub(crate) fn url(&self) -> String {
