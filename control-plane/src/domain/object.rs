@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use fastgate::{
     admin::v1,
     model::{self, Id, Violations},
-    node::v1::{Entity, EntityKind, KeyRecord, SecretRecord, Settings},
+    node::{
+        self,
+        v1::{Entity, EntityKind, KeyRecord, SecretRecord, Settings},
+    },
     secret::SecretHash,
 };
 
@@ -16,6 +19,15 @@ pub(crate) enum Namespace {
     Keys,
     /// Routes, upstreams and settings.
     Config,
+}
+
+impl From<Namespace> for node::v1::Namespace {
+    fn from(ns: Namespace) -> Self {
+        match ns {
+            Namespace::Keys => Self::Keys,
+            Namespace::Config => Self::Config,
+        }
+    }
 }
 
 /// An object with what the store adds to it.

@@ -107,11 +107,3 @@ impl Shared {
         track.and_then(|track| track.borrow().as_ref().map(|h| h.revision)).unwrap_or(0)
     }
 }
-
-/// The wire name of a namespace.
-fn to_wire(ns: Namespace) -> fastgate::node::v1::Namespace {
-    match ns {
-        Namespace::Keys => fastgate::node::v1::Namespace::Keys,
-        Namespace::Config => fastgate::node::v1::Namespace::Config,
-    }
-}

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use fastgate::node::v1::{
-    ControlMessage, Delta, Entity, EntitySet, SnapshotBegin, SnapshotChunk, SnapshotEnd,
+    self, ControlMessage, Delta, Entity, EntitySet, SnapshotBegin, SnapshotChunk, SnapshotEnd,
     control_message::Body,
 };
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{
-    history::{History, Step, merge},
-    to_wire,
-};
+use super::history::{History, Step, merge};
 use crate::domain::Namespace;
 
 /// A node that takes nothing for this long is given up.
@@ -38,7 +35,7 @@ impl Outbox {
     /// Sends everything, encoding one chunk at a time: many nodes at once cost one state.
     pub(super) async fn send_snapshot(&self, ns: Namespace, state: &History) -> Result<(), Status> {
         self.send(Body::SnapshotBegin(SnapshotBegin {
-            ns: to_wire(ns).into(),
+            ns: v1::Namespace::from(ns).into(),
             epoch: state.epoch.clone(),
             revision: state.revision,
             entity_count: state.len() as u64,
@@ -71,7 +68,7 @@ impl Outbox {
     ) -> Result<(), Status> {
         let Some(last) = steps.last() else { return Ok(()) };
         self.send(Body::Delta(Delta {
-            ns: to_wire(ns).into(),
+            ns: v1::Namespace::from(ns).into(),
             epoch: epoch.to_owned(),
             from,
             to: last.revision,

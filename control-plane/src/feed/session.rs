@@ -20,7 +20,6 @@ use super::{
     Shared,
     history::{History, LARGEST_DELTA, Step},
     outbox::Outbox,
-    to_wire,
 };
 use crate::{domain::Namespace, nodes::Lease};
 
@@ -182,7 +181,7 @@ impl Cursor {
         held: &[Held],
     ) -> Option<Self> {
         let head = shared.track(environment, ns)?.subscribe();
-        let held = held.iter().find(|held| held.ns() == to_wire(ns));
+        let held = held.iter().find(|held| held.ns() == v1::Namespace::from(ns));
         let holds = held.and_then(|held| {
             let digest = Digest::from_bytes(&held.digest)?;
             Some(Position { epoch: held.epoch.clone(), revision: held.revision, digest })

@@ -189,5 +189,5 @@ fn environment(name: &str) -> Environment {
 
 /// The wire name of each namespace, keys first.
 fn namespaces() -> [fastgate::node::v1::Namespace; 2] {
-    [Namespace::Keys, Namespace::Config].map(super::to_wire)
+    [Namespace::Keys, Namespace::Config].map(Into::into)
 }
