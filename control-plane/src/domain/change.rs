@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use fastgate::model::Id;
 
-use super::{ApiKey, Environment, Route, Upstream};
+use super::{ApiKey, Environment, Namespace, Route, Upstream};
 
 /// Everything one admin call writes to one environment.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,6 +40,21 @@ pub(crate) enum Op {
     PutEnvironment(Environment, Expect),
     /// Deletes the change's environment, which must be empty.
     DeleteEnvironment(Expect),
+}
+
+impl Op {
+    /// Where it makes a revision.
+    pub(crate) fn namespace(&self) -> Namespace {
+        match self {
+            Self::PutKey(..) | Self::DeleteKey(..) => Namespace::Keys,
+            Self::PutRoute(..)
+            | Self::DeleteRoute(..)
+            | Self::PutUpstream(..)
+            | Self::DeleteUpstream(..)
+            | Self::PutEnvironment(..)
+            | Self::DeleteEnvironment(_) => Namespace::Config,
+        }
+    }
 }
 
 /// What must be in the store for a write to go ahead.

@@ -1,0 +1,133 @@
+//! The revision a change makes in one namespace: taken first, filled with what is written, logged last.
+
+use fastgate::{
+    digest::Digest,
+    model::Id,
+    node::v1::{self, Entity, EntityRef, change},
+};
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::super::{
+    Result, Tx,
+    revisions::ns_name,
+    value::{broken, not_found, to_i64, to_u64},
+};
+use crate::{
+    domain::{Change, Namespace},
+    store::StoreError,
+};
+
+/// Revisions kept in the log: a node further behind gets a snapshot.
+const LOG_KEPT: i64 = 10_000;
+
+/// The next revision of a namespace, under way.
+pub(super) struct NextRevision {
+    ns: Namespace,
+    epoch: String,
+    pub(super) number: u64,
+    digest: Digest,
+    changes: Vec<v1::Change>,
+}
+
+impl NextRevision {
+    /// Takes the next revision. Its head stays locked to the end of the transaction: commit order
+    /// is revision order.
+    pub(super) async fn take(tx: &mut Tx, environment: &Id, ns: Namespace) -> Result<Self> {
+        let row: Option<(String, i64, Vec<u8>)> = sqlx::query_as(
+            "UPDATE config_heads SET revision = revision + 1 WHERE environment = $1 AND ns = $2 \
+             RETURNING epoch, revision, digest",
+        )
+        .bind(environment.as_str())
+        .bind(ns_name(ns))
+        .fetch_optional(&mut **tx)
+        .await?;
+        let (epoch, revision, digest) =
+            row.ok_or_else(|| not_found("environment", environment.as_str()))?;
+        let digest = Digest::from_bytes(&digest).ok_or_else(|| broken("a digest's length"))?;
+        Ok(Self { ns, epoch, number: to_u64(revision), digest, changes: Vec::new() })
+    }
+
+    /// Notes that an entity takes the place of what was there, if anything was.
+    pub(super) fn upsert(&mut self, before: Option<Vec<u8>>, entity: &Entity) {
+        if let Some(value) = before {
+            self.digest.remove(&Entity { value: value.into(), ..entity.clone() });
+        }
+        self.digest.add(entity);
+        self.changes.push(v1::Change { change: Some(change::Change::Upsert(entity.clone())) });
+    }
+
+    /// Notes that an entity is gone.
+    pub(super) fn delete(&mut self, before: Option<Vec<u8>>, gone: EntityRef) {
+        if let Some(value) = before {
+            let (kind, id) = (gone.kind, gone.id.clone());
+            self.digest.remove(&Entity { kind, id, value: value.into() });
+        }
+        self.changes.push(v1::Change { change: Some(change::Change::Delete(gone)) });
+    }
+
+    /// Writes the new digest and the log of the revision.
+    pub(super) async fn log(self, tx: &mut Tx, change: &Change, now_us: i64) -> Result<()> {
+        let environment = change.environment.as_str();
+        let digest = self.digest.to_bytes();
+        let delta = v1::Delta {
+            ns: v1::Namespace::from(self.ns).into(),
+            epoch: self.epoch,
+            from: self.number.saturating_sub(1),
+            to: self.number,
+            changes: self.changes,
+            digest_after: digest.to_vec(),
+        };
+        let head =
+            sqlx::query("UPDATE config_heads SET digest = $3 WHERE environment = $1 AND ns = $2")
+                .bind(environment)
+                .bind(ns_name(self.ns))
+                .bind(&digest[..])
+                .execute(&mut **tx)
+                .await?;
+        if head.rows_affected() == 0 {
+            // The environment was deleted by this very change, and its history with it.
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO config_log (environment, ns, revision, delta, token_id, at_us) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(environment)
+        .bind(ns_name(self.ns))
+        .bind(to_i64(self.number))
+        .bind(delta.encode_to_vec())
+        .bind(&change.actor.token_id)
+        .bind(now_us)
+        .execute(&mut **tx)
+        .await?;
+        sqlx::query("DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3")
+            .bind(environment)
+            .bind(ns_name(self.ns))
+            .bind(to_i64(self.number) - LOG_KEPT)
+            .execute(&mut **tx)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The heads of a new environment, in an epoch of its own: what nodes hold of an earlier one of
+/// the same name is worth nothing.
+pub(super) async fn create_heads(tx: &mut Tx, environment: &Id) -> Result<()> {
+    for ns in [Namespace::Config, Namespace::Keys] {
+        let created = sqlx::query(
+            "INSERT INTO config_heads (environment, ns, epoch, revision, digest) \
+             VALUES ($1, $2, $3, 0, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(environment.as_str())
+        .bind(ns_name(ns))
+        .bind(Uuid::now_v7().simple().to_string())
+        .bind(&Digest::default().to_bytes()[..])
+        .execute(&mut **tx)
+        .await?;
+        if created.rows_affected() == 0 {
+            return Err(StoreError::Exists { kind: "environment", id: environment.to_string() });
+        }
+    }
+    Ok(())
+}
