@@ -1,0 +1,197 @@
+//! Plans of documents against stored routes.
+
+use std::time::SystemTime;
+
+use fastgate::admin::v1::Target;
+
+use super::*;
+
+fn route(change: impl FnOnce(&mut v1::Route)) -> v1::Route {
+    let targets = vec![Target { url: "http://localhost:1".into(), ..Target::default() }];
+    let mut route = v1::Route { path: "/a".into(), targets, ..v1::Route::default() };
+    change(&mut route);
+    route
+}
+
+fn held(routes: &[v1::Route]) -> Held {
+    let stored = |wire: &v1::Route| Stored {
+        object: Route::parse(wire.clone()).expect("a valid route"),
+        created_at: SystemTime::UNIX_EPOCH,
+        updated_at: SystemTime::UNIX_EPOCH,
+        etag: "1".into(),
+    };
+    Held { revision: 1, upstreams: Vec::new(), routes: routes.iter().map(stored).collect() }
+}
+
+fn plan_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
+    let document = v1::Config { routes: document.to_vec(), ..v1::Config::default() };
+    plan(&Id::parse("default").expect("an id"), document, held(stored))
+}
+
+/// Created and updated routes by id; a made-up id reads `new`.
+fn ids(steps: &[Step]) -> Vec<(&'static str, String)> {
+    let one = |step: &Step| match step {
+        Step::Route { before, after, made_up } => {
+            let id = after.model.route_id.to_string();
+            let what = if before.is_some() { "update" } else { "create" };
+            (what, if *made_up { "new".into() } else { id })
+        }
+        Step::Upstream { after, .. } => ("upstream", after.model.upstream_id.to_string()),
+    };
+    steps.iter().map(one).collect()
+}
+
+fn faulty_fields(document: &[v1::Route], stored: &[v1::Route]) -> Vec<String> {
+    match plan_routes(document, stored) {
+        Err(Error::Invalid(faults)) => faults.iter().map(|f| f.field.clone()).collect(),
+        _ => panic!("no faults found"),
+    }
+}
+
+#[test]
+fn a_route_is_known_by_id_then_name_then_what_it_matches() {
+    let stored = [
+        route(|r| r.route_id = "by-id".into()),
+        route(|r| {
+            r.route_id = "by-name".into();
+            r.name = "orders".into();
+            r.path = "/b".into();
+        }),
+        route(|r| {
+            r.route_id = "by-match".into();
+            r.path = "/c".into();
+            r.methods = vec!["GET".into(), "PUT".into()];
+        }),
+    ];
+    let document = [
+        route(|r| {
+            r.route_id = "by-id".into();
+            r.path = "/x".into();
+        }),
+        route(|r| {
+            r.name = "orders".into();
+            r.path = "/y".into();
+        }),
+        route(|r| {
+            r.path = "/c".into();
+            r.methods = vec!["PUT".into(), "GET".into()];
+            r.timeout = Some(5.0);
+        }),
+        route(|r| r.path = "/new".into()),
+    ];
+    let steps = plan_routes(&document, &stored).expect("a plan");
+    let expected =
+        [("update", "by-id"), ("update", "by-name"), ("update", "by-match"), ("create", "new")];
+    assert_eq!(ids(&steps), expected.map(|(what, id)| (what, id.to_owned())));
+}
+
+#[test]
+fn the_same_document_again_changes_nothing() {
+    let stored = [
+        route(|r| r.route_id = "one".into()),
+        route(|r| {
+            r.route_id = "two".into();
+            r.priority = 5;
+        }),
+    ];
+    // Without ids, and in another order: priority tells them apart.
+    let document = [route(|r| r.priority = 5), route(|_| {})];
+    assert!(plan_routes(&document, &stored).expect("a plan").is_empty());
+}
+
+#[test]
+fn a_stored_route_is_found_once() {
+    let stored = [route(|r| r.route_id = "one".into())];
+    let claimed = route(|r| {
+        r.route_id = "one".into();
+        r.path = "/moved".into();
+    });
+    let steps = plan_routes(&[route(|_| {}), claimed], &stored).expect("a plan");
+    assert_eq!(ids(&steps), [("create", "new".into()), ("update", "one".into())]);
+}
+
+#[test]
+fn clashes_name_both_sides() {
+    let named = |name: &'static str, path: &'static str| {
+        route(move |r| {
+            r.name = name.into();
+            r.path = path.into();
+        })
+    };
+    let with_id = |id: &'static str, path: &'static str| {
+        route(move |r| {
+            r.route_id = id.into();
+            r.path = path.into();
+        })
+    };
+    let prefix = route(|r| {
+        r.path = String::new();
+        r.path_prefix = "/p".into();
+    });
+    let stored_name = route(|r| {
+        r.route_id = "s".into();
+        r.name = "n".into();
+    });
+    for (document, stored, field) in [
+        (vec![named("n", "/a"), named("n", "/b")], vec![], "routes[1].name"),
+        (vec![with_id("i", "/a"), with_id("i", "/b")], vec![], "routes[1].route_id"),
+        (vec![route(|_| {}), route(|_| {})], vec![], "routes[1].path"),
+        (vec![prefix.clone(), prefix], vec![], "routes[1].path_prefix"),
+        // With stored routes the document leaves alone.
+        (vec![with_id("i", "/a")], vec![with_id("s", "/a")], "routes[0].path"),
+        (
+            vec![route(|r| {
+                r.route_id = "i".into();
+                r.name = "n".into();
+                r.path = "/z".into();
+            })],
+            vec![stored_name],
+            "routes[0].name",
+        ),
+    ] {
+        assert_eq!(faulty_fields(&document, &stored), [field]);
+    }
+}
+
+#[test]
+fn faults_of_all_routes_come_at_once_with_their_places() {
+    let document = [
+        route(|r| r.timeout = Some(-1.0)),
+        route(|r| r.path = "/b".into()),
+        route(|r| {
+            r.path = "/c".into();
+            r.targets[0].url = "nope".into();
+        }),
+        route(|r| {
+            r.path = "/d".into();
+            r.targets.clear();
+            r.upstream = "gone".into();
+        }),
+        route(|r| {
+            r.path = "/e".into();
+            r.environment = "other".into();
+        }),
+    ];
+    let fields = faulty_fields(&document, &[]);
+    let expected = [
+        "routes[0].timeout",
+        "routes[2].targets[0].url",
+        "routes[3].upstream",
+        "routes[4].environment",
+    ];
+    assert_eq!(fields, expected);
+}
+
+#[test]
+fn a_stale_etag_is_refused() {
+    let stored = [route(|r| r.route_id = "one".into())];
+    let with_etag = |etag: &str| {
+        route(|r| {
+            r.etag = etag.into();
+            r.timeout = Some(9.0);
+        })
+    };
+    assert!(plan_routes(&[with_etag("1")], &stored).is_ok());
+    let stale = plan_routes(&[with_etag("0")], &stored);
+    assert!(matches!(stale, Err(Error::Store(StoreError::Stale { .. }))));
+}
