@@ -1,0 +1,42 @@
+//! One entity: what it holds, or what is wrong with it.
+
+use fastgate::{
+    model::{Id, Violations},
+    node::v1::{Entity, EntityError, EntityKind},
+};
+use prost::Message;
+
+pub(super) fn decode<M: Message + Default>(
+    entity: &Entity,
+    kind: EntityKind,
+) -> Result<M, Violations> {
+    if entity.kind() != kind {
+        return Err(one("kind", "does not fit the namespace"));
+    }
+    M::decode(entity.value.clone())
+        .map_err(|fault| one("value", &format!("can't be read: {fault}")))
+}
+
+pub(super) fn check_id(field: &str, id: &Id, entity: &Entity) -> Result<(), Violations> {
+    if id.as_str() == entity.id {
+        return Ok(());
+    }
+    Err(one(field, "differs from the id of the entity"))
+}
+
+pub(super) fn one(field: &str, description: &str) -> Violations {
+    let mut faults = Violations::default();
+    faults.add(field, description);
+    faults
+}
+
+pub(super) fn entity_error(entity: &Entity, field: String, message: String) -> EntityError {
+    EntityError { kind: entity.kind, id: entity.id.clone(), field, message }
+}
+
+pub(super) fn entity_errors(
+    entity: &Entity,
+    faults: Violations,
+) -> impl Iterator<Item = EntityError> {
+    faults.into_iter().map(|fault| entity_error(entity, fault.field, fault.description))
+}

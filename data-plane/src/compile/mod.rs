@@ -1,0 +1,104 @@
+//! Turns what the control plane sent into snapshots, or says what is wrong with it.
+//!
+//! Config is taken all or nothing. A bad key is quarantined alone: it and its secrets are denied
+//! until a good record of it comes, so that one bad record never holds back a revocation.
+//! Either way a change costs what it touches, never what is already there.
+
+mod config;
+mod entity;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use fastgate::{
+    model::Id,
+    node::v1::{Change, Entity, EntityError, change},
+};
+
+use self::{
+    config::{Config, Draft},
+    keys::Keys,
+};
+use crate::snapshot::Snapshot;
+
+/// Holds the state of an environment as it was last taken in, and makes snapshots of it.
+pub(crate) struct Compiler {
+    environment: Id,
+    keys: Keys,
+    config: Config,
+}
+
+impl Compiler {
+    /// An empty state.
+    pub(crate) fn new(environment: Id) -> Self {
+        Self { environment, keys: Keys::default(), config: Config::default() }
+    }
+
+    /// Replaces all keys; returns what was quarantined.
+    pub(crate) fn load_keys(&mut self, entities: Vec<Entity>) -> Vec<EntityError> {
+        self.keys = Keys::default();
+        let mut errors = Vec::new();
+        for entity in entities {
+            self.keys.upsert(&entity, &mut errors);
+        }
+        errors
+    }
+
+    /// Applies changes to keys; returns what was quarantined.
+    pub(crate) fn change_keys(&mut self, changes: &[Change]) -> Vec<EntityError> {
+        let mut errors = Vec::new();
+        for change in changes {
+            match &change.change {
+                Some(change::Change::Upsert(entity)) => self.keys.upsert(entity, &mut errors),
+                Some(change::Change::Delete(gone)) => self.keys.remove(&gone.id),
+                None => {}
+            }
+        }
+        errors
+    }
+
+    /// Replaces all config, or nothing of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn load_config(&mut self, entities: Vec<Entity>) -> Result<(), Vec<EntityError>> {
+        let mut draft = Draft::of(Config::default());
+        for entity in entities {
+            draft.upsert(&entity);
+        }
+        self.config = draft.finish()?;
+        Ok(())
+    }
+
+    /// Applies all changes to config, or none.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub(crate) fn change_config(&mut self, changes: &[Change]) -> Result<(), Vec<EntityError>> {
+        let mut draft = Draft::of(self.config.clone());
+        for change in changes {
+            match &change.change {
+                Some(change::Change::Upsert(entity)) => draft.upsert(entity),
+                Some(change::Change::Delete(gone)) => draft.remove(gone),
+                None => {}
+            }
+        }
+        self.config = draft.finish()?;
+        Ok(())
+    }
+
+    /// The state as a snapshot.
+    pub(crate) fn snapshot(&self, keys_revision: u64, config_revision: u64) -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            environment: self.environment.clone(),
+            keys: self.keys.table.clone(),
+            routes: self.config.index.clone(),
+            upstreams: self.config.upstreams.clone(),
+            default_rate_limit: self.config.default_rate_limit,
+            keys_revision,
+            config_revision,
+        })
+    }
+}

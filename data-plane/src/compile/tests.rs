@@ -1,0 +1,187 @@
+//! What a compiler takes in, and what it leaves as it was.
+
+use fastgate::{
+    admin,
+    node::v1::{self, EntityKind, EntityRef, KeyRecord},
+    secret::SecretHash,
+};
+use http::Method;
+use prost::Message;
+
+use super::*;
+use crate::route::Found;
+
+fn compiler() -> Compiler {
+    Compiler::new(Id::parse("default").expect("an id"))
+}
+
+fn entity(kind: EntityKind, id: &str, value: &impl Message) -> Entity {
+    Entity { kind: kind.into(), id: id.into(), value: value.encode_to_vec().into() }
+}
+
+fn upsert(entity: Entity) -> Change {
+    Change { change: Some(change::Change::Upsert(entity)) }
+}
+
+fn delete(kind: EntityKind, id: &str) -> Change {
+    let gone = EntityRef { kind: kind.into(), id: id.into() };
+    Change { change: Some(change::Change::Delete(gone)) }
+}
+
+fn key(id: &str, secrets: &[u8], source_path: &str) -> Entity {
+    let secrets = secrets.iter().zip(1..).map(|(byte, version)| v1::SecretRecord {
+        version,
+        hash: vec![*byte; 32],
+        expires_at_ms: None,
+        created_at_ms: 0,
+    });
+    let record = KeyRecord {
+        key_id: id.into(),
+        source_path: source_path.into(),
+        is_active: true,
+        secrets: secrets.collect(),
+        ..Default::default()
+    };
+    entity(EntityKind::Key, id, &record)
+}
+
+fn opens(compiler: &Compiler, secret: u8) -> Option<String> {
+    let hash = SecretHash::from_bytes(&[secret; 32]).expect("32 bytes");
+    let snapshot = compiler.snapshot(1, 1);
+    snapshot.keys.get(&hash).map(|entry| entry.key.key_id.to_string())
+}
+
+fn route(id: &str, prefix: &str, upstream: &str) -> Entity {
+    let route = admin::v1::Route {
+        route_id: id.into(),
+        path_prefix: prefix.into(),
+        upstream: upstream.into(),
+        ..Default::default()
+    };
+    entity(EntityKind::Route, id, &route)
+}
+
+fn upstream(id: &str, url: &str) -> Entity {
+    let targets = vec![admin::v1::Target { url: url.into(), ..Default::default() }];
+    let upstream = admin::v1::Upstream { upstream_id: id.into(), targets, ..Default::default() };
+    entity(EntityKind::Upstream, id, &upstream)
+}
+
+/// Where a GET goes.
+fn target(compiler: &Compiler, path: &str) -> Option<String> {
+    let snapshot = compiler.snapshot(1, 1);
+    let Found::Route(route) = snapshot.routes.find("h", path, &Method::GET) else {
+        return None;
+    };
+    let target = snapshot.targets(route)?.pick(0, &[])?.url.to_string();
+    Some(target)
+}
+
+#[test]
+fn a_changed_key_opens_with_its_new_secrets_alone() {
+    let mut compiler = compiler();
+    assert_eq!(compiler.load_keys(vec![key("a", &[1, 2], "x"), key("b", &[3], "x")]), []);
+    assert_eq!(compiler.change_keys(&[upsert(key("a", &[2, 4], "x"))]), []);
+    let opened: Vec<_> = (1..=4).map(|secret| opens(&compiler, secret)).collect();
+    let a = Some("a".to_owned());
+    assert_eq!(opened, [None, a.clone(), Some("b".into()), a]);
+    assert_eq!(compiler.change_keys(&[delete(EntityKind::Key, "a")]), []);
+    assert_eq!((opens(&compiler, 2), opens(&compiler, 4)), (None, None));
+}
+
+#[test]
+fn a_bad_key_is_denied_alone_and_with_its_old_secrets() {
+    let mut compiler = compiler();
+    compiler.load_keys(vec![key("a", &[1], "x"), key("b", &[2], "x")]);
+    let mut garbage = key("c", &[5], "x");
+    garbage.value = vec![0xff].into();
+    let changes = [key("a", &[3], ""), key("b", &[4], "x"), garbage].map(upsert);
+    let errors = compiler.change_keys(&changes);
+    let named: Vec<_> = errors.iter().map(|e| (&*e.id, &*e.field)).collect();
+    assert_eq!(named, [("a", "source_path"), ("c", "value")]);
+    let opened: Vec<_> = (1..=5).map(|secret| opens(&compiler, secret)).collect();
+    assert_eq!(opened, [None, None, None, Some("b".into()), None]);
+    assert_eq!(compiler.change_keys(&[upsert(key("a", &[3], "x"))]), []);
+    assert_eq!(opens(&compiler, 3), Some("a".into()));
+}
+
+#[test]
+fn a_secret_opens_one_key_only() {
+    let mut compiler = compiler();
+    let errors = compiler.load_keys(vec![key("a", &[1], "x"), key("b", &[2, 1], "x")]);
+    assert_eq!(errors.len(), 1);
+    assert_eq!((opens(&compiler, 1), opens(&compiler, 2)), (Some("a".into()), None));
+    assert_eq!(compiler.change_keys(&[delete(EntityKind::Key, "b")]), []);
+    assert_eq!(opens(&compiler, 1), Some("a".into()));
+}
+
+#[test]
+fn a_changed_upstream_moves_the_routes_that_name_it() {
+    let mut compiler = compiler();
+    let entities = vec![route("r", "/r", "u"), upstream("u", "http://one")];
+    compiler.load_config(entities).expect("valid");
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://one"));
+    compiler.change_config(&[upsert(upstream("u", "http://two"))]).expect("valid");
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://two"));
+}
+
+#[test]
+fn config_with_a_fault_changes_nothing_at_all() {
+    let mut compiler = compiler();
+    let entities = vec![route("r", "/r", "u"), upstream("u", "http://one")];
+    compiler.load_config(entities).expect("valid");
+    let good = || upsert(upstream("u", "http://two"));
+    for (bad, id, field) in [
+        (upsert(route("s", "/s", "missing")), "s", "upstream"),
+        (upsert(route("s", "s", "u")), "s", "path_prefix"),
+        (upsert(route("s", "/r", "u")), "s", "path"),
+        (upsert(upstream("v", "ftp://x")), "v", "targets[0].url"),
+        (delete(EntityKind::Upstream, "u"), "u", "upstream_id"),
+        (upsert(key("k", &[1], "x")), "k", "kind"),
+        (upsert(Entity { id: "other".into(), ..route("s", "/s", "u") }), "other", "route_id"),
+    ] {
+        let errors = compiler.change_config(&[good(), bad]).expect_err(field);
+        let named: Vec<_> = errors.iter().map(|e| (&*e.id, &*e.field)).collect();
+        assert_eq!(named, [(id, field)], "{errors:?}");
+        assert_eq!(target(&compiler, "/r").as_deref(), Some("http://one"));
+    }
+    assert!(compiler.load_config(vec![route("r", "/r", "u")]).is_err());
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://one"));
+}
+
+#[test]
+fn one_change_may_swap_paths_and_move_routes_before_their_upstream_goes() {
+    let mut compiler = compiler();
+    let entities = vec![
+        route("a", "/a", "u"),
+        route("b", "/b", "v"),
+        upstream("u", "http://u"),
+        upstream("v", "http://v"),
+    ];
+    compiler.load_config(entities).expect("valid");
+    let swap = [upsert(route("a", "/b", "u")), upsert(route("b", "/a", "v"))];
+    compiler.change_config(&swap).expect("valid");
+    assert_eq!(target(&compiler, "/a").as_deref(), Some("http://v"));
+    let go = [delete(EntityKind::Upstream, "u"), upsert(route("a", "/b", "v"))];
+    compiler.change_config(&go).expect("valid");
+    assert_eq!(target(&compiler, "/b").as_deref(), Some("http://v"));
+    let back = [delete(EntityKind::Route, "b"), upsert(upstream("u", "http://u"))];
+    compiler.change_config(&back).expect("valid");
+    assert_eq!(target(&compiler, "/a"), None);
+}
+
+#[test]
+fn settings_give_the_limit_of_keys_without_one() {
+    let mut compiler = compiler();
+    let limit = |compiler: &Compiler| {
+        compiler.snapshot(1, 1).default_rate_limit.map(|rate| rate.per_minute())
+    };
+    assert_eq!(limit(&compiler), Some(100));
+    let settings = |default_rate_limit| {
+        upsert(entity(EntityKind::Settings, "default", &v1::Settings { default_rate_limit }))
+    };
+    compiler.change_config(&[settings(7)]).expect("valid");
+    assert_eq!(limit(&compiler), Some(7));
+    compiler.change_config(&[settings(0)]).expect("valid");
+    assert_eq!(limit(&compiler), None);
+}
