@@ -6,21 +6,22 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    io,
     net::IpAddr,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Poll, Waker},
+    time::Duration,
 };
 
 use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyperService};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::Instant,
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::{
+    gateway::Gateway, request_line::RequestLine, settings::Settings, socket::Socket, worker::Shared,
 };
 
-use crate::{gateway::Gateway, settings::Settings, worker::Shared};
+/// How long a client that is still sending is listened to after its last answer.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection is doing. Written by the connection, read by its worker's patrol.
 pub(crate) struct Watch {
@@ -29,6 +30,12 @@ pub(crate) struct Watch {
     requests: Cell<u32>,
     /// HTTP/2 sends frames of its own between requests, which say nothing.
     is_http2: Cell<bool>,
+    /// Every answer so far is out: what hyper writes now is its own.
+    is_silent: Cell<bool>,
+    /// The client may still be sending the body of a request that was answered before its end.
+    left_unread: Cell<bool>,
+    /// How the request began whose head is being read, or was read last.
+    request_line: RefCell<RequestLine>,
     /// Since when the client takes nothing of what is written to it.
     blocked: Cell<Option<Instant>>,
     order: Cell<Order>,
@@ -43,6 +50,8 @@ enum Doing {
     Head(Instant),
     /// It serves requests.
     Requests,
+    /// All is said. What still comes is thrown away, so that the last answer is not.
+    Lingering(Instant),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,6 +69,9 @@ impl Watch {
             doing: Cell::new(Doing::Idle(now)),
             requests: Cell::new(0),
             is_http2: Cell::new(false),
+            is_silent: Cell::new(true),
+            left_unread: Cell::new(false),
+            request_line: RefCell::default(),
             blocked: Cell::new(None),
             order: Cell::new(Order::GoOn),
             waker: RefCell::default(),
@@ -77,7 +89,8 @@ impl Watch {
             Doing::Head(since) if is_over(since, settings.header_timeout) => {
                 self.give(Order::Abort);
             }
-            Doing::Idle(_) | Doing::Head(_) | Doing::Requests => {}
+            Doing::Lingering(since) if is_over(since, LINGER) => self.give(Order::Abort),
+            Doing::Idle(_) | Doing::Head(_) | Doing::Requests | Doing::Lingering(_) => {}
         }
     }
 
@@ -90,24 +103,61 @@ impl Watch {
     pub(crate) fn request(self: &Rc<Self>) -> Busy {
         self.requests.set(self.requests.get() + 1);
         self.doing.set(Doing::Requests);
+        self.is_silent.set(false);
+        self.left_unread.set(false);
         Busy(self.clone())
     }
 
-    fn received(&self, bytes: &[u8]) {
-        if let Doing::Idle(_) = self.doing.get()
-            && !self.is_http2.get()
-        {
+    /// Shows how the request began whose head was read last, once: what is read next may have
+    /// begun unseen.
+    pub(crate) fn with_request_line<T>(&self, look: impl FnOnce(&RequestLine) -> T) -> T {
+        let mut line = self.request_line.borrow_mut();
+        let seen = look(&line);
+        line.clear();
+        seen
+    }
+
+    /// Notes that bytes came.
+    pub(crate) fn received(&self, bytes: &[u8]) {
+        if self.is_http2.get() {
+            return;
+        }
+        if let Doing::Idle(_) = self.doing.get() {
             self.is_http2.set(bytes.starts_with(b"PRI * HTTP/2"));
             self.doing.set(Doing::Head(Instant::now()));
+            self.request_line.borrow_mut().clear();
+        }
+        if let Doing::Head(_) = self.doing.get() {
+            self.request_line.borrow_mut().extend(bytes);
         }
     }
 
-    fn wrote<T>(&self, outcome: &Poll<T>) {
+    /// Notes whether the client took what was written.
+    pub(crate) fn wrote<T>(&self, outcome: &Poll<T>) {
         match outcome {
             Poll::Ready(_) => self.blocked.set(None),
             Poll::Pending if self.blocked.get().is_none() => self.blocked.set(Some(Instant::now())),
             Poll::Pending => {}
         }
+    }
+
+    /// Notes that nothing is left to be written.
+    pub(crate) fn flushed(&self) {
+        self.is_silent.set(self.requests.get() == 0);
+    }
+
+    /// Whether what is written now answers no request that was read.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent.get() && !self.is_http2.get()
+    }
+
+    /// Whether to listen on before closing. Begins the time that may take.
+    pub(crate) fn lingers(&self) -> bool {
+        let lingers = self.left_unread.get() && !self.is_http2.get();
+        if lingers && !matches!(self.doing.get(), Doing::Lingering(_)) {
+            self.doing.set(Doing::Lingering(Instant::now()));
+        }
+        lingers
     }
 
     fn give(&self, order: Order) {
@@ -120,6 +170,13 @@ impl Watch {
 
 /// A request under way on a connection.
 pub(crate) struct Busy(Rc<Watch>);
+
+impl Busy {
+    /// Notes that the client may be sending something of the request that nobody will read.
+    pub(crate) fn leave_unread(&self) {
+        self.0.left_unread.set(true);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -139,9 +196,10 @@ pub(crate) async fn serve(
     worker: Rc<Shared>,
     watch: Rc<Watch>,
 ) {
-    let gateway = TowerToHyperService::new(Gateway::new(worker, peer, watch.clone()));
-    let io = TokioIo::new(Watched { stream, watch: watch.clone() });
-    let mut connection = pin!(http.serve_connection(io, gateway));
+    let gateway = Gateway::new(worker, peer, watch.clone());
+    let socket = Socket::new(stream, watch.clone(), gateway.clone());
+    let service = TowerToHyperService::new(gateway);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     let mut finishing = false;
     poll_fn(|cx| {
         match watch.order.get() {
@@ -167,60 +225,5 @@ pub(crate) struct LocalExecutor;
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
-    }
-}
-
-/// A stream that notes when the first bytes of a request come, and when it can't write.
-struct Watched {
-    stream: TcpStream,
-    watch: Rc<Watch>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            self.watch.received(bytes);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch.wrote(&wrote);
-        wrote
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch.wrote(&wrote);
-        wrote
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -15,6 +15,9 @@ pub(crate) enum Refusal {
     /// The request is not one that everyone on its way reads the same.
     #[error("{0}")]
     Malformed(#[from] Malformed),
+    /// The request head, its target included, is larger than the gateway takes, or has more lines.
+    #[error("the request head is too large: send a shorter target, or fewer or shorter headers")]
+    HeadTooLarge,
     /// There is no snapshot yet.
     #[error("the gateway has no configuration yet")]
     NotReady,
@@ -71,6 +74,9 @@ pub(crate) enum Refusal {
 /// What is wrong with a request's head.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(crate) enum Malformed {
+    /// It is no HTTP/1.1 head (RFC 9112 sections 2 to 6).
+    #[error("the request head is malformed")]
+    Head,
     /// RFC 9112 section 3.2.
     #[error("exactly one Host header is needed")]
     HostCount,
@@ -95,6 +101,16 @@ pub(crate) enum Malformed {
 }
 
 impl Refusal {
+    /// Why a head could not be read, by the status hyper has for it.
+    pub(crate) fn of_unread_head(status: StatusCode) -> Self {
+        match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
+                Self::HeadTooLarge
+            }
+            _ => Self::Malformed(Malformed::Head),
+        }
+    }
+
     /// The status the client sees.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -107,6 +123,7 @@ impl Refusal {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unreachable | Self::Reset => StatusCode::BAD_GATEWAY,
             Self::NotReady | Self::LimitsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -118,6 +135,7 @@ impl Refusal {
     pub(crate) fn audit_name(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
+            Self::HeadTooLarge => "head_too_large",
             Self::NotReady => "not_ready",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",

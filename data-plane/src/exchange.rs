@@ -12,9 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use fastgate::model::{Id, Key};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
@@ -33,7 +32,7 @@ const CLIENT_GONE: u16 = 499;
 pub(crate) struct Exchange {
     worker: Rc<Shared>,
     /// Keeps the connection from counting as idle.
-    _busy: Busy,
+    busy: Busy,
     began: Instant,
     timestamp: SystemTime,
     method: Method,
@@ -63,39 +62,45 @@ pub(crate) struct Exchange {
     pub(crate) standings: HeaderMap,
 }
 
+/// What a client's request is known by.
+pub(crate) struct Heard<'a> {
+    /// Where its connection came from.
+    pub(crate) peer: IpAddr,
+    pub(crate) method: &'a Method,
+    pub(crate) target: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    /// Whether the client has more to send of it.
+    pub(crate) has_body: bool,
+}
+
 impl Exchange {
-    /// Begins when a head was read.
-    pub(crate) fn begin(
-        worker: &Rc<Shared>,
-        head: &Request<Incoming>,
-        peer: IpAddr,
-        busy: Busy,
-    ) -> Self {
+    /// Begins when a head was read, or could not be.
+    pub(crate) fn begin(worker: &Rc<Shared>, heard: &Heard<'_>, busy: Busy) -> Self {
         let (began, timestamp) = (Instant::now(), SystemTime::now());
         let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-        let user_agent = head.headers().get(header::USER_AGENT).map(HeaderValue::as_bytes);
-        let request_id = forwarding::sent_request_id(head.headers())
+        let user_agent = heard.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        let request_id = forwarding::sent_request_id(heard.headers)
             .and_then(|id| HeaderValue::from_maybe_shared(copy(id.as_bytes())).ok())
             .or_else(|| worker.random.request_id(timestamp));
         worker.metrics.active_requests.add_one();
         Self {
             worker: worker.clone(),
-            _busy: busy,
+            busy,
             began,
             timestamp,
-            method: head.method().clone(),
-            path: copy(head.uri().path().as_bytes()),
+            method: heard.method.clone(),
+            path: copy(heard.target.path().as_bytes()),
             user_agent: copy(user_agent.unwrap_or_default()),
             status: None,
             ttfb: Duration::ZERO,
             response_size: 0,
             client: forwarding::client_address(
-                head.headers(),
-                peer,
+                heard.headers,
+                heard.peer,
                 &worker.settings.trusted_proxies,
             ),
             request_id: request_id.unwrap_or(HeaderValue::from_static("none")),
-            progress: Progress::starting(began),
+            progress: Progress::starting(began, heard.has_body),
             route_id: None,
             key: None,
             error: None,
@@ -116,11 +121,21 @@ impl Exchange {
         self.ttfb = self.began.elapsed();
         response.map(|answer| Recorded { answer, exchange: self, ended: false })
     }
+
+    /// Records an answer that is written whole, without hyper.
+    pub(crate) fn answer_at_once(mut self, response: &Response<Bytes>) {
+        self.status = Some(response.status());
+        self.ttfb = self.began.elapsed();
+        self.response_size = response.body().len() as u64;
+    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         let response_time = self.began.elapsed();
+        if self.progress.is_unread() {
+            self.busy.leave_unread();
+        }
         let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let status = self.status.unwrap_or(gone);
         let metrics = &self.worker.metrics;

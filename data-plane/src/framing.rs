@@ -3,9 +3,9 @@
 //!
 //! Hyper has parsed the head before. It refuses differing or malformed Content-Length headers
 //! and a Transfer-Encoding that does not end in `chunked`; where both headers are there it
-//! follows Transfer-Encoding, drops Content-Length and closes the connection after the answer. A
-//! fragment is cut off before anyone sees it, so what is matched is still what is forwarded. What
-//! hyper refuses itself (400, 414, 431 and 505, without a body) makes no audit event.
+//! follows Transfer-Encoding, drops Content-Length and closes the connection after the answer. It
+//! cuts a fragment off, so that what is matched is what is forwarded even where the line it was in
+//! was not seen, see `request_line`.
 
 use std::borrow::Cow;
 
@@ -33,8 +33,11 @@ pub(crate) enum Asked<'a> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn read(head: &request::Parts) -> Result<Asked<'_>, Malformed> {
+pub(crate) fn read(head: &request::Parts, has_fragment: bool) -> Result<Asked<'_>, Malformed> {
     check_transfer_encoding(&head.headers)?;
+    if has_fragment {
+        return Err(Malformed::Target);
+    }
     if head.method == Method::CONNECT {
         return Ok(Asked::Tunnel);
     }

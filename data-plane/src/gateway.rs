@@ -18,17 +18,20 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use fastgate::path;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::{
     admission, auth,
     connection::Watch,
     error::{Malformed, Refusal},
-    exchange::{Answer, Exchange, Recorded},
+    exchange::{Answer, Exchange, Heard, Recorded},
     forwarding::{self, Said},
     framing::{self, Asked},
+    request_line::RequestLine,
     respond,
     route::{CompiledRoute, Found},
     snapshot::Snapshot,
@@ -54,7 +57,14 @@ impl Gateway {
     }
 
     async fn serve(self, request: Request<Incoming>) -> Response<Recorded> {
-        let mut exchange = Exchange::begin(&self.worker, &request, self.peer, self.watch.request());
+        let heard = Heard {
+            peer: self.peer,
+            method: request.method(),
+            target: request.uri(),
+            headers: request.headers(),
+            has_body: !request.body().is_end_stream(),
+        };
+        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request());
         let proxied = self.proxy(request, &mut exchange).await;
         let mut response = proxied.unwrap_or_else(|refusal| {
             exchange.error = Some(refusal.audit_name());
@@ -63,6 +73,21 @@ impl Gateway {
         let headers = response.headers_mut();
         forwarding::to_client(headers, &exchange.request_id, mem::take(&mut exchange.standings));
         exchange.answer(response)
+    }
+
+    /// Answers a head hyper can't read, with the status it found for it. Returns what to write.
+    pub(crate) fn refuse_unread(&self, status: StatusCode) -> Bytes {
+        let (method, target) = self.watch.with_request_line(RequestLine::read);
+        let headers = &HeaderMap::new();
+        let heard =
+            Heard { peer: self.peer, method: &method, target: &target, headers, has_body: true };
+        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request());
+        let refusal = Refusal::of_unread_head(status);
+        exchange.error = Some(refusal.audit_name());
+        let mut response = respond::refuse(&refusal, &exchange.request_id);
+        forwarding::to_client(response.headers_mut(), &exchange.request_id, HeaderMap::new());
+        exchange.answer_at_once(&response);
+        respond::last_bytes(&response)
     }
 
     async fn proxy(
@@ -74,7 +99,8 @@ impl Gateway {
         let (mut head, body) = request.into_parts();
         let snapshot = worker.snapshot().ok_or(Refusal::NotReady)?;
 
-        let route = match framing::read(&head)? {
+        let has_fragment = self.watch.with_request_line(RequestLine::has_fragment);
+        let route = match framing::read(&head, has_fragment)? {
             Asked::Resource { host, path } => find_route(&snapshot, &host, path, &head.method)?,
             Asked::Server => return Ok(respond::server_options().map(|_| Answer::Own(None))),
             Asked::Tunnel => return Err(Refusal::MethodNotAllowed(Vec::new())),

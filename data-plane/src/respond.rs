@@ -1,5 +1,7 @@
 //! Makes the answers the gateway gives itself; the only place a refusal becomes a response.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -62,6 +64,27 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
     response
 }
 
+/// An answer as HTTP/1.1 writes it, for a connection that ends with it.
+pub(crate) fn last_bytes(response: &Response<Bytes>) -> Bytes {
+    let (status, body) = (response.status(), response.body());
+    let reason = status.canonical_reason().unwrap_or_default();
+    let date = httpdate::HttpDate::from(SystemTime::now());
+    let mut bytes = format!(
+        "HTTP/1.1 {} {reason}\r\ndate: {date}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        status.as_u16(),
+        body.len(),
+    )
+    .into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend_from_slice(
+            &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat(),
+        );
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes.into()
+}
+
 /// The answer to `OPTIONS *`: it asks about the server itself (RFC 9110 section 9.3.7).
 pub(crate) fn server_options() -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
@@ -110,6 +133,7 @@ mod tests {
             Refusal::MethodNotAllowed(vec![Method::GET, Method::PUT]),
             Refusal::BodyTimeout,
             Refusal::BodyTooLarge,
+            Refusal::HeadTooLarge,
             Refusal::RateLimited { retry_after: Duration::from_secs(7) },
             Refusal::Unreachable,
             Refusal::NotReady,
@@ -141,6 +165,8 @@ mod tests {
         {"type":"about:blank","title":"Request Timeout","status":408,"detail":"the request body did not arrive in time","request_id":"id-1"}
         413 body_too_large
         {"type":"about:blank","title":"Payload Too Large","status":413,"detail":"the request body is too large","request_id":"id-1"}
+        431 head_too_large
+        {"type":"about:blank","title":"Request Header Fields Too Large","status":431,"detail":"the request head is too large: send a shorter target, or fewer or shorter headers","request_id":"id-1"}
         429 rate_limited
         retry-after: 7
         {"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many requests: the limit is used up for now","request_id":"id-1"}

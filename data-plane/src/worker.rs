@@ -144,8 +144,7 @@ impl Crowd {
     }
 
     fn patrol(&mut self, now: Instant) {
-        self.forget_ended();
-        self.watches.iter().for_each(|watch| watch.patrol(now, &self.shared.settings));
+        self.look_through(now);
         self.shared.forwarder.sweep(now);
     }
 
@@ -154,7 +153,7 @@ impl Crowd {
         let deadline = Instant::now() + self.shared.settings.grace_time;
         while !self.watches.is_empty() && Instant::now() < deadline {
             sleep(DRAIN_CHECK).await;
-            self.forget_ended();
+            self.look_through(Instant::now());
         }
         if !self.watches.is_empty() {
             let connections = self.watches.len();
@@ -162,7 +161,8 @@ impl Crowd {
         }
     }
 
-    fn forget_ended(&mut self) {
+    fn look_through(&mut self, now: Instant) {
+        self.watches.iter().for_each(|watch| watch.patrol(now, &self.shared.settings));
         self.watches.retain(|watch| Rc::strong_count(watch) > 1);
         self.shared.metrics.connections.set(self.watches.len() as u64);
     }

@@ -35,16 +35,18 @@ pub(crate) struct Progress {
     bytes: Cell<u64>,
     last: Cell<Instant>,
     waits_for_client: Cell<bool>,
+    is_unread: Cell<bool>,
     fault: Cell<Option<BodyFault>>,
 }
 
 impl Progress {
-    /// A body none of which was seen by `now`.
-    pub(crate) fn starting(now: Instant) -> Rc<Self> {
+    /// A body none of which was seen by `now`, if there is one.
+    pub(crate) fn starting(now: Instant, has_body: bool) -> Rc<Self> {
         Rc::new(Self {
             bytes: Cell::new(0),
             last: Cell::new(now),
             waits_for_client: Cell::new(false),
+            is_unread: Cell::new(has_body),
             fault: Cell::new(None),
         })
     }
@@ -62,6 +64,11 @@ impl Progress {
     /// Whether it is the client that everything waits for.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waits_for_client.get()
+    }
+
+    /// Whether its end was not seen.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_unread.get()
     }
 
     /// Why it broke off, if it did.
@@ -141,8 +148,11 @@ impl Body for RequestBody {
                 let Some(data) = frame.data_ref() else {
                     // Trailers end a body, and stay behind: see `forwarding`.
                     this.incoming = None;
+                    this.progress.is_unread.set(false);
                     return Poll::Ready(None);
                 };
+                let is_last = this.incoming.as_ref().is_none_or(Incoming::is_end_stream);
+                this.progress.is_unread.set(!is_last);
                 let bytes = this.progress.bytes.get().saturating_add(data.len() as u64);
                 this.progress.bytes.set(bytes);
                 if this.max_size.is_some_and(|max| bytes > max) {
@@ -151,7 +161,10 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(_)) => this.fail(BodyFault::Broken),
-            None => Poll::Ready(None),
+            None => {
+                this.progress.is_unread.set(false);
+                Poll::Ready(None)
+            }
         }
     }
 

@@ -151,3 +151,21 @@ fn an_upstream_that_stops_reading_ends_as_504_and_one_that_answers_early_is_hear
         assert!(began.elapsed() < Duration::from_secs(5));
     }
 }
+
+#[test]
+fn a_client_that_sends_a_body_nobody_reads_still_gets_its_answer() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |settings| settings.max_body_size = Some(1000));
+    for path in ["/", "/a%2fb"] {
+        let size = 20_000_000;
+        let mut client = node.connect();
+        client.write(&format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {size}\r\n\r\n"));
+        for _ in 0..size / 100_000 {
+            client.write(&"x".repeat(100_000));
+        }
+        let answer = client.read(false);
+        let status = if path == "/" { 413 } else { 400 };
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.body.contains("request_id"), "{path}");
+    }
+}

@@ -108,13 +108,53 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn heads_that_are_too_large_are_refused_with_431() {
+fn heads_that_can_not_be_read_are_answered_and_recorded_like_all_others() {
     let upstream = Upstream::hello();
     let node = open_node(&upstream, |_| {});
-    let large = format!("x-large: {}", "y".repeat(100_000));
-    assert_eq!(node.send(&get("/", &large)).status, 431);
-    let many = "x: y\r\n".repeat(200);
-    assert_eq!(node.send(&get("/", many.trim_end())).status, 431);
+    let large = get("/p?q", &format!("x-large: {}", "y".repeat(3_000_000)));
+    let many = get("/p", "x: y\r\n".repeat(200).trim_end());
+    let long = get(&format!("/{}", "p".repeat(66_000)), "");
+    let cut = format!("/{}", "p".repeat(251));
+    for (request, status, error, method, path) in [
+        (&*large, 431, "head_too_large", "GET", "/p"),
+        (&many, 431, "head_too_large", "GET", "/p"),
+        (&long, 431, "head_too_large", "GET", &*cut),
+        ("PUT /p HTTP/1.1\r\nno colon\r\n\r\n", 400, "malformed", "PUT", "/p"),
+        ("\u{16}\u{3}\u{1}\r\n\r\n", 400, "malformed", "-", "/"),
+        ("GET /p HTTP/9.9\r\nhost: a\r\n\r\n", 400, "malformed", "GET", "/p"),
+    ] {
+        let mut client = node.connect();
+        // As the first request, and as one after another.
+        if status == 400 {
+            assert_eq!(client.send(&get("/", "")).status, 200);
+            assert_eq!(node.event().status, 200);
+        }
+        let answer = client.send(request);
+        assert_eq!(answer.status, status, "{error}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{error}");
+        let event = node.event();
+        assert_eq!((event.status.as_u16(), event.error), (status, Some(error)));
+        assert_eq!((event.method.as_str(), &*event.path), (method, path.as_bytes()), "{error}");
+        assert_eq!(event.response_size, answer.body.len() as u64, "{error}");
+        let id = String::from_utf8_lossy(&event.request_id).into_owned();
+        assert_eq!(answer.header("x-request-id"), Some(&*id), "{error}");
+        assert!(answer.body.contains(&id), "{}", answer.body);
+        assert!(client.is_closed(), "{error}");
+    }
+    assert!(node.has_no_event());
+}
+
+#[test]
+fn a_fragment_is_refused() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    assert_eq!(node.send(&get("/a#b", "")).status, 400);
+    assert_eq!(node.send(&get("/a?b#c", "")).status, 400);
+    let mut client = node.connect();
+    for path in ["/a", "/b#c", "/d"] {
+        let status = if path.contains('#') { 400 } else { 200 };
+        assert_eq!(client.send(&get(path, "x: #")).status, status, "{path}");
+    }
 }
 
 #[test]
