@@ -9,16 +9,14 @@ use fastgate::{
     model::{self, Route},
     secret::{Kind, SecretHash},
 };
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, header};
 
 use crate::{
     error::{Malformed, Refusal},
     exchange::Exchange,
+    forwarding::API_KEY,
     snapshot::{KeyEntry, KeyTable},
 };
-
-/// The header a key is sent in, beside `Authorization: Bearer`.
-pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A key as a client sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

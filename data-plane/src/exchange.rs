@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use crate::{
     audit::Event,
-    connection::Busy,
     forwarding,
+    shared::Shared,
     upstream::{BodyFault, Progress, ResponseBody, Trail},
-    worker::Shared,
+    watch::Busy,
 };
 
 /// Noted when the client was gone before there was an answer.

@@ -7,8 +7,10 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::{auth::API_KEY, network::Network};
+use crate::network::Network;
 
+/// The header a key is sent in, beside `Authorization: Bearer`.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The request's id, both ways.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Who the key was issued to.

@@ -26,7 +26,6 @@ use hyper::body::Incoming;
 
 use crate::{
     admission, auth,
-    connection::Watch,
     error::{Malformed, Refusal},
     exchange::{Answer, Exchange, Heard, Recorded},
     forwarding::{self, Said},
@@ -34,9 +33,10 @@ use crate::{
     request_line::RequestLine,
     respond,
     route::{CompiledRoute, Found},
+    shared::Shared,
     snapshot::Snapshot,
     upstream::{Outbound, RequestBody},
-    worker::Shared,
+    watch::Watch,
 };
 
 /// The gateway as one connection sees it.

@@ -23,11 +23,13 @@ mod respond;
 mod route;
 mod server;
 mod settings;
+mod shared;
 mod snapshot;
 mod socket;
 mod state_dir;
 mod sync;
 mod upstream;
+mod watch;
 mod worker;
 
 pub use network::Network;

@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{connection::Watch, gateway::Gateway};
+use crate::{gateway::Gateway, watch::Watch};
 
 /// Bytes thrown away at once from a client that is still sending.
 const SCRATCH: usize = 8 * 1024;

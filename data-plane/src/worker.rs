@@ -20,13 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Recorder,
-    connection::{self, LocalExecutor, Watch},
-    limits::{Limiter, WorkerLimiter},
+    connection::{self, LocalExecutor},
+    limits::Limiter,
     metrics::WorkerMetrics,
     random::Random,
     settings::Settings,
-    snapshot::{Snapshot, SnapshotCell, SnapshotReader},
+    shared::Shared,
+    snapshot::SnapshotCell,
     upstream::Forwarder,
+    watch::Watch,
 };
 
 /// Larger request heads are refused with 431. It also bounds what is read ahead of a body.
@@ -49,30 +51,6 @@ pub(crate) struct Worker {
     pub(crate) limiter: Limiter,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<WorkerMetrics>,
-}
-
-/// What the connections of a worker share.
-pub(crate) struct Shared {
-    pub(crate) settings: Arc<Settings>,
-    // Borrowed for one load, which calls nothing that could borrow it again.
-    snapshots: RefCell<SnapshotReader>,
-    pub(crate) limiter: WorkerLimiter,
-    pub(crate) recorder: Recorder,
-    pub(crate) forwarder: Forwarder,
-    pub(crate) random: Rc<Random>,
-    pub(crate) metrics: Arc<WorkerMetrics>,
-}
-
-impl Shared {
-    /// The snapshot a request is served from.
-    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.snapshots.borrow_mut().load()
-    }
-
-    /// Whether the forwarding headers of a peer are believed.
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        self.settings.trusted_proxies.iter().any(|network| network.contains(peer))
-    }
 }
 
 impl Worker {
@@ -170,7 +148,7 @@ impl Crowd {
 
 fn http() -> auto::Builder<LocalExecutor> {
     let mut http = auto::Builder::new(LocalExecutor);
-    // Timeouts are the patrol's, see `connection`.
+    // Timeouts are the patrol's, see `watch`.
     http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
     http.http2()
         .max_concurrent_streams(MAX_STREAMS)

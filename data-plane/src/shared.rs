@@ -1,0 +1,37 @@
+//! What all connections of one worker use, on its thread alone.
+
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
+
+use crate::{
+    audit::Recorder,
+    limits::WorkerLimiter,
+    metrics::WorkerMetrics,
+    random::Random,
+    settings::Settings,
+    snapshot::{Snapshot, SnapshotReader},
+    upstream::Forwarder,
+};
+
+/// What the connections of a worker share.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    // Borrowed for one load, which calls nothing that could borrow it again.
+    pub(crate) snapshots: RefCell<SnapshotReader>,
+    pub(crate) limiter: WorkerLimiter,
+    pub(crate) recorder: Recorder,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) random: Rc<Random>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
+impl Shared {
+    /// The snapshot a request is served from.
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshots.borrow_mut().load()
+    }
+
+    /// Whether the forwarding headers of a peer are believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.settings.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+}
