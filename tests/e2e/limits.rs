@@ -10,22 +10,19 @@ use crate::support::{Answer, Client, Gate, Upstream, eventually};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     let upstream = Upstream::start("up").await;
-    let mut gate = Gate::with_nodes(2).with_redis().alone().start().await;
+    let mut gate = Gate::with_nodes(2).with_redis().start().await;
     gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
-    let key = json!({
-        "source_path": "app", "rate_limit": 60, "rate_limit_fallback": "closed",
-    });
-    let (_, secret) = gate.key(key).await;
+    let (_, secret) = gate.key(json!({"source_path": "app", "rate_limit": 60})).await;
     gate.settle().await;
     counts_in_redis(&gate).await;
 
     let started = Instant::now();
     let clients: Vec<Client> = gate.nodes.iter().map(|node| node.with_key(&secret)).collect();
-    let tasks = (0..6).map(|n| {
+    let tasks = (0..100).map(|n| {
         let client = clients[n % 2].clone();
         tokio::spawn(async move {
             let mut answers = Vec::new();
-            for _ in 0..100 {
+            for _ in 0..6 {
                 answers.push(client.get("/").await);
             }
             answers
@@ -66,6 +63,10 @@ async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     assert_eq!(gate.redis.as_ref().expect("runs").keys(), keys);
 
     let (_, local) = gate.key(json!({"source_path": "local", "rate_limit": 60})).await;
+    let closed = json!({
+        "source_path": "closed", "rate_limit": 60, "rate_limit_fallback": "closed",
+    });
+    let (_, closed) = gate.key(closed).await;
     gate.settle().await;
     gate.redis.as_mut().expect("runs").kill();
     let mut admitted = 0;
@@ -78,7 +79,7 @@ async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     }
     println!("without Redis: {admitted} of 200 admitted by local shares of 60, no 5xx");
     assert!((60..=75).contains(&admitted), "{admitted}");
-    let answer = gate.nodes[0].with_key(&secret).get("/").await;
+    let answer = gate.nodes[0].with_key(&closed).get("/").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "closed is closed");
 
     gate.redis.as_mut().expect("was killed").restart();

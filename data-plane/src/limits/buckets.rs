@@ -108,6 +108,17 @@ impl WorkerBuckets {
         self.admit_at(claims, self.shared.now())
     }
 
+    /// Learns how far ahead of now the same buckets are full elsewhere, so that counting can go on
+    /// here from there.
+    pub(super) fn learn(&self, claims: &[Claim<'_>], tally: &Tally) {
+        let now = self.shared.now();
+        for (claim, ahead) in claims.iter().zip(&tally.ahead) {
+            let later = |tat: u64| live(tat).map(|tat| tat.max(now + ahead));
+            // An error means that the bucket was thrown out just now: little is lost with it.
+            let _ = self.find(claim, now).fetch_update(AcqRel, Acquire, later);
+        }
+    }
+
     fn admit_at(&self, claims: &[Claim<'_>], now: u64) -> Tally {
         loop {
             let cells: Vec<_> = claims.iter().map(|claim| self.find(claim, now)).collect();

@@ -135,14 +135,18 @@ impl WorkerLimiter {
         let tally = match &self.link {
             None => self.buckets.admit(&claims),
             Some(link) => match link.admit(&claims).await {
-                Ok(tally) => tally,
+                Ok(tally) => {
+                    self.buckets.learn(&claims, &tally);
+                    tally
+                }
                 Err(redis::Away) => return self.fall_back(subject, policies, &names),
             },
         };
         judge(policies.iter(), &claims, &tally)
     }
 
-    /// What the policies say while Redis is away.
+    /// What the policies say while Redis is away. A share is a bucket that takes as long to fill as
+    /// the whole one, so it goes on from where Redis was last heard to be.
     fn fall_back(
         &self,
         subject: Subject<'_>,

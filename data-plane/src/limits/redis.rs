@@ -1,16 +1,17 @@
 //! Buckets in Redis, shared by all nodes: one script call a request, over one connection a worker.
 //!
-//! A call has 10 ms. An error, or three calls in a row that take longer, open the breaker: the
-//! connection is given up, requests do without it at once, and a task in the background makes a
-//! new one, trying every second.
+//! An error, or 50 ms in which Redis answers nobody who waits, open the breaker: the connection is
+//! given up, requests do without it at once, and a task in the background makes a new one, trying
+//! every second. Shorter stalls are a busy machine's, and no reason to count here what Redis will
+//! count too; so is a queue of calls that are answered one after another.
 
 use std::{
+    cell::Cell,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -18,17 +19,20 @@ use arc_swap::ArcSwapOption;
 use redis::{AsyncConnectionConfig, Client, RedisResult, Script, aio::MultiplexedConnection};
 use tokio::{
     sync::Notify,
-    task::{JoinHandle, yield_now},
-    time::{sleep, timeout},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::buckets::{Claim, Tally};
 
-/// What a request waits for Redis at most.
-const BUDGET: Duration = Duration::from_millis(10);
+/// How long Redis may answer nobody who waits before it counts as away.
+const SILENCE: Duration = Duration::from_millis(50);
 
-/// Calls in a row that may take longer before Redis counts as away.
-const SLOW_CALLS: u32 = 3;
+/// How long a request waits for a Redis that answers others before it.
+const QUEUE: Duration = Duration::from_millis(100);
+
+/// How long a worker that was held up itself looks at what came meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How long a new connection may take, its first answer included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,7 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the breaker stays open between two tries.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Calls of one worker under way; further ones wait for a place, within their budget.
+/// Calls of one worker under way; further ones wait for a place, within their time.
 const CALLS: usize = 1024;
 
 const SCRIPT: &str = include_str!("limit.lua");
@@ -46,12 +50,12 @@ pub(super) struct Link {
     shared: Arc<Shared>,
     keeper: JoinHandle<()>,
     script: Script,
+    last_answer: Cell<Instant>,
 }
 
 struct Shared {
     /// `None`: the breaker is open.
     connection: ArcSwapOption<MultiplexedConnection>,
-    slow: AtomicU32,
     tripped: Notify,
     /// How many workers have a connection, over the whole node.
     up: Arc<AtomicUsize>,
@@ -64,15 +68,11 @@ pub(super) struct Away;
 impl Link {
     /// Starts connecting. Call it inside the runtime the calls are made in.
     pub(super) fn start(client: Client, up: Arc<AtomicUsize>) -> Self {
-        let shared = Arc::new(Shared {
-            connection: ArcSwapOption::empty(),
-            slow: AtomicU32::new(0),
-            tripped: Notify::new(),
-            up,
-        });
+        let shared =
+            Arc::new(Shared { connection: ArcSwapOption::empty(), tripped: Notify::new(), up });
         let script = Script::new(SCRIPT);
         let keeper = tokio::spawn(keep_connected(client, shared.clone(), script.clone()));
-        Self { shared, keeper, script }
+        Self { shared, keeper, script, last_answer: Cell::new(Instant::now()) }
     }
 
     /// Takes a token from every bucket, or none.
@@ -83,29 +83,51 @@ impl Link {
             invocation.key(claim.name).arg(claim.bucket.interval).arg(claim.bucket.capacity);
         }
         let mut own = MultiplexedConnection::clone(&connection);
-        let answer: Option<RedisResult<Vec<u64>>> =
-            within_budget(invocation.invoke_async(&mut own)).await;
+        let answer: Result<RedisResult<Vec<u64>>, TooLong> =
+            self.patiently(invocation.invoke_async(&mut own)).await;
         match answer {
-            Some(Ok(answer)) => {
-                self.shared.slow.store(0, Relaxed);
+            Ok(Ok(answer)) => {
                 let (admitted, ahead) = answer.split_first().ok_or(Away)?;
                 (ahead.len() == claims.len())
                     .then(|| Tally { admitted: *admitted == 1, ahead: ahead.to_vec() })
                     .ok_or(Away)
             }
-            Some(Err(fault)) => {
+            Ok(Err(fault)) => {
                 self.shared.trip(&connection, &fault.to_string());
                 Err(Away)
             }
-            None => {
-                if self.shared.slow.fetch_add(1, Relaxed) + 1 >= SLOW_CALLS {
-                    self.shared.trip(&connection, "it takes too long to answer");
-                }
+            Err(TooLong) => {
+                self.shared.trip(&connection, "it takes too long to answer");
                 Err(Away)
             }
         }
     }
+
+    /// Waits for an answer as long as Redis gives any.
+    async fn patiently<F: Future>(&self, call: F) -> Result<F::Output, TooLong> {
+        let began = Instant::now();
+        let mut call = pin!(call);
+        loop {
+            let last_answer = self.last_answer.get();
+            let patience = (last_answer.max(began) + SILENCE).min(began + QUEUE);
+            let mut answer = timeout_at(patience, &mut call).await;
+            if answer.is_err() {
+                // This very thread may have been held up: what waits in the socket counts.
+                answer = timeout(LOOK, &mut call).await;
+            }
+            if let Ok(answer) = answer {
+                self.last_answer.set(Instant::now());
+                return Ok(answer);
+            }
+            if began.elapsed() >= QUEUE || self.last_answer.get() == last_answer {
+                return Err(TooLong);
+            }
+        }
+    }
 }
+
+/// A call took longer than a request waits.
+struct TooLong;
 
 impl Drop for Link {
     fn drop(&mut self) {
@@ -133,7 +155,6 @@ async fn keep_connected(client: Client, shared: Arc<Shared>, script: Script) {
     loop {
         match timeout(CONNECT_TIMEOUT, connect(&client, &script)).await {
             Ok(Ok(connection)) => {
-                shared.slow.store(0, Relaxed);
                 shared.up.fetch_add(1, Relaxed);
                 shared.connection.store(Some(Arc::new(connection)));
                 tracing::info!("limits are counted in redis");
@@ -164,19 +185,4 @@ async fn connect(client: &Client, script: &Script) -> RedisResult<MultiplexedCon
     // Also the proof that it answers, and may run scripts.
     script.prepare_invoke().load_async(&mut connection).await?;
     Ok(connection)
-}
-
-/// What the call comes to, if it does so in time. When this very thread was held up, an answer
-/// that waits in the socket still counts: the stall was not Redis's.
-async fn within_budget<F: Future>(call: F) -> Option<F::Output> {
-    let mut call = pin!(call);
-    if let Ok(output) = timeout(BUDGET, &mut call).await {
-        return Some(output);
-    }
-    yield_now().await;
-    std::future::poll_fn(|context| match call.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
