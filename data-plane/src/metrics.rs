@@ -1,17 +1,9 @@
 //! Every metric of a node, in one file.
 //!
-//! Workers count in cells of their own, which only they write; a scrape sums them up.
+//! Workers count each for itself; a scrape sums them up.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
-use http::StatusCode;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet},
@@ -21,84 +13,10 @@ use prometheus_client::{
 
 use crate::{
     audit,
+    counters::{Cell, DURATION_BOUNDS, WorkerMetrics},
     limits::Limiter,
     sync::{self, Namespace, Progress},
 };
-
-/// A count written by one thread and read by any.
-#[derive(Default, Debug)]
-pub(crate) struct Cell(AtomicU64);
-
-impl Cell {
-    /// Counts one more. Only the owning thread may call it: a plain load and store is cheaper
-    /// than an atomic addition.
-    pub(crate) fn add_one(&self) {
-        self.add(1);
-    }
-
-    /// Counts more.
-    pub(crate) fn add(&self, more: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
-    }
-
-    /// Counts one less, for what comes and goes.
-    pub(crate) fn take_one(&self) {
-        self.0.store(self.0.load(Relaxed).saturating_sub(1), Relaxed);
-    }
-
-    /// Replaces the count.
-    pub(crate) fn set(&self, count: u64) {
-        self.0.store(count, Relaxed);
-    }
-
-    /// The count.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// Upper bounds of the buckets of request durations, in seconds.
-pub(crate) const DURATION_BOUNDS: [f64; 14] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-
-/// What one worker counts.
-#[derive(Default, Debug)]
-pub(crate) struct WorkerMetrics {
-    /// Requests by the first digit of the status: 1xx to 5xx.
-    by_class: [Cell; 5],
-    /// Durations of requests: one bucket per bound, then the rest.
-    buckets: [Cell; DURATION_BOUNDS.len() + 1],
-    /// The sum of those durations in microseconds.
-    duration_micros: Cell,
-    /// Client connections that are open.
-    pub(crate) connections: Cell,
-    /// Client connections that were accepted.
-    pub(crate) accepted: Cell,
-    /// Requests under way.
-    pub(crate) active_requests: Cell,
-    /// Further attempts to send a request.
-    pub(crate) retries: Cell,
-    /// Attempts without an answer: no connection, or one that broke.
-    pub(crate) upstream_failures: Cell,
-    /// Connections made to targets.
-    pub(crate) upstream_connections: Cell,
-}
-
-impl WorkerMetrics {
-    /// Counts a request that has ended.
-    pub(crate) fn request_ended(&self, status: StatusCode, duration: Duration) {
-        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        if let Some(count) = self.by_class.get(class) {
-            count.add_one();
-        }
-        let seconds = duration.as_secs_f64();
-        let bucket = DURATION_BOUNDS.iter().position(|bound| seconds <= *bound);
-        if let Some(count) = self.buckets.get(bucket.unwrap_or(DURATION_BOUNDS.len())) {
-            count.add_one();
-        }
-        self.duration_micros.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-    }
-}
 
 /// What a node counts.
 pub(crate) struct Metrics {

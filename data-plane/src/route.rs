@@ -11,8 +11,8 @@ use fastgate::model::{Destination, HostMatch, Id, PathMatch, Rewrite, Route};
 use http::Method;
 
 use crate::{
-    snapshot::{Persistent, Upstreams},
-    upstream::TargetSet,
+    persistent::Persistent,
+    target::{TargetSet, Upstreams},
 };
 
 /// A route with everything of it that a request needs, made once.

@@ -20,8 +20,7 @@ use crate::{
     ops::Ops,
     settings::Settings,
     snapshot::SnapshotCell,
-    state_dir::{StateDir, StateDirError},
-    sync::{Follower, Parts},
+    sync::{Follower, Parts, StateDir, StateDirError},
     worker::Worker,
 };
 

@@ -4,8 +4,8 @@ use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 
 use crate::{
     audit::Recorder,
+    counters::WorkerMetrics,
     limits::WorkerLimiter,
-    metrics::WorkerMetrics,
     random::Random,
     settings::Settings,
     snapshot::{Snapshot, SnapshotReader},

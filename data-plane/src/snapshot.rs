@@ -14,19 +14,13 @@ use fastgate::{
 use http::HeaderValue;
 
 use crate::{
+    persistent::Persistent,
     route::{CompiledRoute, RouteIndex},
-    upstream::TargetSet,
+    target::{TargetSet, Upstreams},
 };
 
 /// All live secrets. Persistent, so that a changed key costs the same however many there are.
 pub(crate) type KeyTable = Persistent<SecretHash, Arc<KeyEntry>>;
-
-/// Named upstreams.
-pub(crate) type Upstreams = Persistent<Id, Arc<TargetSet>>;
-
-/// A map whose clones share what they do not change.
-pub(crate) type Persistent<K, V> =
-    imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// The state one request sees.
 pub(crate) struct Snapshot {

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit::Recorder,
     connection::{self, LocalExecutor},
+    counters::WorkerMetrics,
     limits::Limiter,
-    metrics::WorkerMetrics,
     random::Random,
     settings::Settings,
     shared::Shared,

@@ -10,9 +10,9 @@ use fastgate::{
 
 use super::entity::{check_id, decode, entity_error, entity_errors, one};
 use crate::{
+    persistent::Persistent,
     route::{CompiledRoute, RouteIndex},
-    snapshot::{Persistent, Upstreams},
-    upstream::TargetSet,
+    target::{TargetSet, Upstreams},
 };
 
 /// Routes, upstreams and settings. Clones share what they do not change.

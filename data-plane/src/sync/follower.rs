@@ -23,6 +23,7 @@ use super::{
     crash_guard::CrashGuard,
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
+    state_dir::{Generation, StateDir},
 };
 use crate::{
     audit,
@@ -31,7 +32,6 @@ use crate::{
     identity::Identity,
     limits::Limiter,
     snapshot::SnapshotCell,
-    state_dir::{Generation, StateDir},
 };
 
 /// How often the node says how it is, and looks after its own notes.

@@ -8,7 +8,7 @@ use fastgate::{
     node::v1::{self, Change, Entity, EntityKind, change},
 };
 
-use crate::snapshot::Persistent;
+use crate::persistent::Persistent;
 
 /// The two halves of an environment's state, each with its own revisions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

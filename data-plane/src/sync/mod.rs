@@ -16,10 +16,13 @@ mod holding;
 mod progress;
 mod replica;
 mod saver;
+mod state_dir;
 
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};
 pub(crate) use progress::{Counts, Progress};
+pub(crate) use state_dir::StateDir;
+pub use state_dir::StateDirError;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Holding, Namespace, crash_guard::PROVEN_AFTER};
-use crate::state_dir::{Newest, StateDir};
+use super::{
+    Holding, Namespace,
+    crash_guard::PROVEN_AFTER,
+    state_dir::{Newest, StateDir},
+};
 
 /// Changes that come this close together are written once.
 const COALESCE: Duration = Duration::from_millis(100);
@@ -105,8 +108,7 @@ impl Writer {
 mod tests {
     use fastgate::model::Id;
 
-    use super::*;
-    use crate::state_dir::Generation;
+    use super::{super::state_dir::Generation, *};
 
     #[tokio::test]
     async fn only_a_state_that_was_lived_with_becomes_the_previous_one() {

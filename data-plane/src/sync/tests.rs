@@ -26,14 +26,9 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 use super::{
     Follower, Holding, Namespace, Parts, Progress,
     replica::tests::{delete, delta, key, message, route, snapshot, upsert},
-};
-use crate::{
-    audit::Shipper,
-    identity::Identity,
-    limits::Limiter,
-    snapshot::SnapshotCell,
     state_dir::{Newest, StateDir},
 };
+use crate::{audit::Shipper, identity::Identity, limits::Limiter, snapshot::SnapshotCell};
 
 const KEYS: Namespace = Namespace::Keys;
 const CONFIG: Namespace = Namespace::Config;

@@ -16,17 +16,17 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    balance::{ReadyTarget, TargetSet},
     body::{BodyFault, Patience, Progress, RequestBody},
     pool::{self, ConnectFailed, Connection, Pools},
     retry::{Budget, Failure, Next},
 };
 use crate::{
+    counters::WorkerMetrics,
     error::{Malformed, Refusal},
     framing::check_transfer_encoding,
-    metrics::WorkerMetrics,
     random::Random,
     route::CompiledRoute,
+    target::{ReadyTarget, TargetSet},
 };
 
 /// One worker's way to all upstreams.

@@ -1,12 +1,9 @@
-//! Upstreams at run time: which target a request goes to, over which connection, and what
-//! happens when that fails.
+//! The way to upstreams: over which connection a request goes, and what happens when that fails.
 
-mod balance;
 mod body;
 mod forward;
 mod pool;
 mod retry;
 
-pub(crate) use balance::TargetSet;
 pub(crate) use body::{BodyFault, Progress, RequestBody};
 pub(crate) use forward::{Forwarder, Outbound, ResponseBody, Trail};

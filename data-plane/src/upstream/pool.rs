@@ -26,7 +26,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{balance::ReadyTarget, body::RequestBody};
+use super::body::RequestBody;
+use crate::target::ReadyTarget;
 
 /// An open connection. Dropping it closes it, whatever is still on its way: a request body that
 /// the target no longer reads would otherwise hold it, and the client's connection, for ever.

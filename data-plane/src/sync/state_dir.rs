@@ -24,7 +24,7 @@ use fastgate::{
 use prost::Message;
 use thiserror::Error;
 
-use crate::sync::{Holding, Namespace};
+use super::{Holding, Namespace};
 
 /// A state directory, held by this process alone.
 pub(crate) struct StateDir {

@@ -1,9 +1,14 @@
-//! Picks a target by weight.
+//! The targets of upstreams, and which of them a request goes to.
 
 use std::{sync::Arc, time::Duration};
 
-use fastgate::model::Target;
+use fastgate::model::{Id, Target};
 use http::HeaderValue;
+
+use crate::persistent::Persistent;
+
+/// Named upstreams.
+pub(crate) type Upstreams = Persistent<Id, Arc<TargetSet>>;
 
 /// The targets of an upstream, ready to be picked from.
 pub(crate) struct TargetSet {
