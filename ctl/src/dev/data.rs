@@ -10,10 +10,9 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::DevError;
 use crate::{
     context::{Surroundings, read_token, write_private},
-    error::Error,
+    error::{DevError, Error},
 };
 
 /// A data folder, held by this process alone.

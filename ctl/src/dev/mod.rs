@@ -19,10 +19,9 @@ mod planes;
 mod ready;
 mod upstream;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use secrecy::ExposeSecret as _;
-use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -36,73 +35,19 @@ use crate::{
     cli::DevArgs,
     client::Client,
     context::{Connection, Surroundings},
-    error::Error as CtlError,
+    error::{DevError, Error},
     output::Output,
 };
 
 /// How long the planes may take to end once they were asked to.
 const DRAIN: Duration = Duration::from_secs(8);
 
-/// Why `fgctl dev` can't go on.
-#[derive(Debug, Error)]
-pub(crate) enum DevError {
-    /// There is no place to keep things.
-    #[error("there is no home folder to keep data in: give --data-dir")]
-    NoDataDir,
-    /// The data folder can't be used.
-    #[error("can't use the data folder {}: {source}: give another with --data-dir", path.display())]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another `fgctl dev` holds the data folder.
-    #[error("another fgctl dev uses {}: end it, or give --data-dir", .0.display())]
-    InUse(PathBuf),
-    /// The control plane can't start.
-    #[error("the control plane can't start: {0}")]
-    ControlPlane(#[from] fastgate_control_plane::BuildError),
-    /// The node can't start.
-    #[error("the node can't start: {0}")]
-    Node(#[from] fastgate_data_plane::BuildError),
-    /// A plane ended by itself.
-    #[error("{0} has ended by itself: its log says why")]
-    Ended(&'static str),
-    /// The node did not become ready.
-    #[error("the node is not ready after {} s: {last}", ready::WITHIN.as_secs())]
-    NotReady {
-        /// What came last.
-        last: String,
-    },
-    /// Sockets, threads or signals of this process.
-    #[error("can't start: {0}")]
-    System(#[from] io::Error),
-}
-
-impl DevError {
-    /// What to do about it, where its text does not say.
-    pub(crate) fn mend(&self) -> Option<&'static str> {
-        use fastgate_control_plane::BuildError as ControlPlaneFault;
-        use fastgate_data_plane::BuildError as NodeFault;
-        match self {
-            Self::ControlPlane(ControlPlaneFault::Bind { .. }) => {
-                Some("choose another port with --admin-port; 0 picks a free one")
-            }
-            Self::Node(NodeFault::Bind { .. }) => {
-                Some("choose another port with --proxy-port; 0 picks a free one")
-            }
-            _ => None,
-        }
-    }
-}
-
 /// Runs until it is asked to stop.
 pub(crate) fn run(
     args: DevArgs,
     around: &Surroundings,
     output: &mut Output<'_>,
-) -> Result<(), CtlError> {
+) -> Result<(), Error> {
     let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     // Fails only where somebody has set up a log before, who then wants their own.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
@@ -121,7 +66,7 @@ async fn run_until_asked(
     args: &DevArgs,
     data: &DataDir,
     output: &mut Output<'_>,
-) -> Result<(), CtlError> {
+) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::System)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DevError::System)?;
     let asked = async {
@@ -153,11 +98,7 @@ struct Gateway {
 
 impl Gateway {
     /// Starts everything and says so once it serves.
-    async fn start(
-        args: &DevArgs,
-        data: &DataDir,
-        output: &mut Output<'_>,
-    ) -> Result<Self, CtlError> {
+    async fn start(args: &DevArgs, data: &DataDir, output: &mut Output<'_>) -> Result<Self, Error> {
         let upstream = DemoUpstream::start().await.map_err(DevError::System)?;
         let control_plane = ControlPlane::start(data, args.admin_port).await?;
         let node = Node::start(data, args.proxy_port, control_plane.addresses.node).await?;

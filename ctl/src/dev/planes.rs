@@ -12,7 +12,8 @@ use fastgate_data_plane as data_plane;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{DevError, data::DataDir};
+use super::data::DataDir;
+use crate::error::DevError;
 
 /// How long requests under way may go on after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(3);

@@ -15,8 +15,11 @@ use hyper_util::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{DevError, demo};
-use crate::{context::write_private, error::Error};
+use super::demo;
+use crate::{
+    context::write_private,
+    error::{DevError, Error},
+};
 
 /// How long anything may take to answer for the first time.
 pub(super) const WITHIN: Duration = Duration::from_secs(15);
@@ -52,7 +55,7 @@ impl Ready<'_> {
     pub(super) async fn wait_for_node(&self, ops: SocketAddr) -> Result<(), DevError> {
         let url = format!("http://{ops}/ready");
         let ready = retry(async |client| expect_ok(client, Request::get(&url)).await).await;
-        ready.map_err(|last| DevError::NotReady { last })
+        ready.map_err(|last| DevError::NotReady { within: WITHIN, last })
     }
 
     /// Waits until the demo answers through the proxy; otherwise says what came last. The route

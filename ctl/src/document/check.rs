@@ -5,11 +5,13 @@
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use super::{
-    Fault,
     source::Source,
     tree::{Node, Placed},
 };
-use crate::schema::{TIMESTAMP, is_output_only};
+use crate::{
+    error::Fault,
+    schema::{TIMESTAMP, is_output_only},
+};
 
 /// Faults told of one document; what is behind them is mended later.
 const MAX_FAULTS: usize = 20;

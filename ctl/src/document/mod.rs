@@ -9,12 +9,13 @@ mod check;
 mod source;
 mod tree;
 
-use std::fmt;
-
 use fastgate::admin::v1::Config;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-use crate::{error::Error, schema};
+use crate::{
+    error::{Error, Fault, Faults},
+    schema,
+};
 
 pub(crate) use source::{Source, read};
 
@@ -34,18 +35,6 @@ struct Part {
     /// Where its routes and upstreams begin in the whole.
     routes_from: usize,
     upstreams_from: usize,
-}
-
-/// The faults of documents, in order.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Faults(Vec<Fault>);
-
-/// One fault: where, and what to do about it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    file: String,
-    line: Option<u64>,
-    message: String,
 }
 
 impl Document {
@@ -170,29 +159,6 @@ fn type_fault(
 fn without_place(text: &str) -> String {
     text.rsplit_once(" at line ").map_or(text, |(message, _)| message).to_owned()
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = crate::error::shown(&self.message);
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {text}", self.file),
-            None => write!(f, "{}: {text}", self.file),
-        }
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, fault) in self.0.iter().enumerate() {
-            // The first stands behind `error: `; the others keep in line with it.
-            let lead = if at == 0 { "" } else { "\n       " };
-            write!(f, "{lead}{fault}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Faults {}
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Fault;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 
 /// The largest document taken, in bytes.
 const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
