@@ -68,7 +68,8 @@ fn take_bearer(headers: &mut HeaderMap) -> Result<Sent, Malformed> {
 fn token_of(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(6)?;
     let (space, token) = token.split_first()?;
-    (scheme.eq_ignore_ascii_case(b"bearer") && *space == b' ').then(|| token.trim_ascii_start())
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && space.is_ascii_whitespace();
+    is_bearer.then(|| token.trim_ascii_start())
 }
 
 fn is_ours(token: &[u8]) -> bool {

@@ -100,6 +100,17 @@ pub(crate) enum Malformed {
     TwoKeys,
 }
 
+impl Malformed {
+    /// Whether another server might read the end of the request elsewhere, so that nothing more
+    /// may be read from its connection (RFC 9112 section 6.3).
+    pub(crate) fn is_of_framing(self) -> bool {
+        match self {
+            Self::Head | Self::TransferEncoding | Self::HostCount | Self::Host => true,
+            Self::HostMismatch | Self::Target | Self::Path(_) | Self::TwoKeys => false,
+        }
+    }
+}
+
 impl Refusal {
     /// Why a head could not be read, by the status hyper has for it.
     pub(crate) fn of_unread_head(status: StatusCode) -> Self {

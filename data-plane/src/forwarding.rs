@@ -33,14 +33,17 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("proxy-authentication-info"),
 ];
 
-/// What only a trusted proxy may say about a client, beside the three the gateway sets.
-const TOLD_BY_PROXIES: [HeaderName; 6] = [
-    header::FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-ssl"),
+/// What only a trusted proxy may say about a client, beside all that begins with `x-forwarded`.
+const TOLD_BY_PROXIES: [&str; 9] = [
+    "forwarded",
+    "front-end-https",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-host",
+    "x-original-url",
+    "x-real-ip",
+    "x-rewrite-url",
 ];
 
 /// What the gateway reads or sets: `Connection` can't name these away, and their twins written
@@ -75,12 +78,13 @@ pub(crate) struct Said<'a> {
 /// Makes a client's headers into those for an upstream, all but Host, which each target has its own of.
 pub(crate) fn to_upstream(headers: &mut HeaderMap, said: &Said<'_>) {
     remove_hop_by_hop(headers);
-    remove_twins(headers);
+    remove_claims(headers, said.peer_is_trusted);
     join_cookies(headers);
     // The gateway answers expectations itself, and passes no trailers on: an upstream may take
     // them for headers.
     headers.remove(header::EXPECT);
     headers.remove(header::TRAILER);
+    write_length_plainly(headers);
     let host = headers.remove(header::HOST);
     let host = host.or_else(|| HeaderValue::from_str(said.authority?).ok());
     if said.peer_is_trusted {
@@ -90,13 +94,10 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, said: &Said<'_>) {
             headers.entry(FORWARDED_HOST).or_insert(host);
         }
     } else {
-        TOLD_BY_PROXIES.iter().for_each(|name| drop(headers.remove(name)));
-        headers.remove(FORWARDED_FOR);
         append_peer(headers, said.peer);
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-        match host {
-            Some(host) => drop(headers.insert(FORWARDED_HOST, host)),
-            None => drop(headers.remove(FORWARDED_HOST)),
+        if let Some(host) = host {
+            headers.insert(FORWARDED_HOST, host);
         }
     }
     headers.insert(REQUEST_ID, said.request_id.clone());
@@ -106,10 +107,13 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, said: &Said<'_>) {
     }
 }
 
-/// Makes an answer's headers into those for the client; `standings` replace what an upstream says
-/// about limits of its own.
-pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, standings: HeaderMap) {
+/// Leaves of an upstream's headers those that are not of its connection alone.
+pub(crate) fn from_upstream(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
+}
+
+/// Adds what every answer says; `standings` replace what an upstream says about limits of its own.
+pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, standings: HeaderMap) {
     headers.insert(REQUEST_ID, request_id.clone());
     headers.extend(standings);
 }
@@ -147,9 +151,8 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
             .filter(|name| !OWN.contains(name))
             .collect();
         for name in named {
@@ -161,17 +164,33 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_twins(headers: &mut HeaderMap) {
-    let is_twin = |name: &HeaderName| {
+/// Removes what a client can't say about itself, and underscore twins of what counts.
+fn remove_claims(headers: &mut HeaderMap, peer_is_trusted: bool) {
+    let is_told_by_proxies =
+        |name: &str| name.starts_with("x-forwarded") || TOLD_BY_PROXIES.contains(&name);
+    let is_claim = |name: &HeaderName| {
         let name = name.as_str();
-        name.contains('_') && {
+        if name.contains('_') {
             let plain = name.replace('_', "-");
-            OWN.iter().chain(&TOLD_BY_PROXIES).any(|own| own.as_str() == plain)
+            is_told_by_proxies(&plain) || OWN.iter().any(|own| own.as_str() == plain)
+        } else {
+            !peer_is_trusted && is_told_by_proxies(name)
         }
     };
-    let twins: Vec<_> = headers.keys().filter(|name| is_twin(name)).cloned().collect();
-    for twin in twins {
-        headers.remove(twin);
+    let claims: Vec<_> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+    for claim in claims {
+        headers.remove(claim);
+    }
+}
+
+/// Hyper has read the length, but lets forms pass that others may read as octal or as two.
+fn write_length_plainly(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (first, more) = (values.next(), values.next().is_some());
+    let Some(text) = first.and_then(|first| first.to_str().ok()) else { return };
+    let is_plain = !more && (text == "0" || !text.starts_with('0'));
+    if !is_plain && let Ok(length) = text.parse::<u64>() {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn read(head: &request::Parts, has_fragment: bool) -> Result<Asked<'_
     if head.method == Method::CONNECT {
         return Ok(Asked::Tunnel);
     }
-    let authority = authority(head)?;
+    let host = host_of(authority(head)?).ok_or(Malformed::Host)?;
     let path = head.uri.path();
     if path == "*" {
         return match head.method {
@@ -50,7 +50,7 @@ pub(crate) fn read(head: &request::Parts, has_fragment: bool) -> Result<Asked<'_
         };
     }
     path::check(path.as_bytes(), true)?;
-    Ok(Asked::Resource { host: host_of(authority).ok_or(Malformed::Host)?, path })
+    Ok(Asked::Resource { host, path })
 }
 
 /// The authority both the request target and the Host header name.
@@ -82,7 +82,8 @@ fn target_authority(uri: &Uri) -> Result<Option<&str>, Malformed> {
 
 /// The host of `host[:port]`, `None` when it is neither a name nor an address.
 fn host_of(authority: &str) -> Option<Cow<'_, str>> {
-    let is_port = |text: &str| text.len() <= 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let is_port =
+        |text: &str| text.is_empty() || (!text.starts_with('+') && text.parse::<u16>().is_ok());
     let (host, port) = match authority.rfind(':') {
         // The last colon of a bare IPv6 address stands within its brackets.
         Some(at) if !authority.ends_with(']') => (authority.get(..at)?, authority.get(at + 1..)?),

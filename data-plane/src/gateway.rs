@@ -18,9 +18,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use fastgate::path;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -75,21 +74,6 @@ impl Gateway {
         exchange.answer(response)
     }
 
-    /// Answers a head hyper can't read, with the status it found for it. Returns what to write.
-    pub(crate) fn refuse_unread(&self, status: StatusCode) -> Bytes {
-        let (method, target) = self.watch.with_request_line(RequestLine::read);
-        let headers = &HeaderMap::new();
-        let heard =
-            Heard { peer: self.peer, method: &method, target: &target, headers, has_body: true };
-        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request());
-        let refusal = Refusal::of_unread_head(status);
-        exchange.error = Some(refusal.audit_name());
-        let mut response = respond::refuse(&refusal, &exchange.request_id);
-        forwarding::to_client(response.headers_mut(), &exchange.request_id, HeaderMap::new());
-        exchange.answer_at_once(&response);
-        respond::last_bytes(&response)
-    }
-
     async fn proxy(
         &self,
         request: Request<Incoming>,
@@ -127,7 +111,9 @@ impl Gateway {
         let (method, uri, headers) = (head.method, head.uri, head.headers);
         let outbound = Outbound { method, headers, uri, body, progress };
         let sent = worker.forwarder.send(outbound, &route, targets, &mut exchange.trail);
-        Ok(sent.await?.map(Answer::Upstream))
+        let mut response = sent.await?;
+        forwarding::from_upstream(response.headers_mut());
+        Ok(response.map(Answer::Upstream))
     }
 }
 
@@ -164,6 +150,8 @@ impl tower::Service<Request<Incoming>> for Gateway {
         Box::pin(async move { Ok(gateway.serve(request).await) })
     }
 }
+
+mod unread;
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,10 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
     // An answer about one caller must never be given to another one.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match refusal {
+        // Where its body ends is in doubt, so what comes next might be part of it.
+        Refusal::Malformed(fault) if fault.is_of_framing() => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Refusal::MethodNotAllowed(methods) => {
             let names: Vec<_> = methods.iter().map(http::Method::as_str).collect();
             if let Ok(allow) = HeaderValue::from_str(&names.join(", ")) {

@@ -102,7 +102,7 @@ pub(crate) struct KeyFields {
         value_delimiter = ','
     )]
     pub(crate) permissions: Vec<String>,
-    /// Requests a minute over all routes; 0 is no limit
+    /// Requests a minute over all routes [default: the default of the environment]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed

@@ -10,7 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery,
+};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
@@ -258,6 +260,8 @@ fn answered(mut response: Response<Incoming>, mut connection: Connection) -> End
     if switches || check_transfer_encoding(response.headers()).is_err() {
         return Ended::Failed(Failure::Reset, Refusal::Reset);
     }
+    // Each side of an intermediary speaks its own version (RFC 9110 section 2.5).
+    *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     if is_chunked && headers.remove(header::CONTENT_LENGTH).is_some() {

@@ -21,6 +21,9 @@ fn ambiguous_heads_are_refused_and_reach_no_upstream() {
         ("GET http://u@a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
         ("GET * HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        ("OPTIONS * HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a:65536\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a:+1\r\n\r\n", 400),
         ("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", 405),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx", 400),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +1\r\n\r\nx", 400),
@@ -48,6 +51,39 @@ fn ambiguous_heads_are_refused_and_reach_no_upstream() {
     ] {
         assert_eq!(node.send(request).status, status, "{request:?}");
         assert!(upstream.received().is_empty(), "{request:?}");
+    }
+}
+
+#[test]
+fn nothing_is_read_after_framing_that_is_in_doubt() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    for framing in [
+        "host: a\r\ntransfer-encoding: gzip, chunked",
+        "host: a\r\ntransfer-encoding: chunked, chunked",
+        "host: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        "host: a\r\nhost: a\r\ntransfer-encoding: chunked",
+    ] {
+        let mut client = node.connect();
+        let smuggled = get("/smuggled", "");
+        client
+            .write(&format!("POST / HTTP/1.1\r\n{framing}\r\n\r\n3\r\nabc\r\n0\r\n\r\n{smuggled}"));
+        assert_eq!(client.read(false).status, 400, "{framing}");
+        assert!(client.is_closed(), "{framing}");
+        assert!(upstream.received().is_empty(), "{framing}");
+    }
+}
+
+#[test]
+fn lengths_are_passed_on_in_the_plain_form() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    for (sent, passed) in [("0", "0"), ("3", "3"), ("003", "3"), ("3\r\ncontent-length: 3", "3")] {
+        let body = if sent == "0" { "" } else { "abc" };
+        let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {sent}\r\n\r\n{body}");
+        assert_eq!(node.send(&request).status, 200, "{sent}");
+        assert_eq!(upstream.last().headers("content-length"), [passed], "{sent}");
+        assert_eq!(upstream.last().body, body, "{sent}");
     }
 }
 

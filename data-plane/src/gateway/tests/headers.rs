@@ -10,7 +10,8 @@ fn the_upstream_is_told_what_the_gateway_knows_and_nothing_a_client_made_up() {
     let spoofs = "X-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
                   X-Source-Path: admin\r\nX-Real-IP: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\n\
                   X_Source_Path: admin\r\nX_Forwarded-For: 9.9.9.9\r\nx_api_key: other\r\n\
-                  Content_Length: 5\r\nkept_name: yes";
+                  Content_Length: 5\r\nkept_name: yes\r\nX-Forwarded-Prefix: /evil\r\n\
+                  X-Forwarded: 1.2.3.4\r\nX-Original-URL: /evil\r\nTrue-Client-IP: 1.2.3.4";
     node.send(&get("/", &format!("x-api-key: {secret}\r\n{spoofs}")));
     let received = upstream.last();
     for (name, values) in [
@@ -27,6 +28,10 @@ fn the_upstream_is_told_what_the_gateway_knows_and_nothing_a_client_made_up() {
         ("x_api_key", &[]),
         ("content_length", &[]),
         ("kept_name", &["yes"]),
+        ("x-forwarded-prefix", &[]),
+        ("x-forwarded", &[]),
+        ("x-original-url", &[]),
+        ("true-client-ip", &[]),
         ("host", &[&*upstream.address.to_string()]),
     ] {
         assert_eq!(received.headers(name), values, "{name}");
@@ -92,6 +97,35 @@ fn headers_of_the_connection_stay_on_it_and_can_name_none_of_ours_away() {
 }
 
 #[test]
+fn a_connection_header_with_strange_bytes_still_names_what_it_names() {
+    use std::io::Write as _;
+
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    let mut client = node.connect();
+    let head = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: x-own, \xff\r\nx-own: 1\r\n\r\n";
+    client.stream().get_mut().write_all(head).expect("written");
+    assert_eq!(client.read(false).status, 200);
+    assert_eq!(upstream.last().header("x-own"), None);
+}
+
+#[test]
+fn answers_are_given_in_the_clients_version() {
+    let upstream = Upstream::scripted(|_, stream| {
+        use std::io::Write as _;
+        drop(stream.write_all(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"));
+        false
+    });
+    let node = open_node(&upstream, |_| {});
+    let mut client = node.connect();
+    for _ in 0..2 {
+        let answer = client.send(&get("/", ""));
+        assert_eq!((answer.status, &*answer.body), (200, "ok"));
+        assert_eq!(answer.header("connection"), None);
+    }
+}
+
+#[test]
 fn request_ids_that_could_do_harm_are_replaced() {
     let upstream = Upstream::hello();
     let node = open_node(&upstream, |_| {});
@@ -137,7 +171,11 @@ fn a_key_is_not_passed_on_even_where_none_is_asked_for() {
     let upstream = Upstream::hello();
     let node = open_node(&upstream, |_| {});
     let (_, secret) = key("k1", &[]);
-    for sent in [format!("x-api-key: {secret}"), format!("authorization: Bearer {secret}")] {
+    for sent in [
+        format!("x-api-key: {secret}"),
+        format!("authorization: Bearer {secret}"),
+        format!("authorization: bearer\t{secret}"),
+    ] {
         assert_eq!(node.send(&get("/", &sent)).status, 200);
         let received = upstream.last();
         assert_eq!(received.header("x-api-key"), None);

@@ -1,0 +1,30 @@
+//! Heads hyper can't read: it finds a status for them, the gateway answers and records them.
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::Gateway;
+use crate::{
+    error::Refusal,
+    exchange::{Exchange, Heard},
+    forwarding,
+    request_line::RequestLine,
+    respond,
+};
+
+impl Gateway {
+    /// Answers a head hyper can't read, with the status it found for it. Returns what to write.
+    pub(crate) fn refuse_unread(&self, status: StatusCode) -> Bytes {
+        let (method, target) = self.watch.with_request_line(RequestLine::read);
+        let headers = &HeaderMap::new();
+        let heard =
+            Heard { peer: self.peer, method: &method, target: &target, headers, has_body: true };
+        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request());
+        let refusal = Refusal::of_unread_head(status);
+        exchange.error = Some(refusal.audit_name());
+        let mut response = respond::refuse(&refusal, &exchange.request_id);
+        forwarding::to_client(response.headers_mut(), &exchange.request_id, HeaderMap::new());
+        exchange.answer_at_once(&response);
+        respond::last_bytes(&response)
+    }
+}
