@@ -6,7 +6,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::node::v1::{Entity, EntityKind};
+use crate::node::v1::Entity;
 
 /// The digest of a set of entities. The default is that of the empty set.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -15,12 +15,12 @@ pub struct Digest(u128);
 impl Digest {
     /// Takes an entity into the set. It must not be in it.
     pub fn add(&mut self, entity: &Entity) {
-        self.0 = self.0.wrapping_add(hash(entity.kind(), &entity.id, &entity.value));
+        self.0 = self.0.wrapping_add(hash(entity.kind, &entity.id, &entity.value));
     }
 
     /// Takes an entity out of the set. It must be in it, with exactly this value.
     pub fn remove(&mut self, entity: &Entity) {
-        self.0 = self.0.wrapping_sub(hash(entity.kind(), &entity.id, &entity.value));
+        self.0 = self.0.wrapping_sub(hash(entity.kind, &entity.id, &entity.value));
     }
 
     /// The form on the wire and on disk: 16 bytes, big endian.
@@ -46,9 +46,10 @@ impl FromIterator<Entity> for Digest {
     }
 }
 
-fn hash(kind: EntityKind, id: &str, value: &[u8]) -> u128 {
+/// The kind is the number on the wire, so that both sides agree on entities only one of them knows.
+fn hash(kind: i32, id: &str, value: &[u8]) -> u128 {
     let mut sha = Sha256::new();
-    sha.update((kind as i32).to_be_bytes());
+    sha.update(kind.to_be_bytes());
     // The length keeps (id, value) pairs apart that run together to the same bytes.
     sha.update((id.len() as u64).to_be_bytes());
     sha.update(id.as_bytes());
@@ -60,6 +61,7 @@ fn hash(kind: EntityKind, id: &str, value: &[u8]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::v1::EntityKind;
 
     fn entity(id: &str, value: &str) -> Entity {
         Entity {

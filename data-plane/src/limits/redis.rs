@@ -159,7 +159,7 @@ async fn keep_connected(client: Client, shared: Arc<Shared>, script: Script) {
                 shared.connection.store(Some(Arc::new(connection)));
                 tracing::info!("limits are counted in redis");
                 shared.tripped.notified().await;
-                told = true;
+                told = false;
             }
             failed if !told => {
                 let why = failed.map_or_else(

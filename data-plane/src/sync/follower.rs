@@ -117,6 +117,7 @@ impl Follower {
             keys,
             config,
         };
+        follower.progress.set_quarantined(follower.replica.quarantined().len());
         follower.put_in_force();
         follower
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastgate::{
     digest::Digest,
-    node::v1::{self, Change, Entity, EntityKind, change},
+    node::v1::{self, Change, Entity, change},
 };
 
 use crate::persistent::Persistent;
@@ -63,7 +63,8 @@ pub(crate) struct Holding {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct EntityName {
-    kind: EntityKind,
+    /// As on the wire: of a newer control plane it may be one this node does not know.
+    kind: i32,
     id: Arc<str>,
 }
 
@@ -95,7 +96,7 @@ impl Holding {
 
     /// Takes an entity in, in place of the one of its kind and id.
     pub(crate) fn upsert(&mut self, new: &Entity) {
-        let name = EntityName { kind: new.kind(), id: new.id.as_str().into() };
+        let name = EntityName { kind: new.kind, id: new.id.as_str().into() };
         self.digest.add(new);
         // A copy, because what was sent is a slice of a whole message.
         let value = Bytes::copy_from_slice(&new.value);
@@ -109,7 +110,7 @@ impl Holding {
         match &change.change {
             Some(change::Change::Upsert(entity)) => self.upsert(entity),
             Some(change::Change::Delete(gone)) => {
-                let name = EntityName { kind: gone.kind(), id: gone.id.as_str().into() };
+                let name = EntityName { kind: gone.kind, id: gone.id.as_str().into() };
                 if let Some(old) = self.entities.remove(&name) {
                     self.digest.remove(&entity(&name, old));
                 }
@@ -120,5 +121,5 @@ impl Holding {
 }
 
 fn entity(name: &EntityName, value: Bytes) -> Entity {
-    Entity { kind: name.kind.into(), id: name.id.to_string(), value }
+    Entity { kind: name.kind, id: name.id.to_string(), value }
 }

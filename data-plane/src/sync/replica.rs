@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Invariants: what is held was compiled and is what snapshots are made of; a refused revision
-//! leaves everything as it was; one namespace never waits for the other.
+//! leaves everything as it was; one namespace never waits for the other: a delta of keys may come
+//! between the chunks of a config snapshot.
 
 use std::{mem, sync::Arc};
 
@@ -299,8 +300,8 @@ impl Replica {
 
     fn delta(&mut self, delta: Delta) -> Result<Update, Fault> {
         let ns = namespace(delta.ns())?;
-        if self.incoming.is_some() {
-            return Err(Fault::Malformed("a delta came inside a snapshot"));
+        if self.incoming.as_ref().is_some_and(|incoming| incoming.ns == ns) {
+            return Err(Fault::Malformed("a delta came inside a snapshot of its namespace"));
         }
         if delta.to <= delta.from {
             return Err(Fault::Malformed("a delta leads back"));

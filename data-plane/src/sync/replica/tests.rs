@@ -267,6 +267,27 @@ fn a_bad_key_is_denied_alone_until_it_is_mended() {
 }
 
 #[test]
+fn keys_change_while_a_config_snapshot_is_coming() {
+    let mut replica = in_force();
+    let mut messages = snapshot(CONFIG, 7, &[route(1, "http://b")]);
+    let revocation = delta(KEYS, 5, 6, vec![delete(&key(1, ""))], &[]);
+    messages.insert(1, message(Body::Delta(revocation)));
+    assert!(matches!(feed(&mut replica, messages), Ok(Some(Outcome::InForce(_)))));
+    assert_eq!(revisions(&replica), (6, 7));
+}
+
+#[test]
+fn config_of_a_kind_only_newer_nodes_know_is_refused_by_name() {
+    let mut replica = in_force();
+    let newer = Entity { kind: 77, id: "x".into(), value: Bytes::from_static(b"?") };
+    let after = [route(1, "http://a"), newer.clone()];
+    let sent = delta(CONFIG, 5, 6, vec![upsert(newer)], &after);
+    let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
+    let Ok(Some(Outcome::Refused(nack))) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((nack.revision, &*nack.errors[0].id, &*nack.errors[0].field), (6, "x", "kind"));
+}
+
+#[test]
 fn a_barred_revision_is_refused_unseen() {
     let mut replica = in_force();
     replica.bar(CONFIG, 6);
