@@ -28,7 +28,7 @@ use tracing_subscriber::EnvFilter;
 use self::{
     data::DataDir,
     planes::{ControlPlane, Node},
-    ready::Ready,
+    ready::{Ready, ReadyFile},
     upstream::DemoUpstream,
 };
 use crate::{
@@ -76,9 +76,10 @@ async fn run_until_asked(
         }
     };
     tokio::pin!(asked);
+    let ready_file = args.ready_file.as_deref().map(ReadyFile::clear);
     // What is dropped on the way, half started or not, is asked to stop by that.
     let gateway = tokio::select! {
-        started = Gateway::start(args, data, output) => started?,
+        started = Gateway::start(args, ready_file.as_ref(), data, output) => started?,
         () = &mut asked => return Ok(()),
     };
     let ended = tokio::select! {
@@ -98,7 +99,12 @@ struct Gateway {
 
 impl Gateway {
     /// Starts everything and says so once it serves.
-    async fn start(args: &DevArgs, data: &DataDir, output: &mut Output<'_>) -> Result<Self, Error> {
+    async fn start(
+        args: &DevArgs,
+        ready_file: Option<&ReadyFile<'_>>,
+        data: &DataDir,
+        output: &mut Output<'_>,
+    ) -> Result<Self, Error> {
         let upstream = DemoUpstream::start().await.map_err(DevError::System)?;
         let control_plane = ControlPlane::start(data, args.admin_port).await?;
         let node = Node::start(data, args.proxy_port, control_plane.addresses.node).await?;
@@ -123,8 +129,8 @@ impl Gateway {
         if let Err(last) = ready.wait_for_demo().await {
             output.remark(&format!("the demo does not answer: {last}"))?;
         }
-        if let Some(file) = &args.ready_file {
-            ready.write(file)?;
+        if let Some(file) = ready_file {
+            file.write(&ready)?;
         }
         // Whoever closed the output wants no greeting, but still wants the gateway.
         let _ = output.text(&greeting(&ready, data)).and_then(|()| output.flush());

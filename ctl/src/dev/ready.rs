@@ -26,6 +26,41 @@ pub(super) const WITHIN: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(50);
 const ONE_TRY: Duration = Duration::from_secs(2);
 
+/// The file that tells programs where everything is. It is there while everything serves: before
+/// and after that an old one would name ports that nobody, or anybody, listens on.
+pub(super) struct ReadyFile<'a>(&'a Path);
+
+impl<'a> ReadyFile<'a> {
+    /// Takes away what an earlier run left.
+    pub(super) fn clear(path: &'a Path) -> Self {
+        let file = Self(path);
+        file.remove();
+        file
+    }
+
+    /// Writes it whole or not at all, for the owner's eyes only.
+    pub(super) fn write(&self, ready: &Ready<'_>) -> Result<(), Error> {
+        let json = serde_json::json!({
+            "proxy_url": ready.proxy_url,
+            "admin_url": ready.admin_url,
+            "admin_token": ready.admin_token.expose_secret(),
+            "api_key": ready.api_key.expose_secret(),
+        });
+        write_private(self.0, format!("{json:#}\n").as_bytes())
+    }
+
+    fn remove(&self) {
+        // What can't be removed can't be replaced either, which writing it will say.
+        drop(std::fs::remove_file(self.0));
+    }
+}
+
+impl Drop for ReadyFile<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
 /// All a user needs to begin.
 pub(super) struct Ready<'a> {
     pub(super) proxy_url: String,
@@ -38,17 +73,6 @@ impl Ready<'_> {
     /// A URL that answers with the key.
     pub(super) fn demo_url(&self) -> String {
         format!("{}{}/hello", self.proxy_url, demo::PREFIX)
-    }
-
-    /// Writes it all for programs, whole or not at all, for the owner's eyes only.
-    pub(super) fn write(&self, path: &Path) -> Result<(), Error> {
-        let json = serde_json::json!({
-            "proxy_url": self.proxy_url,
-            "admin_url": self.admin_url,
-            "admin_token": self.admin_token.expose_secret(),
-            "api_key": self.api_key.expose_secret(),
-        });
-        write_private(path, format!("{json:#}\n").as_bytes())
     }
 
     /// Waits until the node is ready.
