@@ -1,3 +1,5 @@
+//! A replica against a model of it, and message by message.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
