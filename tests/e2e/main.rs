@@ -15,6 +15,7 @@ mod bad_input;
 mod bodies;
 mod control_plane_down;
 mod dev;
+mod docs;
 mod failures;
 mod limits;
 mod revocation;

@@ -13,7 +13,7 @@ mod upstream;
 pub(crate) use client::{Answer, Client, Line};
 pub(crate) use gate::{Gate, Node};
 pub(crate) use postgres::Postgres;
-pub(crate) use process::{Process, free_port, program, run};
+pub(crate) use process::{Process, free_port, program, run, run_ok};
 pub(crate) use upstream::Upstream;
 
 use std::time::{Duration, Instant};
