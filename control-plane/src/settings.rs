@@ -211,6 +211,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/control-plane.yaml");
+        let settings = load(&["--config", path]).expect("valid");
+        assert!(settings.bootstrap_token_file.is_some());
+    }
+
+    #[test]
     fn all_mistakes_come_at_once() {
         let found = mistakes(&["--admin-addr", "here", "--node-addr", "0.0.0.0:9001"]);
         assert_eq!(found.len(), 3, "{found:?}");

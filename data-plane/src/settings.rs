@@ -380,6 +380,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/node.yaml");
+        let settings = load(&["--config", path]).expect("valid");
+        assert_eq!(settings.node_id.as_str(), "node-1");
+    }
+
+    #[test]
     fn all_mistakes_come_at_once() {
         let found = mistakes(&[
             "--listen=here",

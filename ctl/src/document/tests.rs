@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use fastgate::model;
+
 use super::*;
 
 fn source(name: &str, text: &str) -> Source {
@@ -61,6 +63,24 @@ fn both_shapes_are_read_unchanged() {
         (config.routes[1].rate_limit, config.routes[1].auth_required),
         (Some(200), Some(true))
     );
+}
+
+#[test]
+fn the_example_is_valid() {
+    let text = include_str!("../../../deploy/examples/routes.yaml");
+    let config = parse(text).expect("a document").config;
+    for upstream in &config.upstreams {
+        model::Upstream::parse(upstream).expect("a valid upstream");
+    }
+    for mut route in config.routes {
+        assert!(!route.name.is_empty());
+        // The control plane gives it one.
+        route.route_id = "made-up".into();
+        let route = model::Route::parse(&route).expect("a valid route");
+        if let model::Destination::Upstream(named) = route.destination {
+            assert!(config.upstreams.iter().any(|upstream| upstream.upstream_id == named.as_str()));
+        }
+    }
 }
 
 #[test]
