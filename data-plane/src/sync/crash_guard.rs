@@ -1,8 +1,12 @@
-//! Keeps a revision that kills the process from killing it for ever.
+//! Keeps config that kills the process from killing it for ever.
 //!
-//! Before a state is taken into use its revision is written down, and struck out once the process
+//! Before config is taken into use its revision is written down, and struck out once the process
 //! has lived with it for a while. A process that starts and finds it still there knows that the
-//! one before died of it, or by chance just then; after the second death it is not tried again.
+//! one before died of it, or was killed just then. After the second death the revision is put
+//! aside and the one before it serves; as it may have been chance, it is tried again after a
+//! while that grows with every death.
+//!
+//! Keys have no such guard: a bad one is denied alone, and a revocation is never put aside.
 
 use std::{
     fs, io,
@@ -10,62 +14,78 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Namespace;
-
-/// A process that lives this long with a state will not die of taking it into use.
-pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(3);
+/// A process that lives this long with config will not die of taking it into use.
+pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
 /// Deaths that are more than chance.
 const CONDEMNED_AT: u32 = 2;
 
-/// The note about one namespace.
+/// How long a revision is put aside after the second death; four times as long after each further.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+
+/// The longest it is put aside.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// The note about config, and what follows from it.
 pub(super) struct CrashGuard {
     /// `None`: there is no state directory, nothing outlives the process.
     path: Option<PathBuf>,
     note: Note,
+    /// When the attempt began.
     since: Option<Instant>,
+    /// Until when the condemned revision is put aside.
+    until: Option<Instant>,
 }
 
-/// What outlives a death: `attempt REVISION DEATHS` and `condemned REVISION`, a line each.
+/// What outlives a death: `attempt REVISION DEATHS` and `condemned REVISION DEATHS`, a line each.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Note {
-    attempt: Option<Attempt>,
-    condemned: Option<u64>,
+    attempt: Option<Deaths>,
+    condemned: Option<Deaths>,
 }
 
+/// How many starts died of a revision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Attempt {
+struct Deaths {
     revision: u64,
-    deaths: u32,
+    count: u32,
 }
 
 impl CrashGuard {
     /// Reads what the process before left, and counts its death.
-    pub(super) fn open(dir: Option<&Path>, ns: Namespace) -> Self {
-        let path = dir.map(|dir| dir.join(format!("{}.attempt", ns.name())));
+    pub(super) fn open(dir: Option<&Path>, now: Instant) -> Self {
+        let path = dir.map(|dir| dir.join("config.attempt"));
         let left = path.as_ref().and_then(|path| fs::read_to_string(path).ok());
         let mut note = left.map(|text| Note::parse(&text)).unwrap_or_default();
         if let Some(attempt) = &mut note.attempt {
-            attempt.deaths = attempt.deaths.saturating_add(1);
-            if attempt.deaths >= CONDEMNED_AT {
-                note.condemned = Some(attempt.revision);
+            attempt.count = attempt.count.saturating_add(1);
+            if attempt.count >= CONDEMNED_AT {
+                note.condemned = Some(*attempt);
             }
         }
-        let guard = Self { path, note, since: None };
+        let until = note.condemned.map(|deaths| now + wait(deaths.count));
+        let guard = Self { path, note, since: None, until };
         guard.write();
         guard
     }
 
-    /// The revision that should not be tried again.
+    /// The revision that is put aside for now.
     pub(super) fn condemned(&self) -> Option<u64> {
-        self.note.condemned
+        self.until.and(self.note.condemned).map(|deaths| deaths.revision)
+    }
+
+    /// The revision that was put aside for long enough, told once.
+    pub(super) fn pardon(&mut self, now: Instant) -> Option<u64> {
+        self.until.take_if(|until| *until <= now)?;
+        self.note.condemned.map(|deaths| deaths.revision)
     }
 
     /// Notes a revision that is about to be taken into use. Not synced to the disk: it is to
     /// outlive the process, not the machine, and this stands in the way of every change.
     pub(super) fn attempt(&mut self, revision: u64, now: Instant) {
-        let before = self.note.attempt.filter(|attempt| attempt.revision == revision);
-        self.note.attempt = Some(before.unwrap_or(Attempt { revision, deaths: 0 }));
+        let noted = [self.note.attempt, self.note.condemned].into_iter().flatten();
+        let known = noted.filter(|deaths| deaths.revision == revision).max_by_key(|d| d.count);
+        self.note.attempt = Some(known.unwrap_or(Deaths { revision, count: 0 }));
         self.since = Some(now);
         self.write();
     }
@@ -75,9 +95,9 @@ impl CrashGuard {
         if self.since.is_none_or(|since| now.duration_since(since) < PROVEN_AFTER) {
             return;
         }
-        // A later revision that holds has mended what was wrong with the condemned one.
+        // This revision, or a later one, holds: nothing is wrong with the condemned one any more.
         let proven = self.note.attempt.map(|attempt| attempt.revision);
-        self.note.condemned = self.note.condemned.filter(|bad| proven < Some(*bad));
+        self.note.condemned = self.note.condemned.filter(|bad| proven < Some(bad.revision));
         self.strike_out();
     }
 
@@ -86,6 +106,12 @@ impl CrashGuard {
         self.since = None;
         self.note.attempt = None;
         self.write();
+    }
+
+    /// As if the condemned revision had been put aside for long enough.
+    #[cfg(test)]
+    pub(super) fn end_wait(&mut self) {
+        self.until = self.until.map(|_| Instant::now());
     }
 
     fn write(&self) {
@@ -98,19 +124,23 @@ impl CrashGuard {
     }
 }
 
+fn wait(deaths: u32) -> Duration {
+    let factor = 4_u32.saturating_pow(deaths.saturating_sub(CONDEMNED_AT));
+    FIRST_WAIT.saturating_mul(factor).min(LONGEST_WAIT)
+}
+
 impl Note {
     fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for line in text.lines() {
             let mut words = line.split(' ');
             let word = words.next();
-            let revision = words.next().and_then(|word| word.parse().ok());
-            let deaths = words.next().and_then(|word| word.parse().ok());
-            match (word, revision, deaths) {
-                (Some("attempt"), Some(revision), Some(deaths)) => {
-                    note.attempt = Some(Attempt { revision, deaths });
-                }
-                (Some("condemned"), Some(revision), None) => note.condemned = Some(revision),
+            let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+            let (Some(revision), Some(count)) = (number(), number()) else { continue };
+            let deaths = Deaths { revision, count: u32::try_from(count).unwrap_or(u32::MAX) };
+            match word {
+                Some("attempt") => note.attempt = Some(deaths),
+                Some("condemned") => note.condemned = Some(deaths),
                 _ => {}
             }
         }
@@ -118,9 +148,11 @@ impl Note {
     }
 
     fn to_text(self) -> String {
-        let attempt = self.attempt.map(|a| format!("attempt {} {}\n", a.revision, a.deaths));
-        let condemned = self.condemned.map(|revision| format!("condemned {revision}\n"));
-        attempt.unwrap_or_default() + &condemned.unwrap_or_default()
+        [("attempt", self.attempt), ("condemned", self.condemned)]
+            .into_iter()
+            .filter_map(|(word, deaths)| Some((word, deaths?)))
+            .map(|(word, deaths)| format!("{word} {} {}\n", deaths.revision, deaths.count))
+            .collect()
     }
 }
 
@@ -137,42 +169,48 @@ fn report(path: &Path, done: io::Result<()>) {
 mod tests {
     use super::*;
 
-    const KEYS: Namespace = Namespace::Keys;
-
-    #[test]
-    fn two_deaths_with_the_same_revision_condemn_it() {
-        let temp = tempfile::tempdir().expect("a directory");
-        let dir = Some(temp.path());
-        let now = Instant::now();
-        let mut guard = CrashGuard::open(dir, KEYS);
-        assert_eq!(guard.condemned(), None);
-        guard.attempt(5, now);
-        // The process dies; the next one tries the same revision.
-        let mut guard = CrashGuard::open(dir, KEYS);
-        assert_eq!(guard.condemned(), None);
-        guard.attempt(5, now);
-        let guard = CrashGuard::open(dir, KEYS);
-        assert_eq!(guard.condemned(), Some(5));
-        assert_eq!(CrashGuard::open(dir, Namespace::Config).condemned(), None);
+    /// A start that takes these revisions and dies of the last one.
+    fn die(dir: Option<&Path>, revision: u64, now: Instant) {
+        CrashGuard::open(dir, now).attempt(revision, now);
     }
 
     #[test]
-    fn a_condemned_revision_stays_so_until_a_later_one_holds() {
+    fn two_deaths_of_the_same_revision_put_it_aside_for_a_while() {
         let temp = tempfile::tempdir().expect("a directory");
         let dir = Some(temp.path());
         let now = Instant::now();
-        for _ in 0..2 {
-            CrashGuard::open(dir, KEYS).attempt(5, now);
+        die(dir, 5, now);
+        die(dir, 5, now);
+        let mut wait = FIRST_WAIT;
+        for _ in 0..3 {
+            let mut guard = CrashGuard::open(dir, now);
+            assert_eq!(guard.condemned(), Some(5));
+            guard.attempt(4, now);
+            guard.settle(now + PROVEN_AFTER);
+            assert_eq!(guard.pardon(now + wait / 2), None);
+            assert_eq!(guard.pardon(now + wait), Some(5));
+            assert_eq!((guard.condemned(), guard.pardon(now + wait)), (None, None));
+            // It is tried again, and kills the process again.
+            guard.attempt(5, now);
+            wait *= 4;
         }
-        let mut guard = CrashGuard::open(dir, KEYS);
-        assert_eq!(guard.condemned(), Some(5));
-        guard.attempt(4, now);
-        guard.settle(now + PROVEN_AFTER);
-        let mut guard = CrashGuard::open(dir, KEYS);
-        assert_eq!(guard.condemned(), Some(5), "4 is older");
-        guard.attempt(6, now);
-        guard.settle(now + PROVEN_AFTER);
-        assert_eq!(CrashGuard::open(dir, KEYS).condemned(), None);
+        assert_eq!(super::wait(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn a_condemned_revision_is_forgotten_once_it_or_a_later_one_holds() {
+        let now = Instant::now();
+        for (revision, forgotten) in [(4, false), (5, true), (6, true)] {
+            let temp = tempfile::tempdir().expect("a directory");
+            let dir = Some(temp.path());
+            die(dir, 5, now);
+            die(dir, 5, now);
+            let mut guard = CrashGuard::open(dir, now);
+            guard.attempt(revision, now);
+            guard.settle(now + PROVEN_AFTER);
+            let condemned = CrashGuard::open(dir, now).condemned();
+            assert_eq!(condemned.is_none(), forgotten, "{revision}");
+        }
     }
 
     #[test]
@@ -180,17 +218,17 @@ mod tests {
         let temp = tempfile::tempdir().expect("a directory");
         let dir = Some(temp.path());
         let now = Instant::now();
-        CrashGuard::open(dir, KEYS).attempt(5, now);
-        CrashGuard::open(dir, KEYS).attempt(6, now);
-        assert_eq!(CrashGuard::open(dir, KEYS).condemned(), None, "6 killed only once");
+        die(dir, 5, now);
+        die(dir, 6, now);
+        assert_eq!(CrashGuard::open(dir, now).condemned(), None, "6 killed only once");
 
-        let mut guard = CrashGuard::open(dir, KEYS);
+        let mut guard = CrashGuard::open(dir, now);
         guard.attempt(7, now);
         guard.settle(now + PROVEN_AFTER / 2);
-        let mut guard = CrashGuard::open(dir, KEYS);
+        let mut guard = CrashGuard::open(dir, now);
         guard.attempt(7, now);
         guard.settle(now + PROVEN_AFTER);
-        assert_eq!(CrashGuard::open(dir, KEYS).condemned(), None);
+        assert_eq!(CrashGuard::open(dir, now).condemned(), None);
     }
 
     #[test]
@@ -199,8 +237,9 @@ mod tests {
         for text in
             ["", "x", "attempt", "attempt x 2", "attempt 5", "attempt -5 2", "condemned", "\0"]
         {
-            fs::write(temp.path().join("keys.attempt"), text).expect("writes");
-            assert_eq!(CrashGuard::open(Some(temp.path()), KEYS).condemned(), None, "{text:?}");
+            fs::write(temp.path().join("config.attempt"), text).expect("writes");
+            let guard = CrashGuard::open(Some(temp.path()), Instant::now());
+            assert_eq!(guard.condemned(), None, "{text:?}");
         }
     }
 }

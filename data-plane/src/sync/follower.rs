@@ -40,6 +40,11 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// How often the log repeats that no control plane can be reached.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
+/// A stream that lasts this long was a good one.
+const LIVED: Duration = Duration::from_secs(5);
+
+const CONFIG: Namespace = Namespace::Config;
+
 /// The largest message taken in: a delta of a bulk change; chunks of snapshots are far smaller.
 const LARGEST_MESSAGE: usize = 64 << 20;
 
@@ -55,14 +60,16 @@ pub(crate) struct Follower {
     limiter: Limiter,
     audit: audit::Ledger,
     replica: Replica,
-    keys: Keeper,
-    config: Keeper,
+    guard: CrashGuard,
+    /// Where the last good state is; `None`: nowhere.
+    disk: Option<Disk>,
 }
 
-/// What outlives the process of one namespace.
-struct Keeper {
-    guard: CrashGuard,
-    saver: Option<Saver>,
+/// What outlives the process.
+struct Disk {
+    dir: Arc<StateDir>,
+    keys: Saver,
+    config: Saver,
 }
 
 /// What a follower works with.
@@ -94,6 +101,8 @@ enum Lost {
     Closed,
     #[error("is about to leave")]
     Draining,
+    #[error("is asked once more for the config that was put aside")]
+    Pardoned,
     #[error("sent what can't be: {0}")]
     Fault(#[from] Fault),
 }
@@ -101,25 +110,35 @@ enum Lost {
 impl Follower {
     /// Puts the last good state on disk in force, if there is one. Call it inside a runtime.
     pub(crate) fn restore(parts: Parts) -> Self {
-        let dir = parts.state_dir.map(Arc::new);
-        let mut replica = Replica::new(parts.identity.environment.clone());
-        let progress = Progress::default();
-        let [keys, config] =
-            Namespace::ALL.map(|ns| Keeper::restore(ns, dir.as_ref(), &mut replica, &progress));
-        let follower = Self {
+        let dir = parts.state_dir;
+        let guard = CrashGuard::open(dir.as_ref().map(StateDir::path), Instant::now());
+        let mut follower = Self {
+            replica: Replica::new(parts.identity.environment.clone()),
             identity: parts.identity,
             control_planes: parts.control_planes,
             cell: parts.cell,
-            progress,
+            progress: Progress::default(),
             limiter: parts.limiter,
             audit: parts.audit,
-            replica,
-            keys,
-            config,
+            guard,
+            disk: None,
         };
-        follower.progress.set_quarantined(follower.replica.quarantined().len());
+        follower.disk = dir.map(|dir| {
+            let dir = Arc::new(dir);
+            let [keys, config] = Namespace::ALL.map(|ns| {
+                let newest_is_sound = follower.restore_from(&dir, ns);
+                Saver::start(dir.clone(), ns, newest_is_sound)
+            });
+            Disk { dir, keys, config }
+        });
         follower.put_in_force();
         follower
+    }
+
+    /// As if config had been put aside for long enough.
+    #[cfg(test)]
+    pub(super) fn end_wait(&mut self) {
+        self.guard.end_wait();
     }
 
     /// How far it has come.
@@ -133,8 +152,10 @@ impl Follower {
             () = stop.cancelled() => {}
             () = self.follow_for_ever() => {}
         }
-        for keeper in [self.keys, self.config] {
-            keeper.close().await;
+        self.guard.strike_out();
+        if let Some(disk) = self.disk {
+            disk.keys.finish().await;
+            disk.config.finish().await;
         }
     }
 
@@ -146,10 +167,10 @@ impl Follower {
         let mut backoff = Backoff::new();
         let mut reminded: Option<Instant> = None;
         for (at, uri) in self.control_planes.clone().iter().enumerate().cycle() {
-            let (lost, lived) = match self.follow(uri).await {
-                Ok(never) => match never {},
-                Err(lost) => (lost, self.progress.connected()),
-            };
+            let began = Instant::now();
+            let Err(lost) = self.follow(uri).await;
+            // One that fails soon after its first word is waited for like one that is away.
+            let lived = self.progress.connected() && began.elapsed() >= LIVED;
             self.progress.set_connected(false);
             self.progress.set_trouble(format!("the control plane {uri} {lost}"));
             if lived {
@@ -183,18 +204,21 @@ impl Follower {
             let message = tokio::select! {
                 message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
                 _ = status_due.tick() => {
-                    self.settle();
+                    if self.settle() {
+                        return Err(Lost::Pardoned);
+                    }
                     say(&outbound, Body::Status(self.status())).await?;
                     continue;
                 }
             };
             let message = message.map_err(|_| Lost::Silent)?.map_err(refused)?;
+            let message = message.ok_or(Lost::Closed)?;
             heard = tokio::time::Instant::now();
             if !self.progress.connected() {
                 self.progress.set_connected(true);
                 tracing::info!(control_plane = %uri, "following the control plane");
             }
-            match self.replica.receive(message.ok_or(Lost::Closed)?)? {
+            match self.replica.receive(message)? {
                 Step::Continue => {}
                 Step::Update(update) => {
                     say(&outbound, self.apply(update, heard.into_std())).await?
@@ -209,8 +233,8 @@ impl Follower {
     fn apply(&mut self, update: Update, received: Instant) -> Body {
         let (ns, revision) = (update.namespace(), update.revision());
         let snapshot = update.is_snapshot();
-        if !self.replica.bars(&update) {
-            self.keeper(ns).guard.attempt(revision, Instant::now());
+        if ns == Namespace::Config && !self.replica.bars(&update) {
+            self.guard.attempt(revision, Instant::now());
         }
         match self.replica.admit(update) {
             Outcome::InForce(mut ack) => {
@@ -218,16 +242,14 @@ impl Follower {
                 ack.apply_us = u64::try_from(received.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.progress.set_held(ns, revision);
                 self.progress.count_applied(ns, snapshot);
-                self.progress.set_quarantined(self.replica.quarantined().len());
                 tracing::debug!(namespace = ns.name(), revision, snapshot, "took a revision");
-                let held = self.replica.held(ns).cloned();
-                if let (Some(saver), Some(held)) = (&self.keeper(ns).saver, held) {
-                    saver.save(held);
+                if let (Some(disk), Some(held)) = (&self.disk, self.replica.held(ns)) {
+                    disk.saver(ns).save(held.clone());
                 }
                 Body::Ack(ack)
             }
             Outcome::Refused(nack) => {
-                self.keeper(ns).guard.strike_out();
+                self.guard.strike_out();
                 self.progress.count_nack(ns);
                 let refusal = format!("refused {} revision {revision}: {}", ns.name(), list(&nack));
                 tracing::error!("{refusal}");
@@ -238,6 +260,7 @@ impl Follower {
     }
 
     fn put_in_force(&self) {
+        self.progress.set_quarantined(self.replica.quarantined().len());
         if let Some(snapshot) = self.replica.snapshot() {
             self.cell.store(snapshot);
         }
@@ -268,84 +291,76 @@ impl Follower {
         }
     }
 
-    fn settle(&mut self) {
+    /// Looks after the crash guard's notes. Whether config that was put aside is to be tried again.
+    fn settle(&mut self) -> bool {
         let now = Instant::now();
-        self.keys.guard.settle(now);
-        self.config.guard.settle(now);
-    }
-
-    fn keeper(&mut self, ns: Namespace) -> &mut Keeper {
-        match ns {
-            Namespace::Keys => &mut self.keys,
-            Namespace::Config => &mut self.config,
+        self.guard.settle(now);
+        let Some(revision) = self.guard.pardon(now) else { return false };
+        tracing::warn!(revision, "trying the config again that two starts died of");
+        self.replica.bar(None);
+        let newest = self.disk.as_ref().and_then(|disk| disk.dir.load(CONFIG, Generation::Newest));
+        if let Some(state) = newest.filter(|state| state.revision == revision) {
+            self.take(CONFIG, state);
+            self.put_in_force();
         }
+        true
     }
-}
 
-impl Keeper {
-    /// Reads what is kept of a namespace and takes the best of it into use.
-    fn restore(
-        ns: Namespace,
-        dir: Option<&Arc<StateDir>>,
-        replica: &mut Replica,
-        progress: &Progress,
-    ) -> Self {
-        let mut guard = CrashGuard::open(dir.map(|dir| dir.path()), ns);
-        let Some(dir) = dir else { return Self { guard, saver: None } };
+    /// Reads what is kept of a namespace and takes the best of it into use. Whether that is the
+    /// newest.
+    fn restore_from(&mut self, dir: &StateDir, ns: Namespace) -> bool {
         let newest = dir.load(ns, Generation::Newest);
         let previous = dir.load(ns, Generation::Previous);
-        if let Some(revision) = guard.condemned() {
+        if let (CONFIG, Some(revision)) = (ns, self.guard.condemned()) {
             // Barring what there is nothing to replace with would only make an outage certain.
             let condemns_all = newest.as_ref().is_some_and(|state| state.revision == revision)
                 && previous.as_ref().is_none_or(|state| state.revision == revision);
             if !condemns_all {
-                tracing::error!(namespace = ns.name(), revision, "two starts died of a revision");
-                replica.bar(ns, revision);
+                tracing::error!(revision, "two starts died of this config: it is put aside");
+                self.replica.bar(Some(revision));
             }
         }
-        let mut newest_is_sound = false;
-        for (state, is_newest) in [(newest, true), (previous, false)] {
-            let Some(state) = state else { continue };
-            if take(ns, state, replica, &mut guard, progress) {
-                newest_is_sound = is_newest;
-                break;
-            }
+        if let Some(state) = newest
+            && self.take(ns, state)
+        {
+            return true;
         }
-        Self { guard, saver: Some(Saver::start(dir.clone(), ns, newest_is_sound)) }
+        if let Some(state) = previous {
+            self.take(ns, state);
+        }
+        false
     }
 
-    async fn close(mut self) {
-        self.guard.strike_out();
-        if let Some(saver) = self.saver {
-            saver.finish().await;
+    /// Takes a saved state into use; false when it was refused.
+    fn take(&mut self, ns: Namespace, state: Holding) -> bool {
+        let (revision, entities) = (state.revision, state.len());
+        if ns == CONFIG {
+            self.guard.attempt(revision, Instant::now());
+        }
+        match self.replica.restore(ns, state) {
+            Ok(()) => {
+                tracing::info!(namespace = ns.name(), revision, entities, "restored from disk");
+                self.progress.set_held(ns, revision);
+                true
+            }
+            Err(nack) => {
+                let why = list(&nack);
+                tracing::error!(
+                    namespace = ns.name(),
+                    revision,
+                    "a saved state is not used: {why}"
+                );
+                false
+            }
         }
     }
 }
 
-/// Takes a saved state into use; false when it was refused.
-fn take(
-    ns: Namespace,
-    state: Holding,
-    replica: &mut Replica,
-    guard: &mut CrashGuard,
-    progress: &Progress,
-) -> bool {
-    let (revision, entities) = (state.revision, state.len());
-    guard.attempt(revision, Instant::now());
-    match replica.restore(ns, state) {
-        Ok(()) => {
-            tracing::info!(namespace = ns.name(), revision, entities, "restored from disk");
-            progress.set_held(ns, revision);
-            true
-        }
-        Err(nack) => {
-            tracing::error!(
-                namespace = ns.name(),
-                revision,
-                "a saved state is not used: {}",
-                list(&nack)
-            );
-            false
+impl Disk {
+    fn saver(&self, ns: Namespace) -> &Saver {
+        match ns {
+            Namespace::Keys => &self.keys,
+            Namespace::Config => &self.config,
         }
     }
 }

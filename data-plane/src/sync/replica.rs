@@ -29,6 +29,8 @@ pub(crate) struct Replica {
     keys: Side,
     config: Side,
     incoming: Option<Incoming>,
+    /// Config that is not taken into use for now: the process died of it, twice.
+    barred: Option<u64>,
     compiler: Compiler,
     /// Keys denied because their record is bad.
     quarantined: Vec<EntityError>,
@@ -40,8 +42,6 @@ struct Side {
     held: Option<Holding>,
     /// What is held is served, but not what the control plane takes it for: ask for all of it.
     distrusted: bool,
-    /// Never taken into use again: the process died of it, twice.
-    barred: Option<u64>,
 }
 
 /// A snapshot of which the end has not come yet.
@@ -142,6 +142,7 @@ impl Replica {
             keys: Side::default(),
             config: Side::default(),
             incoming: None,
+            barred: None,
             compiler: Compiler::new(environment),
             quarantined: Vec::new(),
         }
@@ -158,14 +159,14 @@ impl Replica {
         }
     }
 
-    /// Refuses this revision from now on.
-    pub(crate) fn bar(&mut self, ns: Namespace, revision: u64) {
-        self.side_mut(ns).barred = Some(revision);
+    /// Refuses this revision of config from now on, or none.
+    pub(crate) fn bar(&mut self, revision: Option<u64>) {
+        self.barred = revision;
     }
 
     /// Whether an update leads to a revision that is refused unseen.
     pub(crate) fn bars(&self, update: &Update) -> bool {
-        self.side(update.ns).barred == Some(update.next.revision)
+        update.ns == Namespace::Config && self.barred == Some(update.next.revision)
     }
 
     /// What to say in Hello. A new stream also forgets the snapshot an old one left half-way.
@@ -363,7 +364,9 @@ fn barred_error(revision: u64) -> EntityError {
         kind: EntityKind::Unspecified.into(),
         id: String::new(),
         field: String::new(),
-        message: format!("the node died twice right after it took revision {revision} into use"),
+        message: format!(
+            "the node died twice right after it took revision {revision} into use: it is put aside for now"
+        ),
     }
 }
 

@@ -17,6 +17,9 @@ use super::{
 /// Changes that come this close together are written once.
 const COALESCE: Duration = Duration::from_millis(100);
 
+/// How old the previous generation gets while newer ones are there.
+const LONGEST_KEPT: Duration = Duration::from_secs(60);
+
 /// How long to wait after a failure, such as a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -32,7 +35,8 @@ impl Saver {
     pub(super) fn start(dir: Arc<StateDir>, ns: Namespace, newest_is_sound: bool) -> Self {
         let (latest, changed) = watch::channel(None);
         let newest_since = newest_is_sound.then(Instant::now);
-        let writer = Writer { dir, ns, newest_since, failing: false };
+        let writer =
+            Writer { dir, ns, newest_since, previous_since: Instant::now(), failing: false };
         Self { latest, task: tokio::spawn(writer.run(changed)) }
     }
 
@@ -55,6 +59,8 @@ struct Writer {
     ns: Namespace,
     /// When the newest generation was taken into use; `None`: it can't be relied on.
     newest_since: Option<Instant>,
+    /// When the previous generation became so.
+    previous_since: Instant,
     failing: bool,
 }
 
@@ -78,12 +84,20 @@ impl Writer {
     }
 
     async fn write(&mut self, state: Holding) -> io::Result<()> {
-        let proven = self.newest_since.is_some_and(|since| since.elapsed() >= PROVEN_AFTER);
-        let newest = if proven { Newest::Keep } else { Newest::Replace };
+        // Where changes come so fast that none is ever proven, the last one is good enough for
+        // the next to fall back to: it did no harm, and the one before gets old.
+        let is_old = self.previous_since.elapsed() >= LONGEST_KEPT;
+        let keeps =
+            self.newest_since.is_some_and(|since| is_old || since.elapsed() >= PROVEN_AFTER);
+        let newest = if keeps { Newest::Keep } else { Newest::Replace };
         let (dir, ns) = (self.dir.clone(), self.ns);
         let done = spawn_blocking(move || dir.save(ns, &state, newest)).await;
         done.map_err(io::Error::other)??;
-        self.newest_since = Some(Instant::now());
+        let now = Instant::now();
+        self.newest_since = Some(now);
+        if keeps {
+            self.previous_since = now;
+        }
         Ok(())
     }
 
@@ -116,15 +130,26 @@ mod tests {
         let environment = Id::parse("default").expect("an id");
         let dir = Arc::new(StateDir::open(temp.path(), environment).expect("opens"));
         let ns = Namespace::Keys;
-        let mut writer = Writer { dir: dir.clone(), ns, newest_since: None, failing: false };
+        let mut writer = Writer {
+            dir: dir.clone(),
+            ns,
+            newest_since: None,
+            previous_since: Instant::now(),
+            failing: false,
+        };
         let previous = || dir.load(ns, Generation::Previous).map(|state| state.revision);
-        for (revision, lived, kept) in [(1, false, None), (2, false, None), (3, true, Some(2))] {
+        for (revision, lived, kept) in
+            [(1, false, None), (2, false, None), (3, true, Some(2)), (4, false, Some(2))]
+        {
             if lived {
                 writer.newest_since = writer.newest_since.and_then(|t| t.checked_sub(PROVEN_AFTER));
             }
             writer.write(Holding::empty("e1", revision)).await.expect("saves");
             assert_eq!(previous(), kept, "after {revision}");
         }
+        writer.previous_since = writer.previous_since.checked_sub(LONGEST_KEPT).expect("a past");
+        writer.write(Holding::empty("e1", 5)).await.expect("saves");
+        assert_eq!(previous(), Some(4), "2 is too old to go back to");
     }
 
     #[tokio::test]

@@ -257,14 +257,12 @@ async fn a_damaged_newest_state_falls_back_and_two_damaged_ones_to_nothing() {
         fs::write(&path, file).expect("writes");
         assert_eq!(revisions(&node(&[], Some(temp.path())).cell), left, "{damage}");
         // The node lived on: what comes next is no third death.
-        for marker in ["keys.attempt", "config.attempt"] {
-            drop(fs::remove_file(temp.path().join(marker)));
-        }
+        drop(fs::remove_file(temp.path().join("config.attempt")));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revision_that_killed_two_starts_is_not_tried_again() {
+async fn config_that_killed_two_starts_is_put_aside_and_keys_are_not() {
     let temp = saved();
     for _ in 0..2 {
         // It takes revision 6 into use and dies.
@@ -272,19 +270,52 @@ async fn a_revision_that_killed_two_starts_is_not_tried_again() {
     }
     let mut control_plane = ControlPlane::start().await;
     let third = node(&[&control_plane.uri], Some(temp.path()));
-    assert_eq!(revisions(&third.cell), Some((5, 5)));
+    assert_eq!(revisions(&third.cell), Some((6, 5)));
     let stop = CancellationToken::new();
     let running = tokio::spawn(third.follower.run(stop.clone()));
     let mut stream = control_plane.stream().await;
-    assert_eq!(stream.held(), [(1, 5), (2, 5)]);
+    assert_eq!(stream.held(), [(1, 6), (2, 5)]);
     stream.say(last_delta(CONFIG, 5, 6)).await;
     let nack = stream.nack().await;
     assert!(nack.errors[0].message.contains("died twice"), "{nack:?}");
     stream.say(last_delta(CONFIG, 5, 7)).await;
     assert_eq!(stream.ack().await.revision, 7);
-    assert_eq!(revisions(&third.cell), Some((5, 7)));
+    assert_eq!(revisions(&third.cell), Some((6, 7)));
     stop.cancel();
     running.await.expect("ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn config_put_aside_is_tried_again_from_disk_and_asked_for_anew() {
+    let temp = saved();
+    for _ in 0..2 {
+        node(&[], Some(temp.path()));
+    }
+    let mut control_plane = ControlPlane::start().await;
+    let mut third = node(&[&control_plane.uri], Some(temp.path()));
+    assert_eq!(revisions(&third.cell), Some((6, 5)));
+    third.follower.end_wait();
+    let cell = third.cell.clone();
+    tokio::spawn(third.follower.run(CancellationToken::new()));
+    // The first status of the first stream brings it about.
+    drop(control_plane.stream().await);
+    until("revision 6 is in force", || revisions(&cell) == Some((6, 6))).await;
+    until("nothing is put aside", || !temp.path().join("config.attempt").exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_that_sends_nonsense_is_not_asked_all_the_time() {
+    let temp = saved();
+    let mut control_plane = ControlPlane::start().await;
+    let node = node(&[&control_plane.uri], Some(temp.path()));
+    tokio::spawn(node.follower.run(CancellationToken::new()));
+    let began = Instant::now();
+    for _ in 0..5 {
+        let stream = control_plane.stream().await;
+        stream.say(vec![ControlMessage { body: None }]).await;
+    }
+    // After 0.1, 0.2, 0.4 and 0.8 seconds, each up to half shorter.
+    assert!(began.elapsed() >= Duration::from_millis(750), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

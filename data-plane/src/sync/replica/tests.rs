@@ -292,7 +292,7 @@ fn config_of_a_kind_only_newer_nodes_know_is_refused_by_name() {
 #[test]
 fn a_barred_revision_is_refused_unseen() {
     let mut replica = in_force();
-    replica.bar(CONFIG, 6);
+    replica.bar(Some(6));
     let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::Refused(_)))), "{outcome:?}");
