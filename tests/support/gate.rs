@@ -13,9 +13,10 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     client::Client,
+    command::{free_port, run, run_ok},
     eventually,
     postgres::Postgres,
-    process::{Process, free_port, program, run, run_ok},
+    process::{Process, program},
     redis::Redis,
 };
 

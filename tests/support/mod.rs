@@ -4,6 +4,7 @@
 //! killed when the value that owns it is dropped, or at the latest when the test program ends.
 
 mod client;
+mod command;
 mod gate;
 mod postgres;
 mod process;
@@ -11,9 +12,10 @@ mod redis;
 mod upstream;
 
 pub(crate) use client::{Answer, Client, Line};
+pub(crate) use command::{free_port, run, run_ok};
 pub(crate) use gate::{Gate, Node};
 pub(crate) use postgres::Postgres;
-pub(crate) use process::{Process, free_port, program, run, run_ok};
+pub(crate) use process::{Process, program};
 pub(crate) use upstream::Upstream;
 
 use std::time::{Duration, Instant};

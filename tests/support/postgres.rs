@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::process::{free_port, run, run_ok};
+use super::command::{free_port, run, run_ok};
 
 /// The server. It ends, and its files go, when the test program ends.
 pub(crate) struct Postgres {

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::process::{Process, free_port, run, run_ok};
+use super::{
+    command::{free_port, run, run_ok},
+    process::Process,
+};
 
 pub(crate) struct Redis {
     process: Option<Process>,

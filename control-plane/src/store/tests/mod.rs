@@ -1,13 +1,20 @@
 //! What both databases must do, asked of each: the contract of [`Store`].
 
 mod cases;
+// The server of the end-to-end tests.
+#[path = "../../../../tests/support/command.rs"]
+mod command;
 mod concurrency;
-mod servers;
+#[path = "../../../../tests/support/postgres.rs"]
+#[expect(dead_code, reason = "nothing is dumped here")]
+mod postgres;
 
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::Store;
-use servers::{Postgres, sqlite_url};
+use postgres::Postgres;
 
 /// Runs every case on a fresh database of each kind.
 macro_rules! contract {
@@ -23,7 +30,7 @@ macro_rules! contract {
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn postgres_keeps_the_contract() {
-            let server = Postgres::start();
+            let server = Postgres::shared();
             $({
                 eprintln!("{}", stringify!($case));
                 let url = server.create_database(stringify!($case));
@@ -52,6 +59,11 @@ contract! {
     cases::events_are_found_by_every_field,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
     concurrency::a_change_wakes_who_waits,
+}
+
+fn sqlite_url() -> (String, TempDir) {
+    let dir = tempfile::tempdir().expect("a folder");
+    (format!("sqlite:{}", dir.path().join("fastgate.db").display()), dir)
 }
 
 async fn open(url: &str) -> Arc<dyn Store> {
