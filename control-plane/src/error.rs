@@ -48,9 +48,7 @@ pub(crate) enum Error {
 impl Error {
     /// The fault of one field of the request.
     pub(crate) fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
-        let mut faults = Violations::default();
-        faults.add(field, description);
-        Self::Invalid(faults)
+        Self::Invalid(Violations::one(field, description))
     }
 
     /// The gRPC code, and a reason programs can tell failures apart by.

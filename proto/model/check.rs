@@ -24,6 +24,13 @@ impl fmt::Display for Violation {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
+    /// A single fault.
+    pub fn one(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let mut faults = Self::default();
+        faults.add(field, description);
+        faults
+    }
+
     /// Notes a fault.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(Violation { field: field.into(), description: description.into() });

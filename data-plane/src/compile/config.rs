@@ -8,7 +8,7 @@ use fastgate::{
     node::v1::{self, Entity, EntityError, EntityKind, EntityRef},
 };
 
-use super::entity::{check_id, decode, entity_error, entity_errors, one};
+use super::entity::{check_id, decode, entity_error, entity_errors};
 use crate::{
     persistent::Persistent,
     route::{CompiledRoute, RouteIndex},
@@ -58,7 +58,7 @@ impl Draft {
             EntityKind::Upstream => self.upsert_upstream(entity),
             EntityKind::Settings => self.upsert_settings(entity),
             EntityKind::Key | EntityKind::Unspecified => {
-                Err(one("kind", "is neither a route nor an upstream nor settings"))
+                Err(Violations::one("kind", "is neither a route nor an upstream nor settings"))
             }
         };
         if let Err(faults) = taken {
@@ -157,6 +157,7 @@ impl Draft {
 }
 
 fn target_set(targets: &[Target], connect_timeout: Duration) -> Result<TargetSet, Violations> {
-    TargetSet::new(targets, connect_timeout)
-        .map_err(|at| one(&format!("targets[{at}].url"), "has a host no Host header can hold"))
+    TargetSet::new(targets, connect_timeout).map_err(|at| {
+        Violations::one(format!("targets[{at}].url"), "has a host no Host header can hold")
+    })
 }

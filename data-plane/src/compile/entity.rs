@@ -11,23 +11,17 @@ pub(super) fn decode<M: Message + Default>(
     kind: EntityKind,
 ) -> Result<M, Violations> {
     if entity.kind() != kind {
-        return Err(one("kind", "does not fit the namespace"));
+        return Err(Violations::one("kind", "does not fit the namespace"));
     }
     M::decode(entity.value.clone())
-        .map_err(|fault| one("value", &format!("can't be read: {fault}")))
+        .map_err(|fault| Violations::one("value", format!("can't be read: {fault}")))
 }
 
 pub(super) fn check_id(field: &str, id: &Id, entity: &Entity) -> Result<(), Violations> {
     if id.as_str() == entity.id {
         return Ok(());
     }
-    Err(one(field, "differs from the id of the entity"))
-}
-
-pub(super) fn one(field: &str, description: &str) -> Violations {
-    let mut faults = Violations::default();
-    faults.add(field, description);
-    faults
+    Err(Violations::one(field, "differs from the id of the entity"))
 }
 
 pub(super) fn entity_error(entity: &Entity, field: String, message: String) -> EntityError {

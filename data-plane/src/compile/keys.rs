@@ -8,7 +8,7 @@ use fastgate::{
 };
 use http::HeaderValue;
 
-use super::entity::{check_id, decode, entity_errors, one};
+use super::entity::{check_id, decode, entity_errors};
 use crate::snapshot::{KeyEntry, KeyTable};
 
 /// All keys of an environment.
@@ -34,11 +34,11 @@ impl Keys {
         let key = Arc::new(Key::parse(&wire)?);
         check_id("key_id", &key.key_id, entity)?;
         let source_path = HeaderValue::from_str(key.source_path.as_str())
-            .map_err(|_| one("source_path", "can't stand in a header"))?;
+            .map_err(|_| Violations::one("source_path", "can't stand in a header"))?;
         for (at, secret) in key.secrets.iter().enumerate() {
             let mut earlier = key.secrets.iter().take(at);
             if self.table.contains_key(&secret.hash) || earlier.any(|e| e.hash == secret.hash) {
-                return Err(one("secrets", "hold a secret that opens a key already"));
+                return Err(Violations::one("secrets", "hold a secret that opens a key already"));
             }
         }
         for secret in &key.secrets {
