@@ -7,6 +7,7 @@
 //! ([`path`]), and what makes a key, route or upstream valid ([`model`]). No I/O happens here.
 
 pub mod digest;
+mod entity_error;
 pub mod model;
 pub mod path;
 pub mod secret;

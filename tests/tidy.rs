@@ -26,7 +26,8 @@ const PACKAGES: [(&str, &str, &[&str]); 4] = [
 /// Where `fastgate::node::v1` is known: everything else has types of its own.
 const KNOWS_NODE_API: &[&str] = &[
     "proto/digest.rs", // of entities as they are sent
-    "proto/model/",    // parses them
+    "proto/entity_error.rs",
+    "proto/model/", // parses them
     "control-plane/src/audit/ingest.rs",
     "control-plane/src/domain/object.rs", // makes what nodes get of an object
     "control-plane/src/feed/",

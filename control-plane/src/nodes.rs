@@ -9,7 +9,7 @@ use std::{
 use fastgate::{
     admin::v1,
     model::Id,
-    node::v1::{EntityError, EntityKind, Nack, Status},
+    node::v1::{Nack, Status},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -166,7 +166,7 @@ impl Lease {
     }
 
     pub(crate) fn nacked(&self, nack: &Nack) {
-        let told: Vec<_> = nack.errors.iter().take(TOLD).map(describe).collect();
+        let told: Vec<_> = nack.errors.iter().take(TOLD).map(ToString::to_string).collect();
         let mut told = format!("revision {}: {}", nack.revision, told.join("; "));
         if let Some((end, _)) = told.char_indices().nth(NACK) {
             told.truncate(end);
@@ -234,19 +234,10 @@ fn is_forgotten(node: &Node, now: SystemTime) -> bool {
     now.duration_since(node.last_seen_at).is_ok_and(|since| since > REMEMBERED)
 }
 
-fn describe(error: &EntityError) -> String {
-    let kind = match error.kind() {
-        EntityKind::Key => "key",
-        EntityKind::Route => "route",
-        EntityKind::Upstream => "upstream",
-        EntityKind::Settings => "settings",
-        EntityKind::Unspecified => return error.message.clone(),
-    };
-    format!("{kind} {}: {}: {}", error.id, error.field, error.message)
-}
-
 #[cfg(test)]
 mod tests {
+    use fastgate::node::v1::{EntityError, EntityKind};
+
     use super::*;
 
     fn greeting(environment: &str, node_id: &str) -> Greeting {

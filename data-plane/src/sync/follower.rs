@@ -377,19 +377,8 @@ async fn say(outbound: &mpsc::Sender<NodeMessage>, body: Body) -> Result<(), Los
 }
 
 fn list(nack: &Nack) -> String {
-    let told: Vec<_> = nack.errors.iter().take(TOLD).map(describe).collect();
+    let told: Vec<_> = nack.errors.iter().take(TOLD).map(ToString::to_string).collect();
     let untold = nack.errors.len().saturating_sub(TOLD);
     let more = if untold > 0 { format!("; and {untold} more") } else { String::new() };
     told.join("; ") + &more
-}
-
-fn describe(error: &fastgate::node::v1::EntityError) -> String {
-    let kind = match error.kind() {
-        fastgate::node::v1::EntityKind::Key => "key",
-        fastgate::node::v1::EntityKind::Route => "route",
-        fastgate::node::v1::EntityKind::Upstream => "upstream",
-        fastgate::node::v1::EntityKind::Settings => "settings",
-        fastgate::node::v1::EntityKind::Unspecified => return error.message.clone(),
-    };
-    format!("{kind} {}: {}: {}", error.id, error.field, error.message)
 }
