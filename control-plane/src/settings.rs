@@ -2,14 +2,16 @@
 
 use std::{
     ffi::OsString,
-    fmt,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
-use clap::Parser;
+use clap::{Args, Parser};
+use fastgate::settings::{Mistakes, from_yaml};
 use secrecy::SecretString;
 use serde::Deserialize;
+use thiserror::Error;
 
 /// The settings of a control plane, checked.
 #[derive(Clone, Debug)]
@@ -25,12 +27,14 @@ pub struct Settings {
 }
 
 /// Why there are no settings to start with.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum SettingsError {
     /// The command line asks for help or can't be read; clap says what.
-    Usage(clap::Error),
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
     /// Everything that is wrong with the settings.
-    Mistakes(Vec<String>),
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
 }
 
 impl Settings {
@@ -50,44 +54,28 @@ impl Settings {
     /// # Errors
     /// All mistakes at once.
     pub fn load(args: impl IntoIterator<Item = OsString>) -> Result<Self, SettingsError> {
-        let given = Given::try_parse_from(args).map_err(SettingsError::Usage)?;
-        let file = match &given.config {
-            Some(path) => File::read(path).map_err(|fault| SettingsError::Mistakes(vec![fault]))?,
-            None => File::default(),
-        };
-        Self::check(given, file).map_err(SettingsError::Mistakes)
+        let flags = Flags::try_parse_from(args)?;
+        let file = flags.config.as_deref().map(Given::read).transpose()?;
+        Ok(Self::check(flags.given.or(file.unwrap_or_default()))?)
     }
 
-    fn check(given: Given, file: File) -> Result<Self, Vec<String>> {
-        let mut mistakes = Vec::new();
-        let url = given.database_url.or(file.database_url).unwrap_or_default();
-        if let Err(mistake) = check_database_url(&url) {
-            mistakes.push(format!("--database-url {mistake}"));
-        }
-        let mut settings = Self::new(url.into());
-        let admin = given.admin_addr.or(file.admin_addr);
-        let node = given.node_addr.or(file.node_addr);
-        for (flag, text, address) in [
-            ("--admin-addr", admin, &mut settings.admin_addr),
-            ("--node-addr", node, &mut settings.node_addr),
-        ] {
-            match text.map_or(Ok(*address), |text| parse_address(&text)) {
-                Ok(parsed) => *address = parsed,
-                Err(mistake) => mistakes.push(format!("{flag} {mistake}")),
-            }
-        }
-        settings.bootstrap_token_file = given.bootstrap_token_file.or(file.bootstrap_token_file);
-        if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+    fn check(given: Given) -> Result<Self, Mistakes> {
+        let mut found = Mistakes::default();
+        let url = Some(given.database_url.unwrap_or_default());
+        let url = found.take("--database-url", url, parse_database_url);
+        let mut settings = Self::new(url.unwrap_or_default());
+        found.put("--admin-addr", given.admin_addr, parse_address, &mut settings.admin_addr);
+        found.put("--node-addr", given.node_addr, parse_address, &mut settings.node_addr);
+        settings.bootstrap_token_file = given.bootstrap_token_file;
+        found.or(settings)
     }
 }
 
-/// What flags and environment give. All text, so that every mistake is found here and not by clap.
-#[derive(Parser)]
-#[command(name = "fastgate-control-plane", version, about = "The control plane of FastGate")]
+/// What flags, environment or file give. Flags are all text, so that every mistake is found here
+/// and not the first one by clap.
+#[derive(Args, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Given {
-    /// YAML file with the same settings, named with underscores
-    #[arg(long, value_name = "FILE", env = "FASTGATE_CONFIG")]
-    config: Option<PathBuf>,
     /// Where everything is kept: postgres://user:password@host/database or sqlite:///path/to/file
     #[arg(long, value_name = "URL", env = "FASTGATE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -102,37 +90,37 @@ struct Given {
     bootstrap_token_file: Option<PathBuf>,
 }
 
-/// What the file of `--config` gives.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    database_url: Option<String>,
-    admin_addr: Option<String>,
-    node_addr: Option<String>,
-    bootstrap_token_file: Option<PathBuf>,
+/// The command line of a control plane.
+#[derive(Parser)]
+#[command(name = "fastgate-control-plane", version, about = "The control plane of FastGate")]
+struct Flags {
+    /// YAML file with the same settings, named with underscores
+    #[arg(long, value_name = "FILE", env = "FASTGATE_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
 }
 
-impl File {
-    fn read(path: &Path) -> Result<Self, String> {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|fault| format!("--config: can't read {shown}: {fault}"))?;
-        // A snippet would show the lines around the fault, and with them the database password.
-        let options = serde_saphyr::options! { with_snippet: false };
-        serde_saphyr::from_str_with_options(&text, options).map_err(|fault| {
-            let line = fault.location().map_or(0, |at| at.line());
-            match &fault {
-                serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => format!(
-                    "{shown}:{line}: unknown field '{field}': use one of {}",
-                    expected.join(", ")
-                ),
-                other => format!("{shown}:{line}: {other}"),
-            }
-        })
+impl Given {
+    fn read(path: &Path) -> Result<Self, Mistakes> {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|fault| Mistakes::one(format!("--config: can't read {name}: {fault}")))?;
+        from_yaml(&name, &text)
+    }
+
+    /// What is given here, and what `other` gives for the rest.
+    fn or(self, other: Self) -> Self {
+        Self {
+            database_url: self.database_url.or(other.database_url),
+            admin_addr: self.admin_addr.or(other.admin_addr),
+            node_addr: self.node_addr.or(other.node_addr),
+            bootstrap_token_file: self.bootstrap_token_file.or(other.bootstrap_token_file),
+        }
     }
 }
 
-fn check_database_url(url: &str) -> Result<(), String> {
+fn parse_database_url(url: &str) -> Result<SecretString, String> {
     if url.is_empty() {
         return Err("is missing: give one such as postgres://user:password@host/database".into());
     }
@@ -141,7 +129,7 @@ fn check_database_url(url: &str) -> Result<(), String> {
         // What was given may be a secret all the same: it is not repeated.
         return Err("must start with postgres://, postgresql:// or sqlite:".into());
     }
-    Ok(())
+    Ok(url.into())
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -158,17 +146,6 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(usage) => usage.fmt(f),
-            Self::Mistakes(mistakes) => f.write_str(&mistakes.join("\n")),
-        }
-    }
-}
-
-impl std::error::Error for SettingsError {}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret as _;
@@ -181,7 +158,7 @@ mod tests {
 
     fn mistakes(args: &[&str]) -> Vec<String> {
         match load(args) {
-            Err(SettingsError::Mistakes(mistakes)) => mistakes,
+            Err(SettingsError::Mistakes(mistakes)) => mistakes.iter().map(str::to_owned).collect(),
             other => panic!("no mistakes: {other:?}"),
         }
     }
@@ -233,17 +210,6 @@ mod tests {
         let found = mistakes(&["--config", path]).join("\n");
         assert!(found.starts_with(&format!("{path}:2: unknown field 'admin_adr'")), "{found}");
         assert!(!found.contains("hidden"), "{found}");
-    }
-
-    #[test]
-    fn a_wrong_type_or_broken_file_shows_no_secret() {
-        for text in
-            ["database_url: [postgres://u:hidden@h/d]\n", "database_url: 'hidden\n", "hidden"]
-        {
-            let file = file(text);
-            let found = mistakes(&["--config", file.path().to_str().expect("text")]).join("\n");
-            assert!(!found.contains("hidden"), "{found}");
-        }
     }
 
     #[test]
