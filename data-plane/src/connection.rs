@@ -6,6 +6,7 @@ use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyper
 use tokio::net::TcpStream;
 
 use crate::{
+    executor::LocalExecutor,
     gateway::Gateway,
     shared::Shared,
     socket::Socket,
@@ -27,7 +28,7 @@ pub(crate) async fn serve(
     let mut finishing = false;
     poll_fn(|cx| {
         match watch.poll_order(cx) {
-            Order::GoOn => {}
+            Order::GoOn | Order::RefuseHead => {}
             Order::Finish if finishing => {}
             Order::Finish => {
                 finishing = true;
@@ -39,14 +40,4 @@ pub(crate) async fn serve(
         connection.as_mut().poll(cx).map(drop)
     })
     .await;
-}
-
-/// Runs what hyper spawns (the streams of an HTTP/2 connection) on the worker's own thread.
-#[derive(Clone, Copy)]
-pub(crate) struct LocalExecutor;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }

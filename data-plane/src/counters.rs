@@ -69,7 +69,8 @@ pub(crate) struct WorkerMetrics {
 impl WorkerMetrics {
     /// Counts a request that has ended.
     pub(crate) fn request_ended(&self, status: StatusCode, duration: Duration) {
-        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        // An upstream may make up statuses beyond 599: to a client they are errors of a server.
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         if let Some(count) = self.by_class.get(class) {
             count.add_one();
         }

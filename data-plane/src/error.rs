@@ -18,6 +18,9 @@ pub(crate) enum Refusal {
     /// The request head, its target included, is larger than the gateway takes, or has more lines.
     #[error("the request head is too large: send a shorter target, or fewer or shorter headers")]
     HeadTooLarge,
+    /// The client did not send its head to the end.
+    #[error("the request head did not arrive in time")]
+    HeadTimeout,
     /// There is no snapshot yet.
     #[error("the gateway has no configuration yet")]
     NotReady,
@@ -92,6 +95,9 @@ pub(crate) enum Malformed {
     /// See [`fastgate::path`].
     #[error("{0}")]
     Path(#[from] PathFault),
+    /// An HTTP/2 request may have several lines of it, which must say the same.
+    #[error("the Content-Length headers differ")]
+    ContentLength,
     /// RFC 9112 section 6.1: anything but a lone `chunked`.
     #[error("the Transfer-Encoding is not supported")]
     TransferEncoding,
@@ -105,19 +111,24 @@ impl Malformed {
     /// may be read from its connection (RFC 9112 section 6.3).
     pub(crate) fn is_of_framing(self) -> bool {
         match self {
-            Self::Head | Self::TransferEncoding | Self::HostCount | Self::Host => true,
+            Self::Head
+            | Self::ContentLength
+            | Self::TransferEncoding
+            | Self::HostCount
+            | Self::Host => true,
             Self::HostMismatch | Self::Target | Self::Path(_) | Self::TwoKeys => false,
         }
     }
 }
 
 impl Refusal {
-    /// Why a head could not be read, by the status hyper has for it.
+    /// Why a head could not be read, by the status found for it.
     pub(crate) fn of_unread_head(status: StatusCode) -> Self {
         match status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
                 Self::HeadTooLarge
             }
+            StatusCode::REQUEST_TIMEOUT => Self::HeadTimeout,
             _ => Self::Malformed(Malformed::Head),
         }
     }
@@ -132,7 +143,7 @@ impl Refusal {
             Self::PermissionMissing => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -147,6 +158,7 @@ impl Refusal {
         match self {
             Self::Malformed(_) => "malformed",
             Self::HeadTooLarge => "head_too_large",
+            Self::HeadTimeout => "head_timeout",
             Self::NotReady => "not_ready",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",

@@ -24,6 +24,12 @@ use crate::{
     watch::Busy,
 };
 
+/// What is recorded of a path. Events wait in memory for the control plane, counted by number.
+const PATH: usize = 2048;
+
+/// What is recorded of a user agent.
+const USER_AGENT: usize = 512;
+
 /// Noted when the client was gone before there was an answer.
 const CLIENT_GONE: u16 = 499;
 
@@ -77,10 +83,12 @@ impl Exchange {
     /// Begins when a head was read, or could not be.
     pub(crate) fn begin(worker: &Rc<Shared>, heard: &Heard<'_>, busy: Busy) -> Self {
         let (began, timestamp) = (Instant::now(), SystemTime::now());
-        let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        let copy = |bytes: &[u8], bound: usize| {
+            Bytes::copy_from_slice(bytes.get(..bound).unwrap_or(bytes))
+        };
         let user_agent = heard.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
         let request_id = forwarding::sent_request_id(heard.headers)
-            .and_then(|id| HeaderValue::from_maybe_shared(copy(id.as_bytes())).ok())
+            .and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok())
             .or_else(|| worker.random.request_id(timestamp));
         worker.metrics.active_requests.add_one();
         Self {
@@ -89,8 +97,8 @@ impl Exchange {
             began,
             timestamp,
             method: heard.method.clone(),
-            path: copy(heard.target.path().as_bytes()),
-            user_agent: copy(user_agent.unwrap_or_default()),
+            path: copy(heard.target.path().as_bytes(), PATH),
+            user_agent: copy(user_agent.unwrap_or_default(), USER_AGENT),
             status: None,
             ttfb: Duration::ZERO,
             response_size: 0,
@@ -119,6 +127,7 @@ impl Exchange {
     pub(crate) fn answer(mut self, response: Response<Answer>) -> Response<Recorded> {
         self.status = Some(response.status());
         self.ttfb = self.began.elapsed();
+        self.busy.gave();
         response.map(|answer| Recorded { answer, exchange: self, ended: false })
     }
 
@@ -190,14 +199,19 @@ impl Body for Recorded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = &mut *self;
-        let frame = match &mut this.answer {
+        this.exchange.busy.is_asked();
+        let mut frame = match &mut this.answer {
             Answer::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Answer::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        match &frame {
+        match &mut frame {
             Some(Ok(frame)) => {
                 let size = frame.data_ref().map_or(0, Bytes::len);
                 this.exchange.response_size += size as u64;
+                this.exchange.busy.gave();
+                if let Some(trailers) = frame.trailers_mut() {
+                    forwarding::from_upstream(trailers);
+                }
             }
             Some(Err(fault)) => {
                 this.ended = true;

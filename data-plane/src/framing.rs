@@ -35,6 +35,7 @@ pub(crate) enum Asked<'a> {
 /// What is wrong with it.
 pub(crate) fn read(head: &request::Parts, has_fragment: bool) -> Result<Asked<'_>, Malformed> {
     check_transfer_encoding(&head.headers)?;
+    check_content_length(&head.headers)?;
     if has_fragment {
         return Err(Malformed::Target);
     }
@@ -51,6 +52,13 @@ pub(crate) fn read(head: &request::Parts, has_fragment: bool) -> Result<Asked<'_
     }
     path::check(path.as_bytes(), true)?;
     Ok(Asked::Resource { host, path })
+}
+
+/// Hyper does this for HTTP/1, not for HTTP/2.
+fn check_content_length(headers: &HeaderMap) -> Result<(), Malformed> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = values.next();
+    if values.all(|value| Some(value) == first) { Ok(()) } else { Err(Malformed::ContentLength) }
 }
 
 /// The authority both the request target and the Host header name.

@@ -63,7 +63,8 @@ impl Gateway {
             headers: request.headers(),
             has_body: !request.body().is_end_stream(),
         };
-        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request());
+        let busy = self.watch.request(self.worker.executor.current());
+        let mut exchange = Exchange::begin(&self.worker, &heard, busy);
         let proxied = self.proxy(request, &mut exchange).await;
         let mut response = proxied.unwrap_or_else(|refusal| {
             exchange.error = Some(refusal.audit_name());

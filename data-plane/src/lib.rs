@@ -10,6 +10,7 @@ mod counters;
 mod dial;
 mod error;
 mod exchange;
+mod executor;
 mod forwarding;
 mod framing;
 mod gateway;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use prometheus_client::{encoding::text, registry::Registry};
 use serde_json::json;
 use tokio::{sync::Semaphore, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::{identity::Identity, metrics::Metrics, snapshot::SnapshotCell, sync::Progress};
 
@@ -26,13 +27,15 @@ pub(crate) struct Ops {
     registry: Registry,
     progress: Progress,
     snapshots: SnapshotCell,
+    /// Cancelled when the node takes no more requests.
+    stop: CancellationToken,
 }
 
 impl Ops {
-    /// The ops port of a node with these metrics.
-    pub(crate) fn new(metrics: Metrics, snapshots: SnapshotCell) -> Self {
+    /// The ops port of a node with these metrics, which takes requests until `stop` is cancelled.
+    pub(crate) fn new(metrics: Metrics, snapshots: SnapshotCell, stop: CancellationToken) -> Self {
         let progress = metrics.progress.clone();
-        Self { registry: metrics.into_registry(), progress, snapshots }
+        Self { registry: metrics.into_registry(), progress, snapshots, stop }
     }
 
     /// Serves until it is dropped.
@@ -75,8 +78,12 @@ impl Ops {
         }
     }
 
-    /// Whether requests can be served: there is a snapshot.
+    /// Whether requests can be served: there is a snapshot, and the node is not about to end.
     fn ready(&self) -> Response<Full<Bytes>> {
+        if self.stop.is_cancelled() {
+            let body = json!({ "status": "not ready", "reason": "the node is stopping" });
+            return json(StatusCode::SERVICE_UNAVAILABLE, &body);
+        }
         match self.snapshots.load() {
             Some(snapshot) => json(
                 StatusCode::OK,

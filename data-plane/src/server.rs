@@ -181,7 +181,7 @@ impl Server {
         };
         // Ends what outlives the workers: they still record events while they drain.
         let stop_background = CancellationToken::new();
-        background.spawn(Ops::new(metrics, self.snapshots).serve(self.ops));
+        background.spawn(Ops::new(metrics, self.snapshots, stop.clone()).serve(self.ops));
         let following = background.spawn(follower.run(stop_background.clone()));
         let shipping = background.spawn(self.shipper.run(stop_background.clone()));
 

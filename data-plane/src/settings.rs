@@ -196,7 +196,12 @@ struct Given {
 
 /// The command line of a node.
 #[derive(Parser)]
-#[command(name = "fastgate-data-plane", version, about = "A data plane node of FastGate")]
+#[command(
+    name = "fastgate-data-plane",
+    version,
+    about = "A data plane node of FastGate",
+    allow_negative_numbers = true
+)]
 struct Flags {
     /// YAML file with the same settings, named with underscores
     #[arg(long, value_name = "FILE", env = "FASTGATE_CONFIG")]

@@ -5,6 +5,7 @@ use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 use crate::{
     audit::Recorder,
     counters::WorkerMetrics,
+    executor::LocalExecutor,
     limits::WorkerLimiter,
     random::Random,
     settings::Settings,
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) limiter: WorkerLimiter,
     pub(crate) recorder: Recorder,
     pub(crate) forwarder: Forwarder,
+    pub(crate) executor: LocalExecutor,
     pub(crate) random: Rc<Random>,
     pub(crate) metrics: Arc<WorkerMetrics>,
 }

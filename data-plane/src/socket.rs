@@ -2,7 +2,7 @@
 //!
 //! It notes what comes and goes in the connection's [`Watch`], and does two things hyper does not.
 //! Where hyper refuses a head it can't read, the gateway's answer takes the place of the bare
-//! status hyper would send. And a connection that is closed while its client is still sending
+//! status hyper would send; a head that does not come to an end is answered too. And a connection that is closed while its client is still sending
 //! listens on for a while: closing at once would reset it, and the client would lose the answer
 //! (RFC 9112 section 9.6).
 
@@ -73,6 +73,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.watch.refuses_head() {
+            let refusal = self.gateway.refuse_unread(StatusCode::REQUEST_TIMEOUT);
+            // It fits into the empty send buffer, or the client does not want it.
+            drop(self.stream.try_write(&refusal));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {

@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 
 use crate::{request_line::RequestLine, settings::Settings};
+
+/// How long a connection without requests may take to end once it was asked to.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a client that is still sending is listened to after its last answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -32,6 +35,10 @@ pub(crate) struct Watch {
     request_line: RefCell<RequestLine>,
     /// Since when the client takes nothing of what is written to it.
     blocked: Cell<Option<Instant>>,
+    /// Answers under way over HTTP/2.
+    streams: RefCell<Vec<Rc<Stream>>>,
+    /// Since when it is asked to end.
+    finishing: Cell<Option<Instant>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -53,6 +60,8 @@ enum Doing {
 pub(crate) enum Order {
     /// Nothing else than it does.
     GoOn,
+    /// Refuse the head that does not come to an end.
+    RefuseHead,
     /// Finish what is under way, and take nothing new.
     Finish,
     /// End now.
@@ -69,21 +78,33 @@ impl Watch {
             left_unread: Cell::new(false),
             request_line: RefCell::default(),
             blocked: Cell::new(None),
+            streams: RefCell::default(),
+            finishing: Cell::new(None),
             order: Cell::new(Order::GoOn),
             waker: RefCell::default(),
         })
     }
 
-    /// Ends the connection if it has been idle, sending one head or taking nothing for too long.
+    /// Ends the connection if it has been idle, sending one head or taking nothing for too long,
+    /// and single streams of it that take nothing.
     pub(crate) fn patrol(&self, now: Instant, settings: &Settings) {
         let is_over = |since: Instant, timeout| now.saturating_duration_since(since) > timeout;
-        if self.blocked.get().is_some_and(|since| is_over(since, settings.body_timeout)) {
+        let is_stuck =
+            |since: Option<Instant>| since.is_some_and(|at| is_over(at, settings.body_timeout));
+        if is_stuck(self.blocked.get()) {
             return self.give(Order::Abort);
         }
+        let mut streams = self.streams.borrow_mut();
+        streams.retain(|stream| Rc::strong_count(stream) > 1);
+        let stuck = streams.iter().filter(|stream| is_stuck(stream.untaken_since.get()));
+        stuck.for_each(|stream| stream.task.abort());
+        drop(streams);
+        let was_asked_to_end = self.finishing.get().is_some_and(|since| is_over(since, FAREWELL));
         match self.doing.get() {
+            Doing::Idle(_) | Doing::Head(_) if was_asked_to_end => self.give(Order::Abort),
             Doing::Idle(since) if is_over(since, settings.keep_alive_timeout) => self.finish(),
             Doing::Head(since) if is_over(since, settings.header_timeout) => {
-                self.give(Order::Abort);
+                self.give(Order::RefuseHead);
             }
             Doing::Lingering(since) if is_over(since, LINGER) => self.give(Order::Abort),
             Doing::Idle(_) | Doing::Head(_) | Doing::Requests | Doing::Lingering(_) => {}
@@ -92,16 +113,19 @@ impl Watch {
 
     /// Asks the connection to finish what is under way and close.
     pub(crate) fn finish(&self) {
+        self.finishing.set(self.finishing.get().or_else(|| Some(Instant::now())));
         self.give(Order::Finish);
     }
 
-    /// Notes a request, until what is returned is dropped.
-    pub(crate) fn request(self: &Rc<Self>) -> Busy {
+    /// Notes a request, until what is returned is dropped. Over HTTP/2, `task` serves it.
+    pub(crate) fn request(self: &Rc<Self>, task: Option<AbortHandle>) -> Busy {
         self.requests.set(self.requests.get() + 1);
         self.doing.set(Doing::Requests);
         self.is_silent.set(false);
         self.left_unread.set(false);
-        Busy(self.clone())
+        let stream = task.map(|task| Rc::new(Stream { task, untaken_since: Cell::new(None) }));
+        self.streams.borrow_mut().extend(stream.clone());
+        Busy { watch: self.clone(), stream }
     }
 
     /// Shows how the request began whose head was read last, once: what is read next may have
@@ -119,13 +143,20 @@ impl Watch {
             return;
         }
         if let Doing::Idle(_) = self.doing.get() {
-            self.is_http2.set(bytes.starts_with(b"PRI * HTTP/2"));
+            if bytes.starts_with(b"PRI * HTTP/2") {
+                return self.is_http2.set(true);
+            }
             self.doing.set(Doing::Head(Instant::now()));
             self.request_line.borrow_mut().clear();
         }
         if let Doing::Head(_) = self.doing.get() {
             self.request_line.borrow_mut().extend(bytes);
         }
+    }
+
+    /// Whether the head that is being read is to be refused for taking too long.
+    pub(crate) fn refuses_head(&self) -> bool {
+        self.order.get() == Order::RefuseHead
     }
 
     /// Notes whether the client took what was written.
@@ -170,22 +201,47 @@ impl Watch {
     }
 }
 
+/// A request under way over HTTP/2. A client can keep it from sending more by flow control, which
+/// no write to the connection shows.
+struct Stream {
+    task: AbortHandle,
+    /// Since when the client takes nothing of the answer.
+    untaken_since: Cell<Option<Instant>>,
+}
+
 /// A request under way on a connection.
-pub(crate) struct Busy(Rc<Watch>);
+pub(crate) struct Busy {
+    watch: Rc<Watch>,
+    stream: Option<Rc<Stream>>,
+}
 
 impl Busy {
     /// Notes that the client may be sending something of the request that nobody will read.
     pub(crate) fn leave_unread(&self) {
-        self.0.left_unread.set(true);
+        self.watch.left_unread.set(true);
+    }
+
+    /// Notes that something of the answer is on its way to the client.
+    pub(crate) fn gave(&self) {
+        if let Some(stream) = &self.stream {
+            stream.untaken_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// Notes that the client has room for more of it.
+    pub(crate) fn is_asked(&self) {
+        if let Some(stream) = &self.stream {
+            stream.untaken_since.set(None);
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let left = self.0.requests.get().saturating_sub(1);
-        self.0.requests.set(left);
+        let left = self.watch.requests.get().saturating_sub(1);
+        self.watch.requests.set(left);
         if left == 0 {
-            self.0.doing.set(Doing::Idle(Instant::now()));
+            self.watch.doing.set(Doing::Idle(Instant::now()));
         }
     }
 }

@@ -19,16 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::Recorder,
-    connection::{self, LocalExecutor},
-    counters::WorkerMetrics,
-    limits::Limiter,
-    random::Random,
-    settings::Settings,
-    shared::Shared,
-    snapshot::SnapshotCell,
-    upstream::Forwarder,
-    watch::Watch,
+    audit::Recorder, connection, counters::WorkerMetrics, executor::LocalExecutor, limits::Limiter,
+    random::Random, settings::Settings, shared::Shared, snapshot::SnapshotCell,
+    upstream::Forwarder, watch::Watch,
 };
 
 /// Larger request heads are refused with 431. It also bounds what is read ahead of a body.
@@ -75,10 +68,12 @@ impl Worker {
             limiter: self.limiter.for_worker(),
             recorder: self.recorder,
             forwarder: Forwarder::new(random.clone(), self.metrics.clone()),
+            executor: LocalExecutor::default(),
             random,
             metrics: self.metrics,
         });
-        let mut crowd = Crowd { shared, http: Rc::new(http()), watches: Vec::new() };
+        let http = Rc::new(http(shared.executor.clone()));
+        let mut crowd = Crowd { shared, http, watches: Vec::new() };
         let mut patrol = interval(PATROL);
         patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -146,8 +141,8 @@ impl Crowd {
     }
 }
 
-fn http() -> auto::Builder<LocalExecutor> {
-    let mut http = auto::Builder::new(LocalExecutor);
+fn http(executor: LocalExecutor) -> auto::Builder<LocalExecutor> {
+    let mut http = auto::Builder::new(executor);
     // Timeouts are the patrol's, see `watch`.
     http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
     http.http2()

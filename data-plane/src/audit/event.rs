@@ -32,7 +32,7 @@ pub(crate) struct Event {
     pub(crate) method: Method,
     /// Without the query.
     pub(crate) path: Bytes,
-    /// The target of the last attempt; `None`: nothing was sent upstream.
+    /// The target of the last attempt, also when no connection was made; `None`: none was tried.
     pub(crate) target_url: Option<Arc<str>>,
     /// As sent to the client.
     pub(crate) status: StatusCode,

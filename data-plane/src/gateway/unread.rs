@@ -1,4 +1,4 @@
-//! Heads hyper can't read: it finds a status for them, the gateway answers and records them.
+//! Heads that can't be read, by hyper or in time: they are answered and recorded like all others.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -13,13 +13,13 @@ use crate::{
 };
 
 impl Gateway {
-    /// Answers a head hyper can't read, with the status it found for it. Returns what to write.
+    /// Answers a head that can't be read, with the status found for it. Returns what to write.
     pub(crate) fn refuse_unread(&self, status: StatusCode) -> Bytes {
         let (method, target) = self.watch.with_request_line(RequestLine::read);
         let headers = &HeaderMap::new();
         let heard =
             Heard { peer: self.peer, method: &method, target: &target, headers, has_body: true };
-        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request());
+        let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request(None));
         let refusal = Refusal::of_unread_head(status);
         exchange.error = Some(refusal.audit_name());
         let mut response = respond::refuse(&refusal, &exchange.request_id);

@@ -26,10 +26,17 @@ fn slow_heads_and_idle_connections_are_closed() {
         settings.header_timeout = Duration::from_millis(300);
         settings.keep_alive_timeout = Duration::from_millis(300);
     });
-    for sent in ["", "GET / HTT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+    for sent in ["", "GET /p HTT", "GET /p HTTP/1.1\r\nhost: a\r\n"] {
         let mut client = node.connect();
         client.write(sent);
         let began = Instant::now();
+        if !sent.is_empty() {
+            let answer = client.read(false);
+            assert_eq!(answer.status, 408, "{sent:?}");
+            let event = node.event();
+            assert_eq!((event.status.as_u16(), event.error), (408, Some("head_timeout")));
+            assert_eq!((event.method.as_str(), &*event.path), ("GET", &b"/p"[..]));
+        }
         assert!(client.is_closed(), "{sent:?}");
         assert!(began.elapsed() < Duration::from_secs(2), "{sent:?}");
     }
@@ -56,10 +63,14 @@ fn a_stopping_node_finishes_what_is_under_way_and_takes_nothing_new() {
     let node = open_node(&upstream, |_| {});
     let mut idle = node.connect();
     assert_eq!(idle.send(&get("/", "")).status, 200);
+    let mut half = node.connect();
+    half.write("GET / HTT");
+    assert_eq!(node.ops("/ready").status, 200);
     let mut busy = node.connect();
     busy.write(&get("/", ""));
     thread::sleep(Duration::from_millis(100));
     node.begin_stop();
+    assert_eq!(node.ops("/ready").status, 503);
     assert!(idle.is_closed());
     let answer = busy.read(false);
     assert_eq!((answer.status, &*answer.body), (200, "hello"));
@@ -103,10 +114,10 @@ fn swaps_close_no_connection_and_fail_no_request() {
     assert_eq!(upstream.connections(), 1);
 }
 
-#[test]
-fn http2_without_tls_is_spoken_too() {
-    let upstream = Upstream::hello();
-    let node = open_node(&upstream, |_| {});
+type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+/// Talks HTTP/2 to a node, addressed as `a.b` and its port.
+fn over_http2(node: &Node, talk: impl AsyncFnOnce(&mut Sender, &str)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let stream = tokio::net::TcpStream::connect(node.address).await.expect("a connection");
@@ -115,10 +126,75 @@ fn http2_without_tls_is_spoken_too() {
                 .await
                 .expect("a handshake");
         tokio::spawn(connection);
+        talk(&mut sender, &format!("a.b:{}", node.address.port())).await;
+    });
+}
+
+fn whole(size: usize) -> Upstream {
+    Upstream::scripted(move |_, stream| {
+        drop(write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"));
+        stream.write_all(&vec![b'x'; size]).is_ok()
+    })
+}
+
+#[test]
+fn a_stream_whose_client_takes_nothing_is_ended_alone() {
+    let upstream = whole(20_000_000);
+    let node = open_node(&upstream, |settings| settings.body_timeout = Duration::from_millis(300));
+    over_http2(&node, async |sender, authority| {
+        let mut get = async |path: &str| {
+            let request = http::Request::get(format!("http://{authority}{path}"));
+            let answer = sender.send_request(request.body(Full::default()).expect("a request"));
+            answer.await.expect("an answer").into_body()
+        };
+        // Its first frames fill the window, and nothing is read of them.
+        let stuck = get("/stuck").await;
+        let mut other = get("/other").await;
+        let mut size = 0;
+        while let Some(frame) = other.frame().await {
+            size += frame.expect("a frame").into_data().map_or(0, |data| data.len());
+            // Slow, and yet it moves.
+            if size < 2_000_000 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        assert_eq!(size, 20_000_000);
+        assert!(stuck.collect().await.is_err(), "the stream was reset");
+    });
+    let events = [node.event(), node.event()];
+    let stuck = events.iter().find(|event| &*event.path == b"/stuck").expect("recorded");
+    assert_eq!(stuck.error, Some("client_gone"));
+    assert!(stuck.response_size < 20_000_000);
+}
+
+#[test]
+fn an_idle_http2_connection_ends_though_its_client_answers_no_ping() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |settings| {
+        settings.keep_alive_timeout = Duration::from_millis(800);
+        settings.header_timeout = Duration::from_millis(100);
+    });
+    let mut client = node.connect();
+    // The preface and empty settings, then silence.
+    client.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0");
+    let began = Instant::now();
+    let mut said = Vec::new();
+    drop(std::io::Read::read_to_end(client.stream(), &mut said));
+    let lived = began.elapsed();
+    assert!((Duration::from_millis(800)..Duration::from_secs(5)).contains(&lived), "{lived:?}");
+}
+
+#[test]
+fn http2_without_tls_is_spoken_too() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    over_http2(&node, async |sender, authority| {
         for _ in 0..3 {
-            let request = http::Request::post(format!("http://a.b:{}/x?y", node.address.port()))
+            let request = http::Request::post(format!("http://{authority}/x?y"))
                 .header("cookie", "a=1")
                 .header("cookie", "b=2")
+                .header("content-length", "2")
+                .header("content-length", "2")
                 .body(Full::new(Bytes::from_static(b"hi")))
                 .expect("a request");
             let answer = sender.send_request(request).await.expect("an answer");
@@ -130,6 +206,7 @@ fn http2_without_tls_is_spoken_too() {
     let received = upstream.last();
     assert_eq!(received.first, "POST /x?y HTTP/1.1");
     assert_eq!(received.body, "hi");
+    assert_eq!(received.headers("content-length"), ["2"]);
     assert_eq!(received.headers("cookie"), ["a=1; b=2"]);
     let host = format!("a.b:{}", node.address.port());
     assert_eq!(received.header("x-forwarded-host"), Some(&*host));

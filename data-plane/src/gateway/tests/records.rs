@@ -97,6 +97,20 @@ fn sizes_and_times_are_those_of_the_whole_exchange() {
 }
 
 #[test]
+fn what_waits_of_a_long_head_is_bounded() {
+    let upstream = Upstream::hello();
+    let node = Node::start(vec![open_route(&upstream)], vec![]);
+    let path = format!("/{}", "p".repeat(9_999));
+    let agent = "a".repeat(9_999);
+    assert_eq!(node.send(&get(&path, &format!("user-agent: {agent}"))).status, 200);
+    let event = node.event();
+    assert_eq!(
+        (&*event.path, &*event.user_agent),
+        (&path.as_bytes()[..2048], &agent.as_bytes()[..512])
+    );
+}
+
+#[test]
 fn a_client_that_leaves_early_is_recorded_as_gone() {
     let upstream = Upstream::scripted(|request, stream| {
         if request.first.contains("/head") {
