@@ -18,6 +18,7 @@ use fastgate::{
 };
 use sqlx::Transaction;
 
+use self::objects::{ROUTES, UPSTREAMS};
 use super::{Backend, Db};
 use crate::{
     domain::{
@@ -100,11 +101,11 @@ impl Store for SqlStore {
     }
 
     async fn route(&self, environment: &Id, route_id: &str) -> Result<Option<Stored<Route>>> {
-        objects::route(&mut self.read().await?, environment, route_id).await
+        ROUTES.one(&mut self.read().await?, environment, route_id).await
     }
 
     async fn routes(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Route>>> {
-        objects::routes(&mut self.read().await?, environment, page).await
+        ROUTES.page(&mut self.read().await?, environment, page).await
     }
 
     async fn upstream(
@@ -112,11 +113,11 @@ impl Store for SqlStore {
         environment: &Id,
         upstream_id: &str,
     ) -> Result<Option<Stored<Upstream>>> {
-        objects::upstream(&mut self.read().await?, environment, upstream_id).await
+        UPSTREAMS.one(&mut self.read().await?, environment, upstream_id).await
     }
 
     async fn upstreams(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Upstream>>> {
-        objects::upstreams(&mut self.read().await?, environment, page).await
+        UPSTREAMS.page(&mut self.read().await?, environment, page).await
     }
 
     async fn environment(&self, environment: &str) -> Result<Option<Stored<Environment>>> {
@@ -135,8 +136,8 @@ impl Store for SqlStore {
         let head = revisions::head(&mut tx, environment, Namespace::Config).await?;
         let head = head.ok_or_else(|| value::not_found("environment", environment.as_str()))?;
         let all = Page { after: None, limit: u32::MAX };
-        let upstreams = objects::upstreams(&mut tx, environment, &all).await?;
-        let routes = objects::routes(&mut tx, environment, &all).await?;
+        let upstreams = UPSTREAMS.page(&mut tx, environment, &all).await?;
+        let routes = ROUTES.page(&mut tx, environment, &all).await?;
         Ok((head.revision, upstreams, routes))
     }
 

@@ -60,70 +60,58 @@ pub(super) async fn keys(
     rows.into_iter().map(key_of).collect()
 }
 
-pub(super) async fn route(
-    tx: &mut Tx,
-    environment: &Id,
-    route_id: &str,
-) -> Result<Option<Stored<Route>>> {
-    let row: Option<Common> = sqlx::query_as(
-        "SELECT entity, etag, created_us, updated_us FROM routes \
-         WHERE environment = $1 AND route_id = $2",
-    )
-    .bind(environment.as_str())
-    .bind(route_id)
-    .fetch_optional(&mut **tx)
-    .await?;
-    row.map(|row| stored(row, parse_route)).transpose()
+/// A table of objects of which the entity says everything.
+pub(super) struct Table<T> {
+    one: &'static str,
+    page: &'static str,
+    parse: fn(&[u8]) -> Result<T>,
 }
 
-pub(super) async fn routes(
-    tx: &mut Tx,
-    environment: &Id,
-    page: &Page,
-) -> Result<Vec<Stored<Route>>> {
-    let rows: Vec<Common> = sqlx::query_as(
-        "SELECT entity, etag, created_us, updated_us FROM routes \
-         WHERE environment = $1 AND route_id > $2 ORDER BY route_id LIMIT $3",
-    )
-    .bind(environment.as_str())
-    .bind(after(page))
-    .bind(i64::from(page.limit))
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter().map(|row| stored(row, parse_route)).collect()
-}
+pub(super) const ROUTES: Table<Route> = Table {
+    one: "SELECT entity, etag, created_us, updated_us FROM routes \
+          WHERE environment = $1 AND route_id = $2",
+    page: "SELECT entity, etag, created_us, updated_us FROM routes \
+           WHERE environment = $1 AND route_id > $2 ORDER BY route_id LIMIT $3",
+    parse: parse_route,
+};
 
-pub(super) async fn upstream(
-    tx: &mut Tx,
-    environment: &Id,
-    upstream_id: &str,
-) -> Result<Option<Stored<Upstream>>> {
-    let row: Option<Common> = sqlx::query_as(
-        "SELECT entity, etag, created_us, updated_us FROM upstreams \
-         WHERE environment = $1 AND upstream_id = $2",
-    )
-    .bind(environment.as_str())
-    .bind(upstream_id)
-    .fetch_optional(&mut **tx)
-    .await?;
-    row.map(|row| stored(row, parse_upstream)).transpose()
-}
+pub(super) const UPSTREAMS: Table<Upstream> = Table {
+    one: "SELECT entity, etag, created_us, updated_us FROM upstreams \
+          WHERE environment = $1 AND upstream_id = $2",
+    page: "SELECT entity, etag, created_us, updated_us FROM upstreams \
+           WHERE environment = $1 AND upstream_id > $2 ORDER BY upstream_id LIMIT $3",
+    parse: parse_upstream,
+};
 
-pub(super) async fn upstreams(
-    tx: &mut Tx,
-    environment: &Id,
-    page: &Page,
-) -> Result<Vec<Stored<Upstream>>> {
-    let rows: Vec<Common> = sqlx::query_as(
-        "SELECT entity, etag, created_us, updated_us FROM upstreams \
-         WHERE environment = $1 AND upstream_id > $2 ORDER BY upstream_id LIMIT $3",
-    )
-    .bind(environment.as_str())
-    .bind(after(page))
-    .bind(i64::from(page.limit))
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter().map(|row| stored(row, parse_upstream)).collect()
+impl<T> Table<T> {
+    pub(super) async fn one(
+        &self,
+        tx: &mut Tx,
+        environment: &Id,
+        id: &str,
+    ) -> Result<Option<Stored<T>>> {
+        let row: Option<Common> = sqlx::query_as(self.one)
+            .bind(environment.as_str())
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?;
+        row.map(|row| stored(row, self.parse)).transpose()
+    }
+
+    pub(super) async fn page(
+        &self,
+        tx: &mut Tx,
+        environment: &Id,
+        page: &Page,
+    ) -> Result<Vec<Stored<T>>> {
+        let rows: Vec<Common> = sqlx::query_as(self.page)
+            .bind(environment.as_str())
+            .bind(after(page))
+            .bind(i64::from(page.limit))
+            .fetch_all(&mut **tx)
+            .await?;
+        rows.into_iter().map(|row| stored(row, self.parse)).collect()
+    }
 }
 
 type EnvironmentRow = (String, String, Option<i64>, String, i64, i64);
