@@ -4,9 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use fastgate::{
     admin::v1::LogEvent,
-    model::Id,
     node::v1::{Batch, BatchAck, audit_ingest_client::AuditIngestClient},
-    secret::{Kind, Secret},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -16,9 +14,12 @@ use tonic::{Code, Status, Streaming, service::Routes, transport::Endpoint};
 
 use super::Ingest;
 use crate::{
-    domain::{Actor, ApiKey, ApiSecret, Change, EventFilter, Expect, Op, Usage},
+    domain::{EventFilter, Expect, Op, Usage},
     listen,
-    store::{self, Page, Store},
+    store::{
+        Page, Store,
+        tests::samples::{commit, id, key, scratch},
+    },
 };
 
 struct World {
@@ -35,9 +36,7 @@ struct Push {
 
 impl World {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite:{}", dir.path().join("fastgate.db").display());
-        let store = store::open(&url.into()).await.expect("a store");
+        let (store, dir) = scratch().await;
         let stop = CancellationToken::new();
         let routes = Routes::new(Ingest::new(Arc::clone(&store), stop.clone()).service());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -74,32 +73,8 @@ impl World {
     }
 
     async fn add_key(&self, name: &str) {
-        let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
-        let key = ApiKey {
-            key_id: id(name),
-            source_path: "mobile_app".into(),
-            permissions: Vec::new(),
-            expires_at: None,
-            is_active: true,
-            rate_limit: None,
-            rate_limit_fallback: "open".into(),
-            description: String::new(),
-            secrets: vec![ApiSecret {
-                version: 1,
-                hash: secret.hash(),
-                created_at: SystemTime::UNIX_EPOCH,
-                expires_at: None,
-            }],
-        };
-        let change = Change {
-            environment: id("default"),
-            actor: Actor { token_id: "token-1".into() },
-            action: "test",
-            request_id: None,
-            ops: vec![Op::PutKey(key, Expect::Absent)],
-            validate_only: false,
-        };
-        self.store.commit(&change).await.expect("commits");
+        let put = Op::PutKey(key(name), Expect::Absent);
+        commit(&self.store, vec![put]).await.expect("commits");
     }
 
     async fn usage(&self, key: &str) -> Usage {
@@ -126,10 +101,6 @@ impl Push {
     async fn fault(&mut self) -> Status {
         self.acks.message().await.expect_err("a fault")
     }
-}
-
-fn id(text: &str) -> Id {
-    Id::parse(text).expect("an id")
 }
 
 /// Events of one boot, numbered from `first_seq`; each of the key `k1`.

@@ -9,7 +9,7 @@ mod open;
 mod postgres;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use async_trait::async_trait;
 use bytes::Bytes;

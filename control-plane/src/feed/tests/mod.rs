@@ -8,15 +8,13 @@ mod random;
 mod refusal;
 mod resume;
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc};
 
 use fastgate::{
     admin::v1,
-    model::Id,
     node::v1::{
         ControlMessage, NodeMessage, config_stream_client::ConfigStreamClient, node_message::Body,
     },
-    secret::{Kind, Secret},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -26,12 +24,12 @@ use tonic::{Streaming, service::Routes, transport::Endpoint};
 
 use super::Feed;
 use crate::{
-    domain::{
-        Actor, ApiKey, ApiSecret, Change, Committed, Environment, Expect, Namespace, Op, Outcome,
-        Upstream,
-    },
+    domain::{Change, Committed, Environment, Expect, Namespace, Op, Upstream},
     listen,
-    store::{self, Store},
+    store::{
+        Store,
+        tests::samples::{change, commit_change, id, key, scratch},
+    },
 };
 
 /// A store, and the feed of a control plane on it.
@@ -56,9 +54,7 @@ struct Wire {
 
 impl World {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite:{}", dir.path().join("fastgate.db").display());
-        let store = store::open(&url.into()).await.expect("a store");
+        let (store, dir) = scratch().await;
         let plane = Plane::start(&store).await;
         Self { store, plane, _dir: dir }
     }
@@ -69,18 +65,8 @@ impl World {
     }
 
     async fn commit(&self, environment: &str, ops: Vec<Op>) -> Committed {
-        let change = Change {
-            environment: id(environment),
-            actor: Actor { token_id: "token-1".into() },
-            action: "test",
-            request_id: None,
-            ops,
-            validate_only: false,
-        };
-        match self.store.commit(&change).await.expect("commits") {
-            Outcome::Committed(committed) => committed,
-            Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
-        }
+        let change = Change { environment: id(environment), ..change(ops) };
+        commit_change(&self.store, &change).await.expect("commits")
     }
 
     /// Commits a new key; the revision of `keys` it makes.
@@ -150,30 +136,6 @@ impl Wire {
     async fn say(&self, body: Body) {
         let message = NodeMessage { body: Some(body) };
         self.outbound.send(message).await.expect("the stream is open");
-    }
-}
-
-fn id(text: &str) -> Id {
-    Id::parse(text).expect("an id")
-}
-
-fn key(name: &str) -> ApiKey {
-    let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
-    ApiKey {
-        key_id: id(name),
-        source_path: "mobile_app".into(),
-        permissions: vec!["orders:read".into()],
-        expires_at: None,
-        is_active: true,
-        rate_limit: None,
-        rate_limit_fallback: "open".into(),
-        description: String::new(),
-        secrets: vec![ApiSecret {
-            version: 1,
-            hash: secret.hash(),
-            created_at: SystemTime::UNIX_EPOCH,
-            expires_at: None,
-        }],
     }
 }
 

@@ -7,62 +7,20 @@ use std::{
 
 use fastgate::{
     admin::v1::{self, LogEvent},
-    model::Id,
     secret::{Kind, Secret},
 };
 
 use crate::{
     domain::{
-        Actor, ApiKey, ApiSecret, Change, Committed, Environment, EventBatch, EventFilter, Expect,
-        Op, Outcome, Role, Route, Token, Upstream,
+        Actor, Environment, EventBatch, EventFilter, Expect, Op, Outcome, Role, Route, Token,
+        Upstream,
     },
     store::{Cursor, KeyFilter, Page, Store, StoreError},
 };
 
+use super::samples::{change, commit, id, key};
+
 type Db = Arc<dyn Store>;
-
-pub(super) fn id(text: &str) -> Id {
-    Id::parse(text).expect("an id")
-}
-
-pub(super) fn change(ops: Vec<Op>) -> Change {
-    Change {
-        environment: id("default"),
-        actor: Actor { token_id: "token-1".into() },
-        action: "test",
-        request_id: None,
-        ops,
-        validate_only: false,
-    }
-}
-
-pub(super) async fn commit(store: &Db, ops: Vec<Op>) -> Result<Committed, StoreError> {
-    match store.commit(&change(ops)).await? {
-        Outcome::Committed(committed) => Ok(committed),
-        Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
-    }
-}
-
-pub(super) fn key(name: &str) -> ApiKey {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-    let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
-    ApiKey {
-        key_id: id(name),
-        source_path: "mobile_app".into(),
-        permissions: vec!["orders:read".into()],
-        expires_at: Some(now + Duration::from_secs(60)),
-        is_active: true,
-        rate_limit: Some(60),
-        rate_limit_fallback: "open".into(),
-        description: "for people".into(),
-        secrets: vec![ApiSecret {
-            version: 1,
-            hash: secret.hash(),
-            created_at: now,
-            expires_at: None,
-        }],
-    }
-}
 
 fn route(name: &str, spoil: impl FnOnce(&mut v1::Route)) -> Box<Route> {
     let mut wire = v1::Route {

@@ -8,7 +8,7 @@ use fastgate::{
 };
 use prost::Message as _;
 
-use super::cases::{commit, id, key};
+use super::samples::{commit, id, key};
 use crate::{
     domain::{Expect, Namespace, Op},
     store::Store,

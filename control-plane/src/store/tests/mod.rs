@@ -8,6 +8,7 @@ mod concurrency;
 #[path = "../../../../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is dumped here")]
 mod postgres;
+pub(crate) mod samples;
 
 use std::sync::Arc;
 

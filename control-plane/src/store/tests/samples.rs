@@ -1,0 +1,74 @@
+//! What tests write to a store, here and above it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use fastgate::{
+    model::Id,
+    secret::{Kind, Secret},
+};
+use tempfile::TempDir;
+
+use crate::{
+    domain::{Actor, ApiKey, ApiSecret, Change, Committed, Op, Outcome},
+    store::{Store, StoreError},
+};
+
+/// An empty store.
+pub(crate) async fn scratch() -> (Arc<dyn Store>, TempDir) {
+    let (url, dir) = super::sqlite_url();
+    (super::open(&url).await, dir)
+}
+
+pub(crate) fn id(text: &str) -> Id {
+    Id::parse(text).expect("an id")
+}
+
+pub(crate) fn change(ops: Vec<Op>) -> Change {
+    Change {
+        environment: id("default"),
+        actor: Actor { token_id: "token-1".into() },
+        action: "test",
+        request_id: None,
+        ops,
+        validate_only: false,
+    }
+}
+
+/// Writes to the environment `default`.
+pub(crate) async fn commit(store: &Arc<dyn Store>, ops: Vec<Op>) -> Result<Committed, StoreError> {
+    commit_change(store, &change(ops)).await
+}
+
+pub(crate) async fn commit_change(
+    store: &Arc<dyn Store>,
+    change: &Change,
+) -> Result<Committed, StoreError> {
+    match store.commit(change).await? {
+        Outcome::Committed(committed) => Ok(committed),
+        Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
+    }
+}
+
+pub(crate) fn key(name: &str) -> ApiKey {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let secret = Secret::generate(Kind::ApiKey).expect("random bytes");
+    ApiKey {
+        key_id: id(name),
+        source_path: "mobile_app".into(),
+        permissions: vec!["orders:read".into()],
+        expires_at: Some(now + Duration::from_secs(60)),
+        is_active: true,
+        rate_limit: Some(60),
+        rate_limit_fallback: "open".into(),
+        description: "for people".into(),
+        secrets: vec![ApiSecret {
+            version: 1,
+            hash: secret.hash(),
+            created_at: now,
+            expires_at: None,
+        }],
+    }
+}
