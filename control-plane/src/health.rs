@@ -9,15 +9,17 @@ use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder;
 
-use crate::store::Store;
+use crate::{store::Store, streams::EndsWith};
 
 /// How often the database is asked.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Adds what is said about the services to the services: health and reflection.
+/// Adds what is said about the services to the services: health and reflection. Their streams end
+/// with `stop`.
 pub(crate) fn add_services(
     services: Routes,
     pool: &DescriptorPool,
+    stop: &CancellationToken,
 ) -> Result<(Routes, HealthReporter), tonic_reflection::server::Error> {
     let reflection = || {
         let builder =
@@ -28,9 +30,9 @@ pub(crate) fn add_services(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     let services = services
-        .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
+        .add_service(EndsWith { stop: stop.clone(), service: health })
+        .add_service(EndsWith { stop: stop.clone(), service: reflection().build_v1()? })
+        .add_service(EndsWith { stop: stop.clone(), service: reflection().build_v1alpha()? });
     Ok((services, reporter))
 }
 
@@ -40,17 +42,21 @@ pub(crate) async fn report(
     store: Arc<dyn Store>,
     stop: CancellationToken,
 ) {
-    let mut tick = tokio::time::interval(INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = tick.tick() => {}
+    let follow = async {
+        let mut tick = tokio::time::interval(INTERVAL);
+        loop {
+            tick.tick().await;
+            let status = match store.ping().await {
+                Ok(()) => ServingStatus::Serving,
+                Err(_) => ServingStatus::NotServing,
+            };
+            reporter.set_service_status("", status).await;
         }
-        let status = match store.ping().await {
-            Ok(()) => ServingStatus::Serving,
-            Err(_) => ServingStatus::NotServing,
-        };
-        reporter.set_service_status("", status).await;
+    };
+    // A database that hangs must not hold up the end.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow => {}
     }
     reporter.set_service_status("", ServingStatus::NotServing).await;
 }

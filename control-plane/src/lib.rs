@@ -16,6 +16,7 @@ mod rest;
 mod server;
 mod settings;
 mod store;
+mod streams;
 
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};

@@ -36,9 +36,9 @@ pub struct Server {
     streams: Streams,
 }
 
-/// What serves the nodes from the moment the server was built.
+/// What serves streams from the moment the server was built.
 struct Streams {
-    /// Ends their streams.
+    /// Ends them.
     stop: CancellationToken,
     follower: JoinHandle<()>,
 }
@@ -106,7 +106,7 @@ impl Server {
             Routes::default().add_service(feed.service()).add_service(ingest.service());
         let services =
             Admin { store: Arc::clone(&store), feed, access: access.clone(), pool: pool.clone() };
-        let (services, reporter) = health::add_services(services.routes(), &pool)
+        let (services, reporter) = health::add_services(services.routes(), &pool, &stop)
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
         let gate = Gate { access, metrics: metrics.clone(), services };
         Ok(Self {
@@ -127,20 +127,23 @@ impl Server {
         self.addresses
     }
 
-    /// Serves until `stop` is cancelled and the calls under way have ended, within ten seconds.
+    /// Serves until `stop` is cancelled and the answers under way have gone out, within ten seconds.
     pub async fn run(self, stop: CancellationToken) {
+        let last_words = async {
+            health::report(self.reporter, self.store, stop.clone()).await;
+            // After that, so that who watches the health hears of the end first.
+            self.streams.end().await;
+        };
         tokio::join!(
             listen::serve(self.admin, self.port, stop.clone()),
             listen::serve(self.node, self.node_services, stop.clone()),
-            health::report(self.reporter, self.store, stop.clone()),
-            self.streams.end_with(stop),
+            last_words,
         );
     }
 }
 
 impl Streams {
-    async fn end_with(self, stop: CancellationToken) {
-        stop.cancelled().await;
+    async fn end(self) {
         self.stop.cancel();
         if let Err(fault) = self.follower.await {
             tracing::error!(error = %fault, "the task that follows the database died");

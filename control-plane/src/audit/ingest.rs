@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::{
     domain::EventBatch,
     store::{Store, StoreError},
+    streams::Endless,
 };
 
 /// Events of one batch.
@@ -117,7 +118,9 @@ impl AuditIngest for Ingest {
                 drop(outbound.try_send(Err(status)));
             }
         });
-        Ok(Response::new(ReceiverStream::new(acks)))
+        let mut response = Response::new(ReceiverStream::new(acks));
+        response.extensions_mut().insert(Endless);
+        Ok(response)
     }
 }
 

@@ -18,10 +18,18 @@ const POLL: Duration = Duration::from_secs(1);
 /// Revisions read from the log in one go.
 const READ: u32 = 256;
 
+/// Follows the store until `stop`, also while the store hangs.
 pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow_for_ever(&shared) => {}
+    }
+}
+
+async fn follow_for_ever(shared: &Shared) {
     let mut is_away = false;
     loop {
-        match catch_up(&shared).await {
+        match catch_up(shared).await {
             Ok(()) => {
                 if std::mem::take(&mut is_away) {
                     tracing::info!("the database is back");
@@ -35,7 +43,6 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             }
         }
         tokio::select! {
-            () = stop.cancelled() => return,
             () = shared.store.changed() => {}
             () = tokio::time::sleep(POLL) => {}
         }

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CHUNK: usize = 768 << 10;
 
 /// The sending end of a node's stream.
+#[derive(Clone)]
 pub(super) struct Outbox(pub(super) mpsc::Sender<Result<ControlMessage, Status>>);
 
 impl Outbox {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use fastgate::{
     model::Id,
     node::v1::{
-        ControlMessage, Hello, NodeMessage,
+        ControlMessage, Drain, Hello, NodeMessage,
         config_stream_server::{ConfigStream, ConfigStreamServer},
+        control_message,
         node_message::Body,
     },
 };
@@ -19,7 +20,7 @@ use super::{
     outbox::Outbox,
     session::{Cursor, Session},
 };
-use crate::{domain::Namespace, nodes::Greeting};
+use crate::{domain::Namespace, nodes::Greeting, streams::Endless};
 
 /// How long a node may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
@@ -92,12 +93,17 @@ impl ConfigStream for ConfigStreamService {
         let mut inbound = request.into_inner();
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         let feed = self.0.clone();
+        let stop = feed.stop.clone();
         // The head of the answer must go out before the node says anything, so the rest is a task
         // of its own. It ends with the stream, in either direction, or with the control plane.
         tokio::spawn(async move {
             let closed = outbound.clone();
             let serve = async {
-                let session = feed.greet(&mut inbound, Outbox(outbound.clone())).await?;
+                let outbox = Outbox(outbound.clone());
+                let session = tokio::select! {
+                    session = feed.greet(&mut inbound, outbox.clone()) => session?,
+                    () = stop.cancelled() => return outbox.send(control_message::Body::Drain(Drain {})).await,
+                };
                 session.run(inbound).await
             };
             let ended = tokio::select! {
@@ -110,7 +116,9 @@ impl ConfigStream for ConfigStreamService {
                 drop(outbound.try_send(Err(status)));
             }
         });
-        Ok(Response::new(ReceiverStream::new(messages)))
+        let mut response = Response::new(ReceiverStream::new(messages));
+        response.extensions_mut().insert(Endless);
+        Ok(response)
     }
 }
 

@@ -12,3 +12,4 @@ mod plane;
 mod refusals;
 mod script;
 mod start_and_stop;
+mod stop;

@@ -24,6 +24,8 @@ use tonic::Status;
 /// A running control plane; ends when dropped.
 pub(crate) struct Plane {
     pub(crate) address: String,
+    /// Where nodes open their streams.
+    pub(crate) node_address: String,
     pub(crate) token: String,
     pool: DescriptorPool,
     stop: CancellationToken,
@@ -46,11 +48,12 @@ impl Plane {
         let token_file = settings.bootstrap_token_file.clone().expect("a token file");
         let server = Server::build(settings).await.expect("a server");
         let address = server.addresses().admin.to_string();
+        let node_address = server.addresses().node.to_string();
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.run(stop.clone()));
         let token = fs::read_to_string(token_file).expect("a token").trim().to_owned();
         let pool = DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET).expect("descriptors");
-        Self { address, token, pool, stop, task: Some(task), _folder: folder }
+        Self { address, node_address, token, pool, stop, task: Some(task), _folder: folder }
     }
 
     /// One REST call as the owner.

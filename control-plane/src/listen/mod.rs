@@ -1,4 +1,11 @@
 //! Serves a port: HTTP/1.1 and h2c on the same one, bounded, with an end.
+//!
+//! After the stop, an answer under way has [`GRACE`] to reach its client. A connection that owes
+//! none, be it idle, in the middle of a request head or with nothing but streams, is closed as soon
+//! as it had time to say goodbye, whether its client listens or not.
+
+mod calls;
+mod socket;
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -18,6 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
 
+use self::{
+    calls::{Calls, Counted},
+    socket::Socket,
+};
+
 /// Connections served at once; further ones wait in the backlog.
 const CONNECTIONS: usize = 1024;
 /// Calls at once on one connection.
@@ -26,10 +38,10 @@ const STREAMS: u32 = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
-/// How long calls under way may go on after the stop.
-pub(crate) const GRACE: Duration = Duration::from_secs(8);
+/// How long answers under way may take after the stop.
+const GRACE: Duration = Duration::from_secs(8);
 
-/// Serves `listener` until `stop`, then lets calls under way end within [`GRACE`].
+/// Serves `listener` until `stop`, then lets answers under way end within [`GRACE`].
 pub(crate) async fn serve<S>(listener: TcpListener, service: S, stop: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
@@ -85,6 +97,7 @@ where
     S: Clone + Send + 'static,
     S::Future: Send,
 {
+    let calls = Calls::new();
     // Until the first byte says which HTTP it is, hyper has no timer running.
     let mut first = [0];
     let begun = tokio::select! {
@@ -104,13 +117,21 @@ where
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
         .max_concurrent_streams(STREAMS);
-    let service = TowerToHyperService::new(service);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let service = Counted { service, calls: calls.clone() };
+    let socket = TokioIo::new(Socket { stream, calls: calls.clone() });
+    let mut connection = pin!(builder.serve_connection(socket, TowerToHyperService::new(service)));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = calls.answered() => Ok(()),
+            }
         }
     };
     if let Err(fault) = ended {

@@ -1,0 +1,175 @@
+//! What is under way on one connection, and what its client still waits for.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::sleep;
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use crate::streams::Endless;
+
+/// How long a connection that owes nothing has to take its leave: streams say why they end, and
+/// HTTP/2 exchanges a PING. More than a round trip to a far node.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// The calls of one connection.
+#[derive(Clone)]
+pub(super) struct Calls(Arc<Mutex<State>>);
+
+struct State {
+    /// Answers under way that have an end.
+    owed: usize,
+    /// Whether there ever was such an answer: what waits to be written may be its rest.
+    has_answered: bool,
+    /// The client takes nothing more for the moment.
+    is_blocked: bool,
+}
+
+impl Calls {
+    /// No calls yet.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { owed: 0, has_answered: false, is_blocked: false })))
+    }
+
+    /// Says whether the client takes what is written.
+    pub(super) fn set_blocked(&self, is_blocked: bool) {
+        self.state().is_blocked = is_blocked;
+    }
+
+    /// Returns when the connection has owed no answer for as long as it takes to say goodbye.
+    pub(super) async fn answered(&self) {
+        loop {
+            let owes = self.owe();
+            sleep(FAREWELL).await;
+            if !owes && !self.owe() {
+                return;
+            }
+        }
+    }
+
+    /// Whether a client waits for an answer, or for the rest of one.
+    fn owe(&self) -> bool {
+        let state = self.state();
+        state.owed > 0 || (state.has_answered && state.is_blocked)
+    }
+
+    fn begin(&self) -> Call {
+        let mut state = self.state();
+        state.owed += 1;
+        drop(state);
+        Call { calls: self.clone(), is_owed: true }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call under way: from its head to the end of its answer.
+struct Call {
+    calls: Calls,
+    is_owed: bool,
+}
+
+impl Call {
+    fn is_endless(&mut self) {
+        self.is_owed = false;
+        self.calls.state().owed -= 1;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut state = self.calls.state();
+        if self.is_owed {
+            state.owed -= 1;
+            state.has_answered = true;
+        }
+    }
+}
+
+/// A service that counts its calls.
+#[derive(Clone)]
+pub(super) struct Counted<S> {
+    pub(super) service: S,
+    pub(super) calls: Calls,
+}
+
+impl<S> Service<Request<Incoming>> for Counted<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let mut call = self.calls.begin();
+        let answer = self.service.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            if answer.extensions().get::<Endless>().is_some() {
+                call.is_endless();
+            }
+            let call = Arc::new(call);
+            Ok(answer.map(|body| Body::new(Answer { body, call })))
+        })
+    }
+}
+
+/// A body that holds its call open for as long as anything of it has yet to be written.
+struct Answer {
+    body: Body,
+    call: Arc<Call>,
+}
+
+/// Bytes of an answer: HTTP/2 lets go of them when they are written, which flow control may put off
+/// till long after the body has ended.
+struct Chunk {
+    bytes: Bytes,
+    _call: Arc<Call>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let chunk = |bytes| Bytes::from_owner(Chunk { bytes, _call: Arc::clone(&self.call) });
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
