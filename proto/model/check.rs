@@ -85,6 +85,18 @@ impl fmt::Display for Violations {
 
 impl std::error::Error for Violations {}
 
+impl Extend<Violation> for Violations {
+    fn extend<I: IntoIterator<Item = Violation>>(&mut self, faults: I) {
+        self.0.extend(faults);
+    }
+}
+
+impl FromIterator<Violation> for Violations {
+    fn from_iter<I: IntoIterator<Item = Violation>>(faults: I) -> Self {
+        Self(faults.into_iter().collect())
+    }
+}
+
 impl IntoIterator for Violations {
     type Item = Violation;
     type IntoIter = std::vec::IntoIter<Violation>;

@@ -122,7 +122,7 @@ fn parse(id: Id, sent: &WireEnvironment) -> Result<Environment, Error> {
         default_rate_limit: sent.default_rate_limit,
     };
     if let Err(found) = model::Settings::parse(&environment.settings()) {
-        found.into_iter().for_each(|fault| faults.add(fault.field, fault.description));
+        faults.extend(found);
     }
     Ok(faults.or(environment)?)
 }

@@ -233,7 +233,7 @@ fn updated_key(stored: &ApiKey, merged: &Key, now: SystemTime) -> Result<ApiKey,
 /// The key, if what a node would make of it is right too.
 fn check(key: ApiKey, mut faults: Violations) -> Result<ApiKey, Error> {
     if let Err(found) = model::Key::parse(&key.record()) {
-        found.into_iter().for_each(|fault| faults.add(fault.field, fault.description));
+        faults.extend(found);
     }
     if let Err(fault) = model::text(&key.description) {
         faults.add("description", fault);

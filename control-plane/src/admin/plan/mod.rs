@@ -79,9 +79,7 @@ fn in_order(faults: Violations) -> Violations {
     };
     let mut sorted: Vec<_> = faults.into_iter().collect();
     sorted.sort_by_key(|fault| place(&fault.field));
-    let mut faults = Violations::default();
-    sorted.into_iter().for_each(|fault| faults.add(fault.field, fault.description));
-    faults
+    sorted.into_iter().collect()
 }
 
 fn steps(document: Document, held: Held) -> Result<Vec<Step>, Error> {
