@@ -1,6 +1,9 @@
 //! One namespace as of one revision, and the last steps that led there.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use fastgate::{
@@ -42,7 +45,7 @@ struct Name {
 pub(super) struct Step {
     pub(super) revision: u64,
     pub(super) digest: Digest,
-    pub(super) changes: std::sync::Arc<[Change]>,
+    pub(super) changes: Arc<[Change]>,
     /// Bytes the changes take on the wire.
     pub(super) size: usize,
 }
@@ -182,20 +185,20 @@ impl Step {
 
 /// The changes of several steps as those of one: of each object only the last.
 pub(super) fn merge(steps: &[Step]) -> Vec<Change> {
-    let [step] = steps else {
-        let mut seen = std::collections::HashSet::new();
-        let mut last_first = VecDeque::new();
-        for change in steps.iter().rev().flat_map(|step| step.changes.iter().rev()) {
-            let name = match &change.change {
-                Some(change::Change::Upsert(entity)) => (entity.kind, &entity.id),
-                Some(change::Change::Delete(gone)) => (gone.kind, &gone.id),
-                None => continue,
-            };
-            if seen.insert(name) {
-                last_first.push_front(change.clone());
-            }
+    if let [step] = steps {
+        return step.changes.to_vec();
+    }
+    let mut seen = HashSet::new();
+    let mut last = VecDeque::new();
+    for change in steps.iter().rev().flat_map(|step| step.changes.iter().rev()) {
+        let name = match &change.change {
+            Some(change::Change::Upsert(entity)) => (entity.kind, &entity.id),
+            Some(change::Change::Delete(gone)) => (gone.kind, &gone.id),
+            None => continue,
+        };
+        if seen.insert(name) {
+            last.push_front(change.clone());
         }
-        return last_first.into();
-    };
-    step.changes.to_vec()
+    }
+    last.into()
 }

@@ -46,15 +46,16 @@ pub(super) enum Step {
 
 impl Step {
     pub(super) fn op(&self) -> Op {
-        fn expect<T>(before: &Option<Box<Stored<T>>>) -> Expect {
-            match before {
-                Some(stored) => Expect::Etag(stored.etag.clone()),
-                None => Expect::Absent,
-            }
+        fn expect<T>(before: Option<&Stored<T>>) -> Expect {
+            before.map_or(Expect::Absent, |stored| Expect::Etag(stored.etag.clone()))
         }
         match self {
-            Self::Upstream { before, after } => Op::PutUpstream(after.clone(), expect(before)),
-            Self::Route { before, after, .. } => Op::PutRoute(after.clone(), expect(before)),
+            Self::Upstream { before, after } => {
+                Op::PutUpstream(after.clone(), expect(before.as_deref()))
+            }
+            Self::Route { before, after, .. } => {
+                Op::PutRoute(after.clone(), expect(before.as_deref()))
+            }
         }
     }
 }
