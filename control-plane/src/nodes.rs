@@ -28,6 +28,9 @@ const TOLD: usize = 5;
 /// Characters of a refusal that are told.
 const NACK: usize = 1024;
 
+/// Characters of what a node says of itself.
+const TEXT: usize = 128;
+
 /// What a node may say of its limits.
 const LIMITS_STATES: [&str; 3] = ["redis", "local", "fallback"];
 
@@ -228,6 +231,20 @@ impl Node {
             limits_state: self.reported.limits_state.to_owned(),
         }
     }
+}
+
+/// Reads what a node says of itself on any stream: its environment, and names that fit a log line.
+pub(crate) fn check_names(environment: &str, names: &[(&str, &str)]) -> Result<Id, tonic::Status> {
+    let refuse = |field: &str, fault: &str| {
+        Err(tonic::Status::invalid_argument(format!("{field}: {fault}")))
+    };
+    for (field, text) in names {
+        if text.is_empty() || text.len() > TEXT || text.chars().any(char::is_control) {
+            let fault = format!("must be 1 to {TEXT} characters without control characters");
+            return refuse(field, &fault);
+        }
+    }
+    Id::parse(environment).or_else(|fault| refuse("environment", &fault))
 }
 
 fn is_forgotten(node: &Node, now: SystemTime) -> bool {

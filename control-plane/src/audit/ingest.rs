@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use fastgate::{
-    model::Id,
-    node::v1::{
-        Batch, BatchAck,
-        audit_ingest_server::{AuditIngest, AuditIngestServer},
-    },
+use fastgate::node::v1::{
+    Batch, BatchAck,
+    audit_ingest_server::{AuditIngest, AuditIngestServer},
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::sync::mpsc;
@@ -17,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     domain::EventBatch,
+    nodes::check_names,
     store::{Store, StoreError},
     streams::Endless,
 };
@@ -29,9 +27,6 @@ const BATCH: usize = 64 << 20;
 
 /// Acknowledgements on their way to one node.
 const OUTBOUND: usize = 16;
-
-/// Characters of what a node says of itself.
-const TEXT: usize = 128;
 
 /// Stores what nodes push.
 #[derive(Clone)]
@@ -135,13 +130,10 @@ fn refusal(batch: &EventBatch, fault: &StoreError) -> Status {
 }
 
 fn check(batch: Batch) -> Result<EventBatch, Status> {
-    for (field, text) in [("node_id", &batch.node_id), ("boot_id", &batch.boot_id)] {
-        if text.is_empty() || text.len() > TEXT || text.chars().any(char::is_control) {
-            let fault =
-                format!("{field}: must be 1 to {TEXT} characters without control characters");
-            return Err(Status::invalid_argument(fault));
-        }
-    }
+    let environment = check_names(
+        &batch.environment,
+        &[("node_id", &batch.node_id), ("boot_id", &batch.boot_id)],
+    )?;
     if batch.events.is_empty() || batch.events.len() > EVENTS {
         return Err(Status::invalid_argument(format!("events: must be 1 to {EVENTS}")));
     }
@@ -150,8 +142,6 @@ fn check(batch: Batch) -> Result<EventBatch, Status> {
     if after.is_none_or(|after| after > i64::MAX as u64) {
         return Err(Status::invalid_argument("first_seq: is beyond what a node can have counted"));
     }
-    let environment = Id::parse(&batch.environment)
-        .map_err(|fault| Status::invalid_argument(format!("environment: {fault}")))?;
     Ok(EventBatch {
         node_id: batch.node_id,
         boot_id: batch.boot_id,

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use fastgate::{
-    model::Id,
-    node::v1::{
-        ControlMessage, Drain, Hello, NodeMessage,
-        config_stream_server::{ConfigStream, ConfigStreamServer},
-        control_message,
-        node_message::Body,
-    },
+use fastgate::node::v1::{
+    ControlMessage, Drain, NodeMessage,
+    config_stream_server::{ConfigStream, ConfigStreamServer},
+    control_message,
+    node_message::Body,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,16 +17,17 @@ use super::{
     outbox::Outbox,
     session::{Cursor, Session},
 };
-use crate::{domain::Namespace, nodes::Greeting, streams::Endless};
+use crate::{
+    domain::Namespace,
+    nodes::{Greeting, check_names},
+    streams::Endless,
+};
 
 /// How long a node may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
 
 /// Messages on their way to one node: enough to keep the wire busy, little to hold in memory.
 const OUTBOUND: usize = 4;
-
-/// Characters of what a node says of itself.
-const TEXT: usize = 128;
 
 /// Answers `fastgate.node.v1.ConfigStream`.
 pub(crate) struct ConfigStreamService(Feed);
@@ -51,7 +49,14 @@ impl Feed {
         let Some(NodeMessage { body: Some(Body::Hello(hello)) }) = first else {
             return Err(Status::invalid_argument("the first message must be a hello"));
         };
-        let environment = check(&hello)?;
+        let environment = check_names(
+            &hello.environment,
+            &[
+                ("node_id", &hello.node_id),
+                ("boot_id", &hello.boot_id),
+                ("version", &hello.version),
+            ],
+        )?;
         self.wait_until_ready().await?;
         let cursor = |ns| {
             Cursor::new(&self.shared, &environment, ns, &hello.held).ok_or_else(|| {
@@ -120,19 +125,4 @@ impl ConfigStream for ConfigStreamService {
         response.extensions_mut().insert(Endless);
         Ok(response)
     }
-}
-
-/// Reads the environment of a hello whose other fields are sound.
-fn check(hello: &Hello) -> Result<Id, Status> {
-    for (field, text) in
-        [("node_id", &hello.node_id), ("boot_id", &hello.boot_id), ("version", &hello.version)]
-    {
-        if text.is_empty() || text.len() > TEXT || text.chars().any(char::is_control) {
-            let fault =
-                format!("{field}: must be 1 to {TEXT} characters without control characters");
-            return Err(Status::invalid_argument(fault));
-        }
-    }
-    Id::parse(&hello.environment)
-        .map_err(|fault| Status::invalid_argument(format!("environment: {fault}")))
 }
