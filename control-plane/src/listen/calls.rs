@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower::Service;
 
@@ -23,28 +23,64 @@ use crate::streams::Endless;
 /// HTTP/2 exchanges a PING. More than a round trip to a far node.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// How long a connection is kept without a call.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    /// From its start to the first one.
+    pub(super) to_begin: Duration,
+    /// Between two.
+    pub(super) between: Duration,
+}
+
 /// The calls of one connection.
 #[derive(Clone)]
 pub(super) struct Calls(Arc<Mutex<State>>);
 
 struct State {
-    /// Answers under way that have an end.
+    patience: Patience,
+    /// Under way, streams included.
+    open: usize,
+    /// Those that have an answer with an end.
     owed: usize,
     /// Whether there ever was such an answer: what waits to be written may be its rest.
     has_answered: bool,
     /// The client takes nothing more for the moment.
     is_blocked: bool,
+    /// When the connection is given up unless there is a call.
+    quiet_until: Instant,
 }
 
 impl Calls {
-    /// No calls yet.
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { owed: 0, has_answered: false, is_blocked: false })))
+    /// No calls on a connection that was accepted just now.
+    pub(super) fn new(patience: Patience) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            patience,
+            open: 0,
+            owed: 0,
+            has_answered: false,
+            is_blocked: false,
+            quiet_until: Instant::now() + patience.to_begin,
+        })))
     }
 
     /// Says whether the client takes what is written.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         self.state().is_blocked = is_blocked;
+    }
+
+    /// Returns when the connection has been without a call for too long.
+    pub(super) async fn abandoned(&self) {
+        loop {
+            let until = {
+                let state = self.state();
+                let now = Instant::now();
+                if state.open > 0 { now + state.patience.between } else { state.quiet_until }
+            };
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
     }
 
     /// Returns when the connection has owed no answer for as long as it takes to say goodbye.
@@ -66,6 +102,7 @@ impl Calls {
 
     fn begin(&self) -> Call {
         let mut state = self.state();
+        state.open += 1;
         state.owed += 1;
         drop(state);
         Call { calls: self.clone(), is_owed: true }
@@ -92,6 +129,8 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let mut state = self.calls.state();
+        state.open -= 1;
+        state.quiet_until = Instant::now() + state.patience.between;
         if self.is_owed {
             state.owed -= 1;
             state.has_answered = true;

@@ -26,7 +26,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use self::{
-    calls::{Calls, Counted},
+    calls::{Calls, Counted, Patience},
     socket::Socket,
 };
 
@@ -34,7 +34,10 @@ use self::{
 const CONNECTIONS: usize = 1024;
 /// Calls at once on one connection.
 const STREAMS: u32 = 256;
-/// How long a client may take to begin, to send a request head, and to be idle on HTTP/1.1.
+/// A connection that only keeps its place keeps a node out.
+const PATIENCE: Patience =
+    Patience { to_begin: Duration::from_secs(10), between: Duration::from_secs(30) };
+/// How long a client may take to send a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to say so.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
@@ -57,7 +60,8 @@ where
             Some(_) = connections.join_next() => continue,
         };
         let Some((stream, slot)) = accepted else { continue };
-        let connection = connection(stream, service.clone(), stop.clone());
+        let calls = Calls::new(PATIENCE);
+        let connection = connection(stream, service.clone(), calls, stop.clone());
         connections.spawn(async move {
             connection.await;
             drop(slot);
@@ -91,20 +95,20 @@ async fn accept(
     }
 }
 
-async fn connection<S>(stream: TcpStream, service: S, stop: CancellationToken)
+async fn connection<S>(stream: TcpStream, service: S, calls: Calls, stop: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    let calls = Calls::new();
     // Until the first byte says which HTTP it is, hyper has no timer running.
     let mut first = [0];
     let begun = tokio::select! {
         () = stop.cancelled() => return,
-        begun = tokio::time::timeout(HEAD_TIMEOUT, stream.peek(&mut first)) => begun,
+        () = calls.abandoned() => return,
+        begun = stream.peek(&mut first) => begun,
     };
-    if !matches!(begun, Ok(Ok(1..))) {
+    if !matches!(begun, Ok(1..)) {
         return;
     }
     // Answers are small: waiting to fill a packet only delays them.
@@ -123,6 +127,7 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
+        () = calls.abandoned() => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -138,3 +143,6 @@ where
         tracing::debug!(error = %fault, "a connection broke");
     }
 }
+
+#[cfg(test)]
+mod tests;
