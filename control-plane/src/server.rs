@@ -165,7 +165,7 @@ async fn hand_out_first_owner(store: &dyn Store, settings: &Settings) -> Result<
     let fault = |fault: access::BootstrapError| BuildError::Bootstrap(fault.to_string());
     let Some(path) = &settings.bootstrap_token_file else {
         if !access::has_owner(store).await.map_err(fault)? {
-            tracing::warn!("nobody can sign in yet: start once with --bootstrap-token-file");
+            tracing::warn!("nobody can sign in as owner: start once with --bootstrap-token-file");
         }
         return Ok(());
     };

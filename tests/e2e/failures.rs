@@ -98,3 +98,40 @@ async fn a_failing_answer_is_repeated_only_where_that_is_safe() {
         assert_eq!(upstream.served() - before, attempts, "{method}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_everyone_is_told_so_within_a_second_or_two() {
+    let upstream = Upstream::start("up").await;
+    let gate = Gate::with_nodes(1).start().await;
+    gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
+    let (key_id, secret) = gate.key(json!({"source_path": "app"})).await;
+    gate.settle().await;
+    gate.wire.cut();
+    // Longer than any memory of tokens.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let started = Instant::now();
+    let mut callers = JoinSet::new();
+    for n in 0..20 {
+        let admin = gate.admin.clone();
+        let path = format!("/admin/keys/{key_id}");
+        let method = if n % 2 == 0 { Method::GET } else { Method::DELETE };
+        callers.spawn(async move { admin.send(method, &path, "").await });
+    }
+    while let Some(answer) = callers.join_next().await {
+        let answer = answer.expect("answered");
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        assert!(
+            String::from_utf8_lossy(&answer.body).contains("DATABASE_UNAVAILABLE"),
+            "{answer:?}"
+        );
+    }
+    println!("20 calls without Postgres were all answered 503 after {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(4), "one must not wait for the others");
+    assert_eq!(gate.nodes[0].with_key(&secret).get("/").await.status, StatusCode::OK);
+    gate.wire.mend();
+    eventually("the database is back", async || {
+        let answer = gate.admin.send(Method::GET, &format!("/admin/keys/{key_id}"), "").await;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await;
+}

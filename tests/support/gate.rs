@@ -18,6 +18,7 @@ use super::{
     postgres::Postgres,
     process::{Process, program},
     redis::Redis,
+    wire::Wire,
 };
 
 pub(crate) struct Gate {
@@ -25,6 +26,8 @@ pub(crate) struct Gate {
     /// REST with the owner's token.
     pub(crate) admin: Client,
     pub(crate) redis: Option<Redis>,
+    /// Between the control plane and Postgres.
+    pub(crate) wire: Wire,
     control_plane: Option<Process>,
     database: String,
     admin_port: u16,
@@ -92,6 +95,7 @@ impl GateBuilder {
             nodes: Vec::new(),
             admin: Client::new(format!("http://127.0.0.1:{admin_port}")),
             redis,
+            wire: Wire::to(Postgres::shared().port()).await,
             control_plane: None,
             database,
             admin_port,
@@ -121,7 +125,7 @@ impl Gate {
     pub(crate) async fn start_control_plane(&mut self) {
         let mut command = program("fastgate-control-plane");
         command
-            .env("FASTGATE_DATABASE_URL", Postgres::shared().url(&self.database))
+            .env("FASTGATE_DATABASE_URL", Postgres::url_at(self.wire.port, &self.database))
             .arg(format!("--admin-addr=127.0.0.1:{}", self.admin_port))
             .arg(format!("--node-addr=127.0.0.1:{}", self.node_port))
             .arg("--bootstrap-token-file")

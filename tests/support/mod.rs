@@ -10,6 +10,7 @@ mod postgres;
 mod process;
 mod redis;
 mod upstream;
+mod wire;
 
 pub(crate) use client::{Answer, Client, Line};
 pub(crate) use command::{free_port, run, run_ok};

@@ -38,7 +38,16 @@ impl Postgres {
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+        Self::url_at(self.port, name)
+    }
+
+    /// The URL of a database that is reached through another port.
+    pub(crate) fn url_at(port: u16, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{port}/{name}")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Everything in a database, as `pg_dump` writes it.

@@ -35,12 +35,14 @@ pub(crate) enum BootstrapError {
     Store(#[from] StoreError),
 }
 
-/// Whether somebody was made owner before.
+/// Whether somebody can sign in as owner. One whose token has expired can't.
 pub(crate) async fn has_owner(store: &dyn Store) -> Result<bool, BootstrapError> {
-    Ok(store.tokens().await?.iter().any(|token| token.role == Role::Owner))
+    let now = SystemTime::now();
+    let is_owner = |token: &Token| token.role == Role::Owner && token.expires_at > now;
+    Ok(store.tokens().await?.iter().any(is_owner))
 }
 
-/// While no owner exists, makes one and writes its token to `path`, for its owner's eyes only.
+/// While nobody can sign in as owner, makes one and writes its token to `path`, for its owner's eyes only.
 /// Says whether it did.
 pub(crate) async fn write_first_owner(
     store: &dyn Store,

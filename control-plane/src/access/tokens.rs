@@ -16,32 +16,44 @@ use crate::{
 /// How long a token revoked on another replica may still be used here.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
+/// How long a token made on another replica may be unknown here; how often somebody who tries
+/// tokens out makes the store be read.
+const UNKNOWN_FOR: Duration = Duration::from_millis(50);
+
 /// All tokens as they were a moment ago.
 pub(super) struct Tokens {
     store: Arc<dyn Store>,
     /// `None` until the first call, and after a change made here.
     held: RwLock<Option<Held>>,
     /// Held by whoever reads the store anew, so that many calls cause one query.
-    reading: tokio::sync::Mutex<()>,
+    reading: tokio::sync::Mutex<Option<Failed>>,
 }
 
 #[derive(Clone)]
 struct Held {
     read_at: Instant,
-    by_hash: Arc<HashMap<SecretHash, Token>>,
+    by_hash: Arc<ByHash>,
+}
+
+type ByHash = HashMap<SecretHash, Token>;
+
+/// The last read that came to nothing, for all who waited for it.
+struct Failed {
+    at: Instant,
+    why: Arc<sqlx::Error>,
 }
 
 impl Tokens {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, held: RwLock::new(None), reading: tokio::sync::Mutex::new(()) }
+        Self { store, held: RwLock::new(None), reading: tokio::sync::Mutex::default() }
     }
 
     /// The token with this hash, unless it has expired.
     pub(super) async fn find(&self, hash: &SecretHash) -> Result<Option<Token>, StoreError> {
-        let tokens = match self.fresh() {
-            Some(tokens) => tokens,
-            None => self.read().await?,
-        };
+        let mut tokens = self.no_older_than(FRESH_FOR).await?;
+        if !tokens.contains_key(hash) {
+            tokens = self.no_older_than(UNKNOWN_FOR).await?;
+        }
         Ok(tokens.get(hash).filter(|token| token.expires_at > SystemTime::now()).cloned())
     }
 
@@ -50,24 +62,72 @@ impl Tokens {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn fresh(&self) -> Option<Arc<HashMap<SecretHash, Token>>> {
+    async fn no_older_than(&self, age: Duration) -> Result<Arc<ByHash>, StoreError> {
+        match self.held_for(age) {
+            Some(tokens) => Ok(tokens),
+            None => self.read(age).await,
+        }
+    }
+
+    fn held_for(&self, age: Duration) -> Option<Arc<ByHash>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let held = held.as_ref().filter(|held| held.read_at.elapsed() < FRESH_FOR)?;
+        let held = held.as_ref().filter(|held| held.read_at.elapsed() < age)?;
         Some(Arc::clone(&held.by_hash))
     }
 
-    async fn read(&self) -> Result<Arc<HashMap<SecretHash, Token>>, StoreError> {
-        let _alone = self.reading.lock().await;
-        if let Some(tokens) = self.fresh() {
+    async fn read(&self, age: Duration) -> Result<Arc<ByHash>, StoreError> {
+        let asked_at = Instant::now();
+        let mut last = self.reading.lock().await;
+        if let Some(tokens) = self.held_for(age) {
             return Ok(tokens);
+        }
+        // Each trying again in turn would make the last one wait for all before it.
+        if let Some(failed) = last.as_ref().filter(|failed| failed.at >= asked_at) {
+            return Err(StoreError::Unavailable(Arc::clone(&failed.why)));
         }
         // Taken before the query: what is committed while it runs counts as not seen.
         let read_at = Instant::now();
-        let tokens = self.store.tokens().await?;
-        let by_hash: HashMap<_, _> = tokens.into_iter().map(|token| (token.hash, token)).collect();
+        let tokens = self.store.tokens().await.inspect_err(|fault| {
+            if let StoreError::Unavailable(why) = fault {
+                *last = Some(Failed { at: Instant::now(), why: Arc::clone(why) });
+            }
+        })?;
+        let by_hash: ByHash = tokens.into_iter().map(|token| (token.hash, token)).collect();
         let by_hash = Arc::new(by_hash);
         let held = Held { read_at, by_hash: Arc::clone(&by_hash) };
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
         Ok(by_hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastgate::secret::{Kind, Secret};
+
+    use super::*;
+    use crate::{
+        domain::{Actor, Role},
+        store::tests::samples::scratch,
+    };
+
+    #[tokio::test]
+    async fn a_token_made_on_another_replica_is_known_almost_at_once() {
+        let (store, _dir) = scratch().await;
+        let tokens = Tokens::new(Arc::clone(&store));
+        let secret = Secret::generate(Kind::AdminToken).expect("random bytes");
+        assert!(tokens.find(&secret.hash()).await.expect("reads").is_none());
+        let now = SystemTime::now();
+        let token = Token {
+            token_id: "token-1".into(),
+            name: "new".into(),
+            role: Role::Viewer,
+            hash: secret.hash(),
+            created_at: now,
+            expires_at: now + Duration::from_secs(60),
+        };
+        let actor = Actor { token_id: "token-0".into() };
+        store.create_token(&token, &actor).await.expect("creates");
+        tokio::time::sleep(UNKNOWN_FOR).await;
+        assert!(tokens.find(&secret.hash()).await.expect("reads").is_some());
     }
 }

@@ -76,7 +76,11 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
         return load(shared, head).await;
     };
     if held.revision == head.revision {
-        return Ok(());
+        if held.digest == head.digest {
+            return Ok(());
+        }
+        // A database restored to an earlier state has come to the same number another way.
+        return load(shared, head).await;
     }
     let mut history = (*held).clone();
     while history.revision < head.revision {

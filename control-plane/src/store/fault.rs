@@ -1,5 +1,7 @@
 //! What the errors of the databases mean to a caller.
 
+use std::sync::Arc;
+
 use sqlx::error::DatabaseError;
 
 use super::StoreError;
@@ -16,7 +18,7 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(fault) => may_pass(fault.as_ref()),
             _ => false,
         };
-        if may_pass { Self::Unavailable(fault) } else { Self::Internal(Box::new(fault)) }
+        if may_pass { Self::Unavailable(Arc::new(fault)) } else { Self::Internal(Box::new(fault)) }
     }
 }
 

@@ -11,6 +11,8 @@ mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastgate::{
@@ -194,7 +196,7 @@ pub(crate) enum StoreError {
     LastOwner,
     /// The database can't be reached or gave up; a retry may help.
     #[error("the database is not available")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// A bug, or a database changed by other hands.
     #[error("the database answered something unexpected")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),

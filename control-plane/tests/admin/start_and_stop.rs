@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use fastgate_control_plane::Server;
 use http::Method;
+use secrecy::ExposeSecret as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -26,6 +27,13 @@ async fn the_owner_token_is_written_once_for_its_owner_alone() {
     fs::remove_file(&file).expect("removed");
     drop(Server::build(settings.clone()).await.expect("a server"));
     assert!(!file.exists());
+    // One who can't sign in any more is no owner.
+    let database =
+        sqlx::SqlitePool::connect(settings.database_url.expose_secret()).await.expect("opens");
+    let expire = sqlx::query("UPDATE admin_tokens SET expires_us = 1");
+    expire.execute(&database).await.expect("expires");
+    drop(Server::build(settings.clone()).await.expect("a server"));
+    assert_ne!(fs::read_to_string(&file).expect("a token"), first);
     // No owner yet, but a file is in the way: it is not overwritten.
     let folder = tempfile::tempdir().expect("a folder");
     let settings = crate::plane::settings(&folder);
