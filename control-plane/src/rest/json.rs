@@ -1,6 +1,8 @@
 //! Between JSON and messages: snake_case names, 64-bit numbers as numbers, and every fault with
 //! the path of its field.
 
+use std::time::SystemTime;
+
 use fastgate::model::Violations;
 use jiff::Timestamp;
 use prost::Message as _;
@@ -124,14 +126,7 @@ fn enum_number(kind: &EnumDescriptor, json: &Json) -> Option<i32> {
 
 fn timestamp(kind: &MessageDescriptor, json: &Json) -> Option<Value> {
     let time: Timestamp = json.as_str()?.parse().ok()?;
-    let nanos = time.subsec_nanosecond();
-    // jiff counts both parts below zero before 1970, a Timestamp only the seconds.
-    let (seconds, nanos) = if nanos < 0 {
-        (time.as_second() - 1, nanos + 1_000_000_000)
-    } else {
-        (time.as_second(), nanos)
-    };
-    from_message(kind, &prost_types::Timestamp { seconds, nanos })
+    from_message(kind, &prost_types::Timestamp::from(SystemTime::from(time)))
 }
 
 fn field_mask(kind: &MessageDescriptor, json: &Json) -> Option<Value> {
