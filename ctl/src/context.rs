@@ -5,8 +5,9 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
-    io::{self, Write as _},
+    env,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -229,15 +230,18 @@ fn path_of(around: &Surroundings) -> Option<PathBuf> {
 /// The text of a file; `None` when there is no such file.
 fn read_bounded(path: &Path, most: u64) -> Result<Option<String>, Error> {
     let fault = |source| Error::File { action: "read", path: path.into(), source };
-    let size = match fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
+    let file = match File::open(path) {
+        Ok(file) => file,
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(fault(source)),
     };
-    if size > most {
+    let mut text = String::new();
+    // A pipe or a device has no size that could be asked for.
+    file.take(most + 1).read_to_string(&mut text).map_err(fault)?;
+    if text.len() as u64 > most {
         return Err(fault(io::Error::other(format!("it is larger than {most} bytes"))));
     }
-    fs::read_to_string(path).map(Some).map_err(fault)
+    Ok(Some(text))
 }
 
 #[cfg(test)]
@@ -325,11 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_missing_token_file_is_named() {
+    fn a_token_file_that_is_none_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("token");
         assert!(read_token(&path).expect_err("missing").to_string().contains("does not exist"));
         fs::write(&path, "\n").expect("written");
         assert!(read_token(&path).expect_err("empty").to_string().contains("is empty"));
+        let endless = read_token(Path::new("/dev/zero")).expect_err("endless").to_string();
+        assert!(endless.contains("larger than 4096 bytes"), "{endless}");
     }
 }
