@@ -40,7 +40,8 @@ pub(crate) fn run(
         Command::Completions { shell } => completions(shell, output),
         Command::Dev(args) => dev::run(args, around, output).map(|()| Outcome::Done),
         remote => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(Error::Start)?;
             runtime.block_on(run_remote(remote, &cli.global, around, output))
         }
     }

@@ -53,6 +53,9 @@ pub(crate) enum Error {
     /// The control plane said no.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// This process can't begin its work.
+    #[error("can't start: {0}")]
+    Start(io::Error),
     /// The answer can't be written out.
     #[error("can't write the answer: {0}")]
     Output(#[from] io::Error),
@@ -79,6 +82,7 @@ impl Error {
             | Self::File { .. }
             | Self::Connect { .. }
             | Self::Refused(_)
+            | Self::Start(_)
             | Self::Output(_)
             | Self::Show(_)
             | Self::Dev(_) => 1,
