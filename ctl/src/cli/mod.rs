@@ -3,17 +3,32 @@
 //! Help, completions and parsing all come from these types. Every noun may be written in the
 //! singular or the plural.
 
-mod objects;
+mod config;
+mod context;
+mod dev;
+mod envs;
+mod keys;
+mod logs;
+mod nodes;
+mod routes;
+mod tokens;
+mod upstreams;
 mod values;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use objects::{
-    EnvCommand, EnvFields, KeyCommand, KeyFields, RouteCommand, RouteFields, TokenCommand,
-    UpstreamCommand, UpstreamFields,
-};
+pub(crate) use config::{ApplyArgs, ConfigCommand, Files};
+pub(crate) use context::ContextCommand;
+pub(crate) use dev::DevArgs;
+pub(crate) use envs::{EnvCommand, EnvFields};
+pub(crate) use keys::{KeyCommand, KeyFields};
+pub(crate) use logs::{LogCommand, LogFilter};
+pub(crate) use nodes::NodeCommand;
+pub(crate) use routes::{RouteCommand, RouteFields};
+pub(crate) use tokens::TokenCommand;
+pub(crate) use upstreams::{UpstreamCommand, UpstreamFields};
 pub(crate) use values::{Moment, Overlap, TargetArg};
 
 const AFTER_HELP: &str = "\
@@ -122,61 +137,6 @@ pub(crate) enum Command {
     Dev(DevArgs),
 }
 
-#[derive(Subcommand, Debug)]
-pub(crate) enum NodeCommand {
-    /// Lists nodes
-    #[command(visible_alias = "ls")]
-    List {
-        /// Nodes of every environment
-        #[arg(short, long)]
-        all: bool,
-        #[command(flatten)]
-        page: Limit,
-    },
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum LogCommand {
-    /// Lists events, newest first
-    #[command(visible_alias = "ls")]
-    List(LogFilter),
-}
-
-/// Which events to list.
-#[derive(Args, Debug)]
-pub(crate) struct LogFilter {
-    /// Only requests with this key
-    #[arg(long)]
-    pub(crate) key_id: Option<String>,
-    /// Only requests of keys issued to this source path
-    #[arg(long)]
-    pub(crate) source_path: Option<String>,
-    /// Only requests whose path starts with this text
-    #[arg(long)]
-    pub(crate) path_prefix: Option<String>,
-    /// Only this method
-    #[arg(long)]
-    pub(crate) method: Option<String>,
-    /// Only this status (404) or class (4xx)
-    #[arg(long, alias = "status-code")]
-    pub(crate) status: Option<String>,
-    /// Only the request with this id
-    #[arg(long)]
-    pub(crate) request_id: Option<String>,
-    /// Only requests of this route
-    #[arg(long)]
-    pub(crate) route_id: Option<String>,
-    /// From this time on: RFC 3339, or as long ago as 15m or 2h [default: an hour before the end]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Moment>,
-    /// Before this time: RFC 3339, or as long ago as 15m or 2h [default: now]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<Moment>,
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
-}
-
 /// How many objects to list.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Limit {
@@ -185,32 +145,12 @@ pub(crate) struct Limit {
     pub(crate) limit: u32,
 }
 
-#[derive(Subcommand, Debug)]
-pub(crate) enum ConfigCommand {
-    /// Says what is wrong with documents, if anything
-    Validate(Files),
-    /// Says what applying documents would change; exits with 2 if anything would
-    Diff(Files),
-    /// Creates and updates what documents hold, all or nothing; deletes nothing
-    Apply(ApplyArgs),
-    /// Writes routes and upstreams as a document that applies unchanged
-    Export,
-}
-
-/// Where documents are.
+/// The state an object must be in to be changed.
 #[derive(Args, Debug)]
-pub(crate) struct Files {
-    /// A YAML or JSON document, a directory of them, or - for the standard input; may be repeated
-    #[arg(short, long = "file", value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ApplyArgs {
-    #[command(flatten)]
-    pub(crate) files: Files,
-    #[command(flatten)]
-    pub(crate) check: DryRun,
+pub(crate) struct Etag {
+    /// Refuses when the object was changed since this etag was read
+    #[arg(long)]
+    pub(crate) etag: Option<String>,
 }
 
 /// Whether anything is changed at all.
@@ -219,47 +159,6 @@ pub(crate) struct DryRun {
     /// Checks everything and changes nothing
     #[arg(long, alias = "validate-only")]
     pub(crate) dry_run: bool,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum ContextCommand {
-    /// Lists contexts
-    #[command(visible_alias = "ls")]
-    List,
-    /// Creates or changes a context from --addr, --token-file and --environment
-    #[command(visible_alias = "create")]
-    Set {
-        /// The context
-        name: String,
-    },
-    /// Takes a context into use
-    Use {
-        /// The context
-        name: String,
-    },
-    /// Deletes a context
-    Delete {
-        /// The context
-        name: String,
-    },
-}
-
-/// Options of `fgctl dev`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct DevArgs {
-    /// Keeps everything here, so that it survives a restart [default: $XDG_DATA_HOME/fastgate-dev,
-    /// else ~/.local/share/fastgate-dev]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Writes proxy_url, admin_url, admin_token and api_key here as JSON (mode 0600) once all is up
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ready_file: Option<PathBuf>,
-    /// The proxy's port on loopback; 0 picks one
-    #[arg(long, value_name = "PORT", default_value_t = 8000)]
-    pub(crate) proxy_port: u16,
-    /// The admin port on loopback; 0 picks one
-    #[arg(long, value_name = "PORT", default_value_t = 9000)]
-    pub(crate) admin_port: u16,
 }
 
 #[cfg(test)]

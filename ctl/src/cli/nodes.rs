@@ -1,0 +1,18 @@
+//! The options of `fgctl nodes`.
+
+use clap::Subcommand;
+
+use super::Limit;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeCommand {
+    /// Lists nodes
+    #[command(visible_alias = "ls")]
+    List {
+        /// Nodes of every environment
+        #[arg(short, long)]
+        all: bool,
+        #[command(flatten)]
+        page: Limit,
+    },
+}
