@@ -10,7 +10,7 @@ use fastgate::{
 
 use super::{fields::Changes, pages};
 use crate::{
-    cli::{EnvCommand, EnvFields},
+    cli::{EnvCommand, EnvFields, Limit},
     client::Client,
     error::Error,
     output::{Output, Rows, time},
@@ -23,17 +23,7 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let mut environments = client.environments();
     match command {
-        EnvCommand::List { page } => {
-            let (environments, more) = pages(page.limit, async |page_size, page_token| {
-                let request = ListEnvironmentsRequest { page_size, page_token };
-                let answer = environments.list_environments(request).await?.into_inner();
-                Ok((answer.environments, answer.next_page_token))
-            })
-            .await?;
-            let rows = rows(&environments, more);
-            let answer = ListEnvironmentsResponse { environments, ..Default::default() };
-            output.list("ListEnvironmentsResponse", &answer, rows)
-        }
+        EnvCommand::List { page } => list(page, client, output).await,
         EnvCommand::Get { name } => {
             let request = GetEnvironmentRequest { environment: name };
             output.object("Environment", environments.get_environment(request).await?.get_ref())
@@ -70,6 +60,19 @@ pub(super) async fn run(
             output.deleted("environment", &name, check)
         }
     }
+}
+
+async fn list(page: Limit, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
+    let mut environments = client.environments();
+    let (environments, more) = pages(page.limit, async |page_size, page_token| {
+        let request = ListEnvironmentsRequest { page_size, page_token };
+        let answer = environments.list_environments(request).await?.into_inner();
+        Ok((answer.environments, answer.next_page_token))
+    })
+    .await?;
+    let rows = rows(&environments, more);
+    let answer = ListEnvironmentsResponse { environments, ..Default::default() };
+    output.list("ListEnvironmentsResponse", &answer, rows)
 }
 
 fn set(given: EnvFields, environment: &mut Environment, changes: &mut Changes) {

@@ -11,7 +11,7 @@ use super::{
     pages,
 };
 use crate::{
-    cli::{KeyCommand, KeyFields},
+    cli::{KeyCommand, KeyFields, Limit},
     client::Client,
     error::Error,
     output::{Output, Rows, time},
@@ -32,14 +32,7 @@ pub(super) async fn run(
                 is_active: active,
                 ..Default::default()
             };
-            let (keys, more) = pages(page.limit, async |page_size, page_token| {
-                let request = ListKeysRequest { page_size, page_token, ..request.clone() };
-                let answer = keys.list_keys(request).await?.into_inner();
-                Ok((answer.keys, answer.next_page_token))
-            })
-            .await?;
-            let rows = rows(&keys, more);
-            output.list("ListKeysResponse", &ListKeysResponse { keys, ..Default::default() }, rows)
+            list(request, page, client, output).await
         }
         KeyCommand::Get { key_id } => {
             let request = GetKeyRequest { key_id, environment };
@@ -95,6 +88,23 @@ pub(super) async fn run(
             output.object("Key", keys.revoke_key(request).await?.get_ref())
         }
     }
+}
+
+async fn list(
+    request: ListKeysRequest,
+    page: Limit,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut keys = client.keys();
+    let (keys, more) = pages(page.limit, async |page_size, page_token| {
+        let request = ListKeysRequest { page_size, page_token, ..request.clone() };
+        let answer = keys.list_keys(request).await?.into_inner();
+        Ok((answer.keys, answer.next_page_token))
+    })
+    .await?;
+    let rows = rows(&keys, more);
+    output.list("ListKeysResponse", &ListKeysResponse { keys, ..Default::default() }, rows)
 }
 
 fn show_with_secret(key: &Key, output: &mut Output<'_>) -> Result<(), Error> {

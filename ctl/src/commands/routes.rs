@@ -10,7 +10,7 @@ use super::{
     pages,
 };
 use crate::{
-    cli::{RouteCommand, RouteFields},
+    cli::{Limit, RouteCommand, RouteFields},
     client::Client,
     error::Error,
     output::{Output, Rows},
@@ -24,18 +24,7 @@ pub(super) async fn run(
     let mut routes = client.routes();
     let environment = client.environment();
     match command {
-        RouteCommand::List { page } => {
-            let (routes, more) = pages(page.limit, async |page_size, page_token| {
-                let environment = environment.clone();
-                let request = ListRoutesRequest { environment, page_size, page_token };
-                let answer = routes.list_routes(request).await?.into_inner();
-                Ok((answer.routes, answer.next_page_token))
-            })
-            .await?;
-            let rows = rows(&routes, more);
-            let answer = ListRoutesResponse { routes, ..Default::default() };
-            output.list("ListRoutesResponse", &answer, rows)
-        }
+        RouteCommand::List { page } => list(page, client, output).await,
         RouteCommand::Get { route_id } => {
             let request = GetRouteRequest { route_id, environment };
             output.object("Route", routes.get_route(request).await?.get_ref())
@@ -77,6 +66,20 @@ pub(super) async fn run(
             output.deleted("route", &route_id, check)
         }
     }
+}
+
+async fn list(page: Limit, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
+    let mut routes = client.routes();
+    let (routes, more) = pages(page.limit, async |page_size, page_token| {
+        let environment = client.environment();
+        let request = ListRoutesRequest { environment, page_size, page_token };
+        let answer = routes.list_routes(request).await?.into_inner();
+        Ok((answer.routes, answer.next_page_token))
+    })
+    .await?;
+    let rows = rows(&routes, more);
+    let answer = ListRoutesResponse { routes, ..Default::default() };
+    output.list("ListRoutesResponse", &answer, rows)
 }
 
 fn set(given: RouteFields, route: &mut Route, changes: &mut Changes) {

@@ -10,7 +10,7 @@ use super::{
     pages,
 };
 use crate::{
-    cli::{UpstreamCommand, UpstreamFields},
+    cli::{Limit, UpstreamCommand, UpstreamFields},
     client::Client,
     error::Error,
     output::{Output, Rows, time},
@@ -24,18 +24,7 @@ pub(super) async fn run(
     let mut upstreams = client.upstreams();
     let environment = client.environment();
     match command {
-        UpstreamCommand::List { page } => {
-            let (upstreams, more) = pages(page.limit, async |page_size, page_token| {
-                let environment = environment.clone();
-                let request = ListUpstreamsRequest { environment, page_size, page_token };
-                let answer = upstreams.list_upstreams(request).await?.into_inner();
-                Ok((answer.upstreams, answer.next_page_token))
-            })
-            .await?;
-            let rows = rows(&upstreams, more);
-            let answer = ListUpstreamsResponse { upstreams, ..Default::default() };
-            output.list("ListUpstreamsResponse", &answer, rows)
-        }
+        UpstreamCommand::List { page } => list(page, client, output).await,
         UpstreamCommand::Get { upstream_id } => {
             let request = GetUpstreamRequest { upstream_id, environment };
             output.object("Upstream", upstreams.get_upstream(request).await?.get_ref())
@@ -75,6 +64,20 @@ pub(super) async fn run(
             output.deleted("upstream", &upstream_id, check)
         }
     }
+}
+
+async fn list(page: Limit, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
+    let mut upstreams = client.upstreams();
+    let (upstreams, more) = pages(page.limit, async |page_size, page_token| {
+        let environment = client.environment();
+        let request = ListUpstreamsRequest { environment, page_size, page_token };
+        let answer = upstreams.list_upstreams(request).await?.into_inner();
+        Ok((answer.upstreams, answer.next_page_token))
+    })
+    .await?;
+    let rows = rows(&upstreams, more);
+    let answer = ListUpstreamsResponse { upstreams, ..Default::default() };
+    output.list("ListUpstreamsResponse", &answer, rows)
 }
 
 fn set(given: UpstreamFields, upstream: &mut Upstream, changes: &mut Changes) {
