@@ -24,11 +24,11 @@ use tonic::{Streaming, service::Routes, transport::Endpoint};
 
 use super::Feed;
 use crate::{
-    domain::{Change, Committed, Environment, Expect, Namespace, Op, Upstream},
+    domain::{Change, Committed, Expect, Namespace, Op, Upstream},
     listen,
     store::{
         Store,
-        tests::samples::{change, commit_change, id, key, scratch},
+        tests::samples::{change, commit_change, environment, id, key, scratch},
     },
 };
 
@@ -143,10 +143,6 @@ fn put_upstream(name: &str) -> Op {
     let targets = vec![v1::Target { url: "http://127.0.0.1:1".into(), ..v1::Target::default() }];
     let wire = v1::Upstream { upstream_id: name.into(), targets, ..v1::Upstream::default() };
     Op::PutUpstream(Box::new(Upstream::parse(wire).expect("an upstream")), Expect::Absent)
-}
-
-fn environment(name: &str) -> Environment {
-    Environment { id: id(name), description: String::new(), default_rate_limit: None }
 }
 
 /// The wire name of each namespace, keys first.

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fastgate::{
     digest::Digest,
-    node::v1::{Delta, Entity, change},
+    node::v1::{self, Delta, Entity},
 };
 use prost::Message as _;
 
-use super::samples::{commit, id, key};
+use super::samples::{change, commit, commit_change, environment, id, key};
 use crate::{
-    domain::{Expect, Namespace, Op},
-    store::Store,
+    domain::{Change, Expect, Namespace, Op},
+    store::{Store, StoreError},
 };
 
 const WRITERS: usize = 16;
@@ -49,10 +49,10 @@ pub(super) async fn revisions_have_no_gaps_and_lead_to_the_state(store: Arc<dyn 
         assert_eq!((delta.from, delta.to), (at as u64, at as u64 + 1));
         for change in delta.changes {
             match change.change.expect("a change") {
-                change::Change::Upsert(entity) => {
+                v1::change::Change::Upsert(entity) => {
                     replayed.insert(entity.id.clone(), entity);
                 }
-                change::Change::Delete(gone) => {
+                v1::change::Change::Delete(gone) => {
                     replayed.remove(&gone.id).expect("was there");
                 }
             }
@@ -63,6 +63,24 @@ pub(super) async fn revisions_have_no_gaps_and_lead_to_the_state(store: Arc<dyn 
     assert_eq!(log.len() as u64, head.revision);
     let stored: BTreeMap<_, _> = entities.into_iter().map(|e| (e.id.clone(), e)).collect();
     assert_eq!(replayed, stored);
+}
+
+pub(super) async fn nothing_is_put_into_an_environment_that_goes(store: Arc<dyn Store>) {
+    for n in 0..25 {
+        let there = id(&format!("env{n}"));
+        let within = |ops| Change { environment: there.clone(), ..change(ops) };
+        let create = Op::PutEnvironment(environment(there.as_str()), Expect::Absent);
+        commit_change(&store, &within(vec![create])).await.expect("commits");
+        let put = within(vec![Op::PutKey(key("k1"), Expect::Absent)]);
+        let delete = within(vec![Op::DeleteEnvironment(Expect::Present)]);
+        let (put, delete) =
+            tokio::join!(commit_change(&store, &put), commit_change(&store, &delete));
+        let lost = if put.is_ok() { delete.err() } else { put.err() };
+        assert!(
+            matches!(lost, Some(StoreError::NotFound { .. } | StoreError::EnvironmentInUse { .. })),
+            "{lost:?}"
+        );
+    }
 }
 
 pub(super) async fn a_change_wakes_who_waits(store: Arc<dyn Store>) {

@@ -59,6 +59,7 @@ contract! {
     cases::events_are_stored_once_and_counted,
     cases::events_are_found_by_every_field,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
+    concurrency::nothing_is_put_into_an_environment_that_goes,
     concurrency::a_change_wakes_who_waits,
 }
 

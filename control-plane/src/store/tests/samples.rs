@@ -12,7 +12,7 @@ use fastgate::{
 use tempfile::TempDir;
 
 use crate::{
-    domain::{Actor, ApiKey, ApiSecret, Change, Committed, Op, Outcome},
+    domain::{Actor, ApiKey, ApiSecret, Change, Committed, Environment, Op, Outcome},
     store::{Store, StoreError},
 };
 
@@ -50,6 +50,10 @@ pub(crate) async fn commit_change(
         Outcome::Committed(committed) => Ok(committed),
         Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
     }
+}
+
+pub(crate) fn environment(name: &str) -> Environment {
+    Environment { id: id(name), description: String::new(), default_rate_limit: None }
 }
 
 pub(crate) fn key(name: &str) -> ApiKey {

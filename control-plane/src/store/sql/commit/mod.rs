@@ -49,14 +49,16 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// Takes the next revision of each namespace the change touches. `config` comes first, so
-    /// that two changes never wait for each other crosswise.
+    /// that two changes never wait for each other crosswise. Deleting an environment touches both:
+    /// nothing may be put in while it is looked through for what is left.
     async fn begin(tx: &'a mut Tx, change: &'a Change, now_us: i64) -> Result<Self> {
         if let Some(Op::PutEnvironment(_, Expect::Absent)) = change.ops.first() {
             create_heads(tx, &change.environment).await?;
         }
         let (mut keys, mut config) = (None, None);
         for (ns, next) in [(Namespace::Config, &mut config), (Namespace::Keys, &mut keys)] {
-            if change.ops.iter().any(|op| op.namespace() == ns) {
+            let touches = |op: &Op| op.namespace() == ns || matches!(op, Op::DeleteEnvironment(_));
+            if change.ops.iter().any(touches) {
                 *next = Some(NextRevision::take(tx, &change.environment, ns).await?);
             }
         }
