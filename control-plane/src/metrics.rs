@@ -1,6 +1,6 @@
-//! Every metric of the control plane's admin port.
+//! Every metric of the control plane, in one file.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -12,12 +12,28 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The metrics, and the registry other parts add theirs to.
+/// What the admin port shows, and what it counts of its own calls.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    registry: Arc<Mutex<Registry>>,
+    registry: Arc<Registry>,
     calls: Family<Call, Counter>,
     seconds: Family<Method, Histogram>,
+}
+
+/// What the config feed sent, over all nodes.
+#[derive(Clone, Default)]
+pub(crate) struct FeedCounts {
+    pub(crate) snapshots: Counter,
+    pub(crate) deltas: Counter,
+    pub(crate) nacks: Counter,
+    pub(crate) digest_mismatches: Counter,
+}
+
+/// What nodes pushed of their audit events.
+#[derive(Clone, Default)]
+pub(crate) struct IngestCounts {
+    pub(crate) stored: Counter,
+    pub(crate) repeated: Counter,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -32,7 +48,7 @@ struct Method {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(feed: &FeedCounts, ingest: &IngestCounts) -> Self {
         let mut registry = Registry::default();
         let calls = Family::default();
         let seconds = Family::<Method, Histogram>::new_with_constructor(|| {
@@ -40,12 +56,21 @@ impl Metrics {
         });
         registry.register("fastgate_admin_calls", "Admin calls, gRPC and REST", calls.clone());
         registry.register("fastgate_admin_call_seconds", "Time admin calls took", seconds.clone());
-        Self { registry: Arc::new(Mutex::new(registry)), calls, seconds }
-    }
-
-    /// Lets another part register its metrics.
-    pub(crate) fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, help, counter) in [
+            ("fastgate_feed_snapshots", "Snapshots sent to nodes", &feed.snapshots),
+            ("fastgate_feed_deltas", "Deltas sent to nodes", &feed.deltas),
+            ("fastgate_feed_nacks", "Revisions nodes refused", &feed.nacks),
+            (
+                "fastgate_feed_digest_mismatches",
+                "Nodes found to hold something else than was sent",
+                &feed.digest_mismatches,
+            ),
+            ("fastgate_events_stored", "Audit events stored", &ingest.stored),
+            ("fastgate_batches_repeated", "Batches that were stored before", &ingest.repeated),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        Self { registry: Arc::new(registry), calls, seconds }
     }
 
     /// Counts one call. `method` is a method of the API, or the number of series has no bound.
@@ -58,8 +83,7 @@ impl Metrics {
     /// The text Prometheus reads.
     pub(crate) fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        text::encode(&mut out, &registry)?;
+        text::encode(&mut out, &self.registry)?;
         Ok(out)
     }
 }

@@ -94,14 +94,10 @@ impl Server {
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
         let rest = Rest::new(&pool).map_err(BuildError::Api)?;
         let access = Access::new(Arc::clone(&store));
-        let metrics = Metrics::new();
         let stop = CancellationToken::new();
         let (feed, follower) = Feed::start(Arc::clone(&store), stop.clone());
         let ingest = Ingest::new(Arc::clone(&store), stop.clone());
-        metrics.register(|registry| {
-            feed.register(registry);
-            ingest.register(registry);
-        });
+        let metrics = Metrics::new(feed.counts(), ingest.counts());
         let node_services =
             Routes::default().add_service(feed.service()).add_service(ingest.service());
         let services =

@@ -6,7 +6,6 @@ use fastgate::node::v1::{
     Batch, BatchAck,
     audit_ingest_server::{AuditIngest, AuditIngestServer},
 };
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     domain::EventBatch,
+    metrics::IngestCounts,
     nodes::check_names,
     store::{Store, StoreError},
     streams::Endless,
@@ -32,15 +32,14 @@ const OUTBOUND: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Ingest {
     store: Arc<dyn Store>,
-    stored: Counter,
-    repeated: Counter,
+    counts: IngestCounts,
     stop: CancellationToken,
 }
 
 impl Ingest {
     /// Stores into `store`; streams end with `stop`.
     pub(crate) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
-        Self { store, stored: Counter::default(), repeated: Counter::default(), stop }
+        Self { store, counts: IngestCounts::default(), stop }
     }
 
     /// The service nodes push to.
@@ -48,14 +47,9 @@ impl Ingest {
         AuditIngestServer::new(self.clone()).max_decoding_message_size(BATCH)
     }
 
-    /// Adds its counters to those of the control plane.
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        for (name, help, counter) in [
-            ("fastgate_events_stored", "Audit events stored", &self.stored),
-            ("fastgate_batches_repeated", "Batches that were stored before", &self.repeated),
-        ] {
-            registry.register(name, help, counter.clone());
-        }
+    /// What it stored so far.
+    pub(crate) fn counts(&self) -> &IngestCounts {
+        &self.counts
     }
 
     /// Stores batch after batch and acknowledges each; the order of both is the node's.
@@ -83,9 +77,9 @@ impl Ingest {
         let stored = self.store.append_events(&batch).await;
         let is_new = stored.map_err(|fault| refusal(&batch, &fault))?;
         if is_new {
-            self.stored.inc_by(batch.events.len() as u64);
+            self.counts.stored.inc_by(batch.events.len() as u64);
         } else {
-            self.repeated.inc();
+            self.counts.repeated.inc();
         }
         Ok(ack)
     }

@@ -23,12 +23,11 @@ use std::{
 };
 
 use fastgate::model::Id;
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
-use crate::{domain::Namespace, nodes::Nodes, store::Store};
+use crate::{domain::Namespace, metrics::FeedCounts, nodes::Nodes, store::Store};
 
 /// What follows the store on behalf of all nodes.
 #[derive(Clone)]
@@ -40,7 +39,7 @@ pub(crate) struct Feed {
 struct Shared {
     store: Arc<dyn Store>,
     nodes: Nodes,
-    counts: Counts,
+    counts: FeedCounts,
     tracks: RwLock<HashMap<(Id, Namespace), Arc<Track>>>,
     /// Whether the store was read through once: before that no environment is known.
     ready: watch::Sender<bool>,
@@ -49,22 +48,13 @@ struct Shared {
 /// One namespace of one environment. The head is `None` once the environment is gone.
 type Track = watch::Sender<Option<Arc<History>>>;
 
-/// What was sent, over all nodes.
-#[derive(Default)]
-struct Counts {
-    snapshots: Counter,
-    deltas: Counter,
-    nacks: Counter,
-    digest_mismatches: Counter,
-}
-
 impl Feed {
     /// Starts to follow the store. The task ends with `stop`.
     pub(crate) fn start(store: Arc<dyn Store>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let shared = Arc::new(Shared {
             store,
             nodes: Nodes::default(),
-            counts: Counts::default(),
+            counts: FeedCounts::default(),
             tracks: RwLock::default(),
             ready: watch::Sender::new(false),
         });
@@ -77,21 +67,9 @@ impl Feed {
         self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
     }
 
-    /// Adds its counters to those of the control plane.
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        let counts = &self.shared.counts;
-        for (name, help, counter) in [
-            ("fastgate_feed_snapshots", "Snapshots sent to nodes", &counts.snapshots),
-            ("fastgate_feed_deltas", "Deltas sent to nodes", &counts.deltas),
-            ("fastgate_feed_nacks", "Revisions nodes refused", &counts.nacks),
-            (
-                "fastgate_feed_digest_mismatches",
-                "Nodes found to hold something else than was sent",
-                &counts.digest_mismatches,
-            ),
-        ] {
-            registry.register(name, help, counter.clone());
-        }
+    /// What it sent so far.
+    pub(crate) fn counts(&self) -> &FeedCounts {
+        &self.shared.counts
     }
 }
 
