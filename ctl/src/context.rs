@@ -82,7 +82,9 @@ impl Connection {
             addr: addr.or(context.addr).unwrap_or_else(|| DEFAULT_ADDR.into()),
             token,
             environment_is_explicit: environment.is_some(),
-            environment: environment.or(context.environment).unwrap_or_else(|| "default".into()),
+            environment: environment
+                .or(context.environment)
+                .unwrap_or_else(|| Id::DEFAULT_ENVIRONMENT.into()),
         })
     }
 }

@@ -111,13 +111,10 @@ impl Settings {
         let environment = found.take("--environment", given.environment, Id::parse);
         let node_id = found.take("--node-id", given.node_id, Id::parse);
         let port = listen.map_or(Self::PROXY_PORT, |address| address.port());
-        let environment = environment.map_or_else(|| Id::parse("default"), Ok);
         let node_id = node_id.map_or_else(|| default_node_id(port), Ok);
-        let environment =
-            environment.map_err(|fault| Mistakes::one(format!("--environment {fault}")))?;
         let node_id = node_id.map_err(|fault| Mistakes::one(format!("--node-id {fault}")))?;
 
-        let mut settings = Self::new(environment, node_id);
+        let mut settings = Self::new(environment.unwrap_or_else(Id::default_environment), node_id);
         settings.listen = listen.unwrap_or(settings.listen);
         let Self { ops_addr, workers, trusted_proxies, audit_queue, .. } = &mut settings;
         found.put("--ops-addr", given.ops_addr, parse_address, ops_addr);

@@ -7,6 +7,15 @@ use std::{fmt, sync::Arc};
 pub struct Id(Arc<str>);
 
 impl Id {
+    /// The environment that is there from the start, and is meant where none is named.
+    pub const DEFAULT_ENVIRONMENT: &str = "default";
+
+    /// The same as an id.
+    #[must_use]
+    pub fn default_environment() -> Self {
+        Self(Self::DEFAULT_ENVIRONMENT.into())
+    }
+
     /// Reads an id.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use fastgate::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Admin, DEFAULT_ENVIRONMENT,
+    Admin,
     change::{Draft, caller},
     mask::Updatable,
     missing,
@@ -95,7 +95,7 @@ impl EnvironmentService for Admin {
         let actor = caller(&request)?;
         let DeleteEnvironmentRequest { environment, etag, validate_only } = request.into_inner();
         let environment = parse_id("environment", &environment)?;
-        if environment.as_str() == DEFAULT_ENVIRONMENT {
+        if environment == Id::default_environment() {
             return Err(Error::DefaultEnvironment.into());
         }
         let action = "fastgate.admin.v1.EnvironmentService/DeleteEnvironment";

@@ -41,8 +41,6 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The environment of requests that name none.
-const DEFAULT_ENVIRONMENT: &str = "default";
 /// Larger messages are refused.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;
 /// The same for messages that hold a config document.
@@ -89,7 +87,7 @@ impl Admin {
             return Err(Error::field("environment", format!("{both}: give one of them")));
         }
         let named = [in_request, in_object].into_iter().find(|name| !name.is_empty());
-        let id = parse_id("environment", named.unwrap_or(DEFAULT_ENVIRONMENT))?;
+        let id = parse_id("environment", named.unwrap_or(Id::DEFAULT_ENVIRONMENT))?;
         match self.store.environment(id.as_str()).await? {
             Some(_) => Ok(id),
             None => Err(not_found("environment", id.as_str())),

@@ -21,6 +21,7 @@ mod upstream;
 
 use std::{io, time::Duration};
 
+use fastgate::model::Id;
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -114,7 +115,7 @@ impl Gateway {
         let connection = Connection {
             addr: admin_url.clone(),
             token: Some(admin_token.clone()),
-            environment: "default".into(),
+            environment: Id::DEFAULT_ENVIRONMENT.into(),
             environment_is_explicit: true,
         };
         let client = Client::connect(&connection, ready::WITHIN).await?;

@@ -116,8 +116,8 @@ fn settings(
     proxy_port: u16,
     control_plane: SocketAddr,
 ) -> Result<data_plane::Settings, DevError> {
-    let id = |text| Id::parse(text).map_err(std::io::Error::other);
-    let mut settings = data_plane::Settings::new(id("default")?, id("dev")?);
+    let node_id = Id::parse("dev").map_err(std::io::Error::other)?;
+    let mut settings = data_plane::Settings::new(Id::default_environment(), node_id);
     settings.listen = loopback(proxy_port);
     settings.ops_addr = loopback(0);
     let uri = format!("http://{control_plane}").parse().map_err(std::io::Error::other)?;

@@ -42,7 +42,7 @@ impl SqlStore {
     /// A store that holds the environment `default`, whatever else it holds.
     pub(super) async fn open(backend: Backend) -> Result<Self> {
         let store = Self { backend };
-        let Ok(id) = Id::parse("default") else { return Ok(store) };
+        let id = Id::default_environment();
         if store.environment(id.as_str()).await?.is_some() {
             return Ok(store);
         }
