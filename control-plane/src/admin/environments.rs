@@ -15,13 +15,13 @@ use super::{
     change::{Draft, caller},
     mask::Updatable,
     missing,
-    page::{Paging, by_id},
+    page::Paging,
     parse_id, request_id,
 };
 use crate::{
     domain::{Environment, Namespace, Op, Stored},
     error::Error,
-    store::Head,
+    store::{Cursor, Head},
 };
 
 const UPDATABLE: Updatable = Updatable {
@@ -63,7 +63,8 @@ impl EnvironmentService for Admin {
         let ListEnvironmentsRequest { page_size, page_token } = request.into_inner();
         let paging = Paging::parse(page_size, &page_token, &["environments"])?;
         let found = self.store.environments(&paging.query()).await.map_err(Error::from)?;
-        let (page, next_page_token) = paging.cut(found, |found| by_id(found.object.id.as_str()));
+        let (page, next_page_token) =
+            paging.cut(found, |found| Cursor::by_id(found.object.id.as_str()));
         let heads = self.heads().await?;
         let environments = page.iter().map(|environment| wire(environment, &heads)).collect();
         Ok(Response::new(ListEnvironmentsResponse { environments, next_page_token }))

@@ -97,9 +97,8 @@ impl KeyService for Admin {
         let paging = Paging::parse(page_size, &page_token, &list)?;
         let filter = KeyFilter { source_path: some_text(source_path), is_active };
         let found = self.store.keys(&environment, &filter, &paging.query()).await;
-        let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |(key, _)| Cursor {
-            at_us: unix_us(key.created_at),
-            id: key.object.key_id.to_string(),
+        let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |(key, _)| {
+            Cursor::by_time(key.created_at, key.object.key_id.as_str())
         });
         let keys = page.iter().map(|(key, usage)| wire(&environment, key, *usage)).collect();
         Ok(Response::new(ListKeysResponse { keys, next_page_token }))
@@ -307,11 +306,6 @@ fn wire_secret(secret: &ApiSecret) -> WireSecret {
         created_at: Some(secret.created_at.into()),
         expires_at: secret.expires_at.map(Into::into),
     }
-}
-
-fn unix_us(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -70,13 +70,8 @@ impl Paging {
         if let Some(after) = &self.after {
             all.retain(|object| id(object) > after.id.as_str());
         }
-        self.cut(all, |object| by_id(id(object)))
+        self.cut(all, |object| Cursor::by_id(id(object)))
     }
-}
-
-/// The position of an object in a list ordered by id.
-pub(super) fn by_id(id: &str) -> Cursor {
-    Cursor { at_us: 0, id: id.to_owned() }
 }
 
 fn checksum(list: &[&str]) -> u32 {
@@ -143,7 +138,7 @@ mod tests {
 
     #[test]
     fn foreign_and_broken_tokens_are_refused() {
-        let of_another_list = encode(checksum(&["keys", "other"]), &by_id("x"));
+        let of_another_list = encode(checksum(&["keys", "other"]), &Cursor::by_id("x"));
         for token in ["!", "AAAA", "é", of_another_list.as_str(), "' OR 1=1 --"] {
             assert!(parse(1, token).is_err(), "{token}");
         }

@@ -15,13 +15,13 @@ use super::{
     change::{Draft, caller},
     mask::Updatable,
     missing, new_id,
-    page::{Paging, by_id},
+    page::Paging,
     parse_id, request_id,
 };
 use crate::{
     domain::{Op, Route, Stored},
     error::Error,
-    store::StoreError,
+    store::{Cursor, StoreError},
 };
 
 const UPDATABLE: Updatable = Updatable {
@@ -72,8 +72,9 @@ impl RouteService for Admin {
         let list = ["routes", environment.as_str()];
         let paging = Paging::parse(page_size, &page_token, &list)?;
         let found = self.store.routes(&environment, &paging.query()).await;
-        let (page, next_page_token) = paging
-            .cut(found.map_err(Error::from)?, |route| by_id(route.object.model.route_id.as_str()));
+        let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |route| {
+            Cursor::by_id(route.object.model.route_id.as_str())
+        });
         let routes = page.iter().map(|route| wire(&environment, route)).collect();
         Ok(Response::new(ListRoutesResponse { routes, next_page_token }))
     }

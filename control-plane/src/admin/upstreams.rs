@@ -15,12 +15,13 @@ use super::{
     change::{Draft, caller},
     mask::Updatable,
     missing,
-    page::{Paging, by_id},
+    page::Paging,
     parse_id, request_id,
 };
 use crate::{
     domain::{Op, Stored, Upstream},
     error::Error,
+    store::Cursor,
 };
 
 const UPDATABLE: Updatable = Updatable {
@@ -67,7 +68,7 @@ impl UpstreamService for Admin {
         let paging = Paging::parse(page_size, &page_token, &list)?;
         let found = self.store.upstreams(&environment, &paging.query()).await;
         let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |upstream| {
-            by_id(upstream.object.model.upstream_id.as_str())
+            Cursor::by_id(upstream.object.model.upstream_id.as_str())
         });
         let upstreams = page.iter().map(|upstream| wire(&environment, upstream)).collect();
         Ok(Response::new(ListUpstreamsResponse { upstreams, next_page_token }))

@@ -11,7 +11,7 @@ mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -150,6 +150,24 @@ pub(crate) struct Cursor {
     /// Microseconds since 1970; 0 in lists ordered by id.
     pub(crate) at_us: i64,
     pub(crate) id: String,
+}
+
+impl Cursor {
+    /// Of an object in a list ordered by time.
+    pub(crate) fn by_time(time: SystemTime, id: &str) -> Self {
+        Self { at_us: unix_us(time), id: id.to_owned() }
+    }
+
+    /// Of an object in a list ordered by id.
+    pub(crate) fn by_id(id: &str) -> Self {
+        Self { at_us: 0, id: id.to_owned() }
+    }
+}
+
+/// Microseconds since 1970, as databases and cursors hold times. What is before that is 1970.
+fn unix_us(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// The newest revision of a namespace.

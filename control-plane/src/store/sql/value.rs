@@ -5,12 +5,7 @@ use std::time::{Duration, SystemTime};
 use fastgate::model::Id;
 
 use crate::store::StoreError;
-
-/// Microseconds since 1970. What is before that is 1970.
-pub(super) fn to_us(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
+pub(super) use crate::store::unix_us as to_us;
 
 /// The moment so many microseconds after 1970.
 pub(super) fn from_us(us: i64) -> SystemTime {

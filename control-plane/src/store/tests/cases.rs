@@ -222,7 +222,7 @@ pub(super) async fn text_is_only_text(store: Db) {
     assert_eq!(found[0].0.object, odd);
     assert_eq!(store.key(&id("default"), sql).await.expect("reads"), None);
     assert_eq!(store.environment(sql).await.expect("reads"), None);
-    let after = Page { after: Some(Cursor { at_us: 0, id: sql.into() }), limit: 10 };
+    let after = Page { after: Some(Cursor::by_id(sql)), limit: 10 };
     store.routes(&id("default"), &after).await.expect("reads");
 }
 
@@ -237,9 +237,7 @@ pub(super) async fn pages_hold_every_key_once(store: Db) {
         let page = Page { after: after.clone(), limit: 3 };
         let keys = store.keys(&id("default"), &KeyFilter::default(), &page).await.expect("reads");
         let Some((last, _)) = keys.last() else { break };
-        let since = last.created_at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-        let at_us = i64::try_from(since.as_micros()).expect("fits");
-        after = Some(Cursor { at_us, id: last.object.key_id.to_string() });
+        after = Some(Cursor::by_time(last.created_at, last.object.key_id.as_str()));
         seen.extend(keys.iter().map(|(key, _)| key.object.key_id.to_string()));
         // What is created meanwhile is newer, so it moves no page that is still to come.
         let late = Op::PutKey(key(&format!("late{}", seen.len())), Expect::Absent);
