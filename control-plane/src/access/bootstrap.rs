@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use fastgate::secret::{Kind, Secret};
@@ -15,9 +15,6 @@ use crate::{
     domain::{Role, Token},
     store::{Store, StoreError},
 };
-
-/// How long the first token holds; time enough to make others with it.
-const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// Why the first owner token could not be handed out.
 #[derive(Debug, Error)]
@@ -59,7 +56,7 @@ pub(crate) async fn write_first_owner(
         role: Role::Owner,
         hash: secret.hash(),
         created_at: now,
-        expires_at: now + LIFETIME,
+        expires_at: now + Token::LIFETIME,
     };
     // The file comes first: a token nobody can read would lock everybody out.
     write_new(path, &secret)?;

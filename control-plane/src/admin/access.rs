@@ -1,6 +1,6 @@
 //! Admin tokens, and who changed what.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fastgate::{
     admin::v1::{
@@ -20,9 +20,6 @@ use crate::{
     domain::{Role, Token},
     error::Error,
 };
-
-/// How long a token holds where the request does not say.
-const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 #[tonic::async_trait]
 impl AccessService for Admin {
@@ -103,7 +100,7 @@ fn parse(sent: &WireToken, secret: &Secret, now: SystemTime) -> Result<Token, Er
         role: role.unwrap_or(Role::Viewer),
         hash: secret.hash(),
         created_at: now,
-        expires_at: expires_at.unwrap_or(now + LIFETIME),
+        expires_at: expires_at.unwrap_or(now + Token::LIFETIME),
     })?)
 }
 

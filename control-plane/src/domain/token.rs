@@ -1,6 +1,6 @@
 //! Admin tokens and their roles.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fastgate::secret::SecretHash;
 
@@ -13,6 +13,11 @@ pub(crate) struct Token {
     pub(crate) hash: SecretHash,
     pub(crate) created_at: SystemTime,
     pub(crate) expires_at: SystemTime,
+}
+
+impl Token {
+    /// How long a token holds where nobody says; of the first one, time enough to make others.
+    pub(crate) const LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 }
 
 /// What a token may do.
