@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fastgate::model::{Id, Target};
+use fastgate::model::{Id, Route, Target};
 use http::HeaderValue;
 
 use crate::persistent::Persistent;
@@ -17,6 +17,8 @@ pub(crate) struct TargetSet {
     total_weight: u64,
     /// How long to wait for a connection to one of them.
     pub(crate) connect_timeout: Duration,
+    /// The timeout of routes without one.
+    pub(crate) timeout: Duration,
 }
 
 /// A target with everything of it that a request needs, made once.
@@ -44,7 +46,8 @@ impl TargetSet {
             }
         }
         let total_weight = ready.iter().map(|ready| u64::from(ready.target.weight)).sum();
-        Ok(Self { targets: ready.into(), total_weight, connect_timeout })
+        let timeout = Route::default_timeout(targets);
+        Ok(Self { targets: ready.into(), total_weight, connect_timeout, timeout })
     }
 
     /// A target by weight, but none of `tried` while there is another. `random` is any number.
@@ -125,6 +128,14 @@ mod tests {
             counts[usize::from(&*picked.authority == "10.0.0.1:80")] += 1;
         }
         assert_eq!(counts, [70, 30]);
+    }
+
+    #[test]
+    fn routes_without_a_timeout_get_the_longest_of_the_targets() {
+        let mut slow = set(&[1]).targets[0].target.clone();
+        slow.timeout = Some(Duration::from_secs(45));
+        let set = TargetSet::new(&[slow], Duration::from_secs(1)).expect("valid");
+        assert_eq!(set.timeout, Duration::from_secs(45));
     }
 
     #[test]

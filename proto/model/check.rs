@@ -120,10 +120,10 @@ pub fn text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-/// Seconds as users write them; `default` when absent.
-pub(super) fn seconds(value: Option<f64>, default: Duration) -> Result<Duration, String> {
+/// Seconds as users write them, if they do.
+pub(super) fn seconds(value: Option<f64>) -> Result<Option<Duration>, String> {
     let Some(seconds) = value else {
-        return Ok(default);
+        return Ok(None);
     };
     if !(seconds > 0.0 && seconds <= bounds::TIMEOUT_SECONDS) {
         return Err(format!(
@@ -131,5 +131,5 @@ pub(super) fn seconds(value: Option<f64>, default: Duration) -> Result<Duration,
             bounds::TIMEOUT_SECONDS
         ));
     }
-    Ok(Duration::from_secs_f64(seconds))
+    Ok(Some(Duration::from_secs_f64(seconds)))
 }

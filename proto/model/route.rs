@@ -22,8 +22,9 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// Where requests go.
     pub destination: Destination,
-    /// How long to wait for the response head, over all attempts, and between reads of its body.
-    pub timeout: Duration,
+    /// How long to wait for the response head, over all attempts, and between reads of its body;
+    /// `None`: as [`Route::default_timeout`] says of its targets.
+    pub timeout: Option<Duration>,
     /// Further attempts for a request that is safe to repeat.
     pub retry_count: u32,
     /// Whether a valid key is asked for.
@@ -80,7 +81,7 @@ pub enum Rewrite {
 
 impl Route {
     /// How long to wait for a response head where nothing else is said.
-    pub const TIMEOUT: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
     /// Further attempts where nothing else is said.
     pub const RETRY_COUNT: i32 = 1;
 
@@ -96,8 +97,7 @@ impl Route {
         let path = PathMatch::parse(wire, &mut faults);
         let methods = parse_methods(&wire.methods, &mut faults);
         let destination = Destination::parse(wire, &mut faults);
-        let timeout = check::seconds(wire.timeout, Self::TIMEOUT);
-        let timeout = faults.take("timeout", timeout, Self::TIMEOUT);
+        let timeout = faults.take("timeout", check::seconds(wire.timeout), None);
         let retry_count = faults.take("retry_count", parse_retries(wire.retry_count), 0);
         let required_permissions = parse_required(&wire.required_permissions, &mut faults);
         let auth_required = wire.auth_required.unwrap_or(true);
@@ -124,6 +124,13 @@ impl Route {
             priority: wire.priority,
             allow_encoded_slash: wire.allow_encoded_slash,
         })
+    }
+
+    /// The timeout of a route without one: never shorter than what a target asks for itself.
+    #[must_use]
+    pub fn default_timeout(targets: &[Target]) -> Duration {
+        let own = targets.iter().filter(|target| target.weight > 0);
+        own.filter_map(|target| target.timeout).fold(Self::TIMEOUT, Duration::max)
     }
 
     /// Whether some request matches both routes and nothing says which of them wins.
@@ -317,11 +324,32 @@ mod tests {
     #[test]
     fn absent_fields_take_their_defaults() {
         let route = Route::parse(&valid()).expect("valid");
-        assert_eq!(route.timeout, Duration::from_secs(30));
+        assert_eq!(route.timeout, None);
         assert_eq!(route.retry_count, 1);
         assert!(route.auth_required);
         assert_eq!(route.rewrite, Rewrite::Keep);
         assert_eq!(route.limit, None);
+    }
+
+    #[test]
+    fn without_a_timeout_a_route_is_as_patient_as_its_targets() {
+        let seconds = |targets: &[(Option<f64>, i32)]| {
+            let target = |&(timeout, weight): &(Option<f64>, i32)| v1::Target {
+                url: "http://a".into(),
+                timeout,
+                weight: Some(weight),
+            };
+            let targets = targets.iter().map(target).collect();
+            let route = Route::parse(&v1::Route { targets, ..valid() }).expect("valid");
+            let Destination::Targets(targets) = route.destination else { panic!("no targets") };
+            Route::default_timeout(&targets).as_secs()
+        };
+        assert_eq!(seconds(&[(None, 1)]), 30);
+        assert_eq!(seconds(&[(Some(45.0), 1)]), 45);
+        assert_eq!(seconds(&[(Some(2.0), 1), (Some(60.0), 1), (None, 1)]), 60);
+        assert_eq!(seconds(&[(Some(2.0), 1)]), 30);
+        // Traffic that never goes there waits for nothing there.
+        assert_eq!(seconds(&[(Some(60.0), 0), (None, 1)]), 30);
     }
 
     #[test]

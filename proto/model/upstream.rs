@@ -31,9 +31,9 @@ impl Upstream {
         let upstream_id = faults.take("upstream_id", Id::parse(&wire.upstream_id), Id::unknown());
         faults.take("description", check::text(&wire.description), String::new());
         let targets = Target::parse_all(&wire.targets, &mut faults);
-        let connect_timeout = check::seconds(wire.connect_timeout, Self::CONNECT_TIMEOUT);
-        let connect_timeout =
-            faults.take("connect_timeout", connect_timeout, Self::CONNECT_TIMEOUT);
+        let connect_timeout = check::seconds(wire.connect_timeout);
+        let connect_timeout = faults.take("connect_timeout", connect_timeout, None);
+        let connect_timeout = connect_timeout.unwrap_or(Self::CONNECT_TIMEOUT);
         faults.or(Self { upstream_id, targets, connect_timeout })
     }
 }
@@ -76,8 +76,7 @@ impl Target {
         if !(0..=bounds::WEIGHT).contains(&weight) {
             faults.add("weight", format!("is {weight}: give 0 to {}", bounds::WEIGHT));
         }
-        let timeout = wire.timeout.map(|_| check::seconds(wire.timeout, Duration::ZERO));
-        let timeout = faults.take("timeout", timeout.transpose(), None);
+        let timeout = faults.take("timeout", check::seconds(wire.timeout), None);
         match TargetUrl::parse(&wire.url) {
             Ok(url) => faults.or(Self { url, weight: weight.unsigned_abs(), timeout }),
             Err(description) => {

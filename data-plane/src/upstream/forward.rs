@@ -94,6 +94,7 @@ impl Forwarder {
         trail: &mut Trail,
     ) -> Result<Response<ResponseBody>, Refusal> {
         let retries = route.route.retry_count;
+        let timeout = route.route.timeout.unwrap_or(targets.timeout);
         let has_body = !outbound.body.is_absent();
         let mut budget = Budget::new(&outbound.method, has_body, retries);
         let mut tried = Vec::new();
@@ -101,7 +102,7 @@ impl Forwarder {
         loop {
             let target = targets.pick(self.random.next(), &tried).ok_or(Refusal::Unreachable)?;
             let keep_copy = budget.keeps_copy();
-            let clock = Clock::new(&outbound.progress, route.route.timeout, target);
+            let clock = Clock::new(&outbound.progress, timeout, target);
             let found = self.connection(target, targets.connect_timeout, may_reuse, &clock).await;
             let ended = match found {
                 Ok((connection, reused)) => {
@@ -110,7 +111,7 @@ impl Forwarder {
                     let request = outbound.request(route, target, keep_copy)?;
                     let sent_at = Instant::now();
                     let progress = outbound.progress.clone();
-                    let clock = Clock::new(&progress, route.route.timeout, target);
+                    let clock = Clock::new(&progress, timeout, target);
                     let exchange = Exchange { connection, reused, request, keep_copy };
                     let ended = exchange.run(&mut outbound, &clock).await;
                     trail.upstream_time = sent_at.elapsed();
@@ -123,7 +124,7 @@ impl Forwarder {
             };
             let (failure, answer) = match ended {
                 Ended::Answered(response, connection) => {
-                    let answer = self.hand_through(response, connection, target, route);
+                    let answer = self.hand_through(response, connection, target, timeout);
                     (Failure::Status(answer.status()), Ok(answer))
                 }
                 Ended::Failed(failure, refusal) => {
@@ -162,11 +163,11 @@ impl Forwarder {
         response: Response<Incoming>,
         connection: Connection,
         target: &Arc<ReadyTarget>,
-        route: &CompiledRoute,
+        timeout: Duration,
     ) -> Response<ResponseBody> {
         response.map(|incoming| ResponseBody {
             incoming,
-            patience: Patience::new(route.route.timeout),
+            patience: Patience::new(timeout),
             ended: false,
             lease: Some((connection, target.clone(), self.pools.clone())),
         })
