@@ -95,7 +95,7 @@ impl GateBuilder {
             nodes: Vec::new(),
             admin: Client::new(format!("http://127.0.0.1:{admin_port}")),
             redis,
-            wire: Wire::to(Postgres::shared().port()).await,
+            wire: Wire::to(Postgres::shared().port()),
             control_plane: None,
             database,
             admin_port,
