@@ -19,6 +19,11 @@ use tower::Service;
 #[derive(Clone, Copy)]
 pub(crate) struct Endless;
 
+/// Closes the connection a call came on, for that alone frees what waits to be sent to a client
+/// that takes nothing. The port puts it into the extensions of every request.
+#[derive(Clone, Default)]
+pub(crate) struct HangUp(pub(crate) CancellationToken);
+
 /// A service of others whose streams know nothing of a stop: they end with `stop`.
 #[derive(Clone)]
 pub(crate) struct EndsWith<S> {

@@ -35,6 +35,14 @@ pub(super) struct History {
     steps: imbl::Vector<Step>,
 }
 
+/// What is held at one revision.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Position {
+    pub(super) epoch: String,
+    pub(super) revision: u64,
+    pub(super) digest: Digest,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Name {
     kind: EntityKind,
@@ -112,6 +120,10 @@ impl History {
         Ok(())
     }
 
+    pub(super) fn position(&self) -> Position {
+        Position { epoch: self.epoch.clone(), revision: self.revision, digest: self.digest }
+    }
+
     /// The steps after a revision up to this one; `None` where memory does not reach back as far.
     pub(super) fn steps_after(&self, revision: u64) -> Option<Vec<Step>> {
         if revision > self.revision {
@@ -134,9 +146,10 @@ impl History {
         self.entities.len()
     }
 
-    /// All entities, in no order.
-    pub(super) fn entities(&self) -> impl Iterator<Item = Entity> {
-        self.entities.iter().map(|(name, value)| name.entity(value.clone()))
+    /// All entities as they are now, in no order.
+    pub(super) fn entities(&self) -> impl Iterator<Item = Entity> + Send + use<> {
+        let entities = self.entities.clone().into_iter();
+        entities.map(|(Name { kind, id }, value)| Entity { kind: kind.into(), id, value })
     }
 
     fn change(&mut self, change: &Change) {

@@ -6,14 +6,18 @@
 //!                     node <--stream-- Session (one per node, with its own cursor)
 //! ```
 //!
-//! A session pulls what its node lacks whenever the head moves, so nothing queues up for a slow
-//! node: when it has taken one step it is given all it has missed in the next.
+//! A session makes each message when its node has room for it, so nothing queues up for a slow node:
+//! a snapshot is made chunk by chunk, and a node that has taken one step is given all it has missed
+//! in the next. Keys go before everything else, also between the chunks of the config.
 
+mod catch_up;
+mod cursor;
 mod follow;
 mod history;
 mod outbox;
 mod service;
 mod session;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 

@@ -1,86 +1,74 @@
-//! What goes down a node's stream, one message at a time.
+//! The way out to one node, one message at a time.
 
-use std::time::Duration;
-
-use fastgate::node::v1::{
-    self, ControlMessage, Delta, Entity, EntitySet, SnapshotBegin, SnapshotChunk, SnapshotEnd,
-    control_message::Body,
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
 };
-use prost::Message as _;
+
+use fastgate::node::v1::{ControlMessage, Drain, control_message::Body};
 use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 
-use super::history::{History, Step, merge};
-use crate::domain::Namespace;
+/// Messages that wait for the connection to take them. One keeps the wire busy: while it is on its
+/// way the next is made.
+const WAITING: usize = 1;
 
-/// A node that takes nothing for this long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Bytes of entities in one chunk. Below the 1 MiB of the contract by more than the largest entity.
-const CHUNK: usize = 768 << 10;
+type Message = Result<ControlMessage, Status>;
 
 /// The sending end of a node's stream.
 #[derive(Clone)]
-pub(super) struct Outbox(pub(super) mpsc::Sender<Result<ControlMessage, Status>>);
+pub(super) struct Outbox(mpsc::Sender<Message>);
+
+/// The place for one message. What is sent is made when there is one, so nothing that a slow node
+/// can't take yet is in memory, and nothing is older than need be.
+pub(super) struct Room<'a>(mpsc::Permit<'a, Message>);
+
+/// The receiving end: the messages of the answer to a node.
+pub(crate) struct Messages {
+    messages: ReceiverStream<Message>,
+    _gone: DropGuard,
+}
+
+/// An outbox, its messages, and what is cancelled when nobody will take any more of them.
+pub(super) fn outbox() -> (Outbox, Messages, CancellationToken) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let gone = CancellationToken::new();
+    let _gone = gone.clone().drop_guard();
+    (Outbox(sender), Messages { messages: ReceiverStream::new(receiver), _gone }, gone)
+}
 
 impl Outbox {
-    pub(super) async fn send(&self, body: Body) -> Result<(), Status> {
-        let message = Ok(ControlMessage { body: Some(body) });
-        match tokio::time::timeout(PATIENCE, self.0.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Status::cancelled("the node closed the stream")),
-            Err(_) => Err(Status::deadline_exceeded("the node reads too slowly")),
-        }
+    /// Waits until one more message can be on its way.
+    pub(super) async fn room(&self) -> Result<Room<'_>, Status> {
+        let permit = self.0.reserve().await;
+        permit.map(Room).map_err(|_| Status::cancelled("the node closed the stream"))
     }
 
-    /// Sends everything, encoding one chunk at a time: many nodes at once cost one state.
-    pub(super) async fn send_snapshot(&self, ns: Namespace, state: &History) -> Result<(), Status> {
-        self.send(Body::SnapshotBegin(SnapshotBegin {
-            ns: v1::Namespace::from(ns).into(),
-            epoch: state.epoch.clone(),
-            revision: state.revision,
-            entity_count: state.len() as u64,
-        }))
-        .await?;
-        let mut chunk = Vec::new();
-        let mut size = 0;
-        for entity in state.entities() {
-            size += entity.encoded_len();
-            chunk.push(entity);
-            if size >= CHUNK {
-                size = 0;
-                self.send(encode(std::mem::take(&mut chunk))).await?;
-            }
-        }
-        if !chunk.is_empty() {
-            self.send(encode(chunk)).await?;
-        }
-        let digest = state.digest.to_bytes().to_vec();
-        self.send(Body::SnapshotEnd(SnapshotEnd { digest })).await
+    /// Tells the node to go elsewhere, as soon as it takes that.
+    pub(super) async fn drain(&self) -> Result<(), Status> {
+        self.room().await?.send(Body::Drain(Drain {}));
+        Ok(())
     }
 
-    /// Sends what changed between `from` and the last of `steps`.
-    pub(super) async fn send_delta(
-        &self,
-        ns: Namespace,
-        epoch: &str,
-        from: u64,
-        steps: &[Step],
-    ) -> Result<(), Status> {
-        let Some(last) = steps.last() else { return Ok(()) };
-        self.send(Body::Delta(Delta {
-            ns: v1::Namespace::from(ns).into(),
-            epoch: epoch.to_owned(),
-            from,
-            to: last.revision,
-            changes: merge(steps),
-            digest_after: last.digest.to_bytes().to_vec(),
-        }))
-        .await
+    /// Ends the stream with a reason, as soon as the node takes it.
+    pub(super) async fn refuse(self, status: Status) {
+        // A node that left needs no reason.
+        drop(self.0.send(Err(status)).await);
     }
 }
 
-fn encode(entities: Vec<Entity>) -> Body {
-    let data = EntitySet { entities }.encode_to_vec();
-    Body::SnapshotChunk(SnapshotChunk { crc32: crc32fast::hash(&data), data: data.into() })
+impl Room<'_> {
+    pub(super) fn send(self, body: Body) {
+        self.0.send(Ok(ControlMessage { body: Some(body) }));
+    }
+}
+
+impl Stream for Messages {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        Pin::new(&mut self.messages).poll_next(cx)
+    }
 }

@@ -1,33 +1,32 @@
 //! The gRPC service nodes open their stream with.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fastgate::node::v1::{
-    ControlMessage, Drain, NodeMessage,
+    NodeMessage,
     config_stream_server::{ConfigStream, ConfigStreamServer},
-    control_message,
     node_message::Body,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{
     Feed,
-    outbox::Outbox,
-    session::{Cursor, Session},
+    cursor::Cursor,
+    outbox::{Messages, Outbox, outbox},
+    session::Session,
 };
 use crate::{
     domain::Namespace,
     nodes::{Greeting, check_names},
-    streams::Endless,
+    streams::{Endless, HangUp},
 };
 
 /// How long a node may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// Messages on their way to one node: enough to keep the wire busy, little to hold in memory.
-const OUTBOUND: usize = 4;
+/// How long a node may take to read the end of its stream. After that its connection is closed, or
+/// what it does not read would stay in memory for as long as it likes.
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Answers `fastgate.node.v1.ConfigStream`.
 pub(crate) struct ConfigStreamService(Feed);
@@ -59,7 +58,8 @@ impl Feed {
         )?;
         self.wait_until_ready().await?;
         let cursor = |ns| {
-            Cursor::new(&self.shared, &environment, ns, &hello.held).ok_or_else(|| {
+            let shared = Arc::clone(&self.shared);
+            Cursor::new(shared, environment.clone(), ns, &hello.held).ok_or_else(|| {
                 Status::not_found(format!("environment '{environment}' does not exist"))
             })
         };
@@ -74,7 +74,9 @@ impl Feed {
         });
         let lease = lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;
         let Self { shared, stop } = self;
-        Ok(Session { shared, environment, outbox, lease, keys, config, stop })
+        // A new node must know at once how many share the limits.
+        let heartbeat_due = true;
+        Ok(Session { shared, environment, outbox, lease, keys, config, heartbeat_due, stop })
     }
 
     async fn wait_until_ready(&self) -> Result<(), Status> {
@@ -89,40 +91,53 @@ impl Feed {
 
 #[async_trait]
 impl ConfigStream for ConfigStreamService {
-    type SyncStream = ReceiverStream<Result<ControlMessage, Status>>;
+    type SyncStream = Messages;
 
     async fn sync(
         &self,
         request: Request<Streaming<NodeMessage>>,
-    ) -> Result<Response<Self::SyncStream>, Status> {
-        let mut inbound = request.into_inner();
-        let (outbound, messages) = mpsc::channel(OUTBOUND);
-        let feed = self.0.clone();
-        let stop = feed.stop.clone();
+    ) -> Result<Response<Messages>, Status> {
+        let hang_up = request.extensions().get::<HangUp>().cloned().unwrap_or_default();
+        let inbound = request.into_inner();
+        let (outbox, messages, gone) = outbox();
         // The head of the answer must go out before the node says anything, so the rest is a task
         // of its own. It ends with the stream, in either direction, or with the control plane.
+        let served = serve(self.0.clone(), inbound, outbox.clone());
         tokio::spawn(async move {
-            let closed = outbound.clone();
-            let serve = async {
-                let outbox = Outbox(outbound.clone());
-                let session = tokio::select! {
-                    session = feed.greet(&mut inbound, outbox.clone()) => session?,
-                    () = stop.cancelled() => return outbox.send(control_message::Body::Drain(Drain {})).await,
-                };
-                session.run(inbound).await
-            };
             let ended = tokio::select! {
-                ended = serve => ended,
-                () = closed.closed() => return,
+                ended = served => ended,
+                () = gone.cancelled() => return,
             };
-            if let Err(status) = ended {
-                tracing::info!(code = ?status.code(), "a node's stream ended: {}", status.message());
-                // A node that does not read gets no reason; the end of the channel is one.
-                drop(outbound.try_send(Err(status)));
+            let farewell = async {
+                if let Err(status) = ended {
+                    let (code, why) = (status.code(), status.message());
+                    tracing::info!(?code, "a node's stream ended: {why}");
+                    outbox.refuse(status).await;
+                } else {
+                    drop(outbox);
+                }
+                gone.cancelled().await;
+            };
+            if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+                hang_up.0.cancel();
             }
         });
-        let mut response = Response::new(ReceiverStream::new(messages));
+        let mut response = Response::new(messages);
         response.extensions_mut().insert(Endless);
         Ok(response)
     }
+}
+
+/// Serves a node from its Hello to the end of its stream.
+async fn serve(
+    feed: Feed,
+    mut inbound: Streaming<NodeMessage>,
+    outbox: Outbox,
+) -> Result<(), Status> {
+    let stop = feed.stop.clone();
+    let session = tokio::select! {
+        session = feed.greet(&mut inbound, outbox.clone()) => session?,
+        () = stop.cancelled() => return outbox.drain().await,
+    };
+    session.run(inbound).await
 }

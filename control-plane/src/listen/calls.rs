@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use crate::streams::Endless;
+use crate::streams::{Endless, HangUp};
 
 /// How long a connection that owes nothing has to take its leave: streams say why they end, and
 /// HTTP/2 exchanges a PING. More than a round trip to a far node.
@@ -143,6 +143,8 @@ impl Drop for Call {
 pub(super) struct Counted<S> {
     pub(super) service: S,
     pub(super) calls: Calls,
+    /// What a call may close the connection with.
+    pub(super) hang_up: HangUp,
 }
 
 impl<S> Service<Request<Incoming>> for Counted<S>
@@ -158,7 +160,8 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.hang_up.clone());
         let mut call = self.calls.begin();
         let answer = self.service.call(request);
         Box::pin(async move {

@@ -29,6 +29,7 @@ use self::{
     calls::{Calls, Counted, Patience},
     socket::Socket,
 };
+use crate::streams::HangUp;
 
 /// Connections served at once; further ones wait in the backlog.
 const CONNECTIONS: usize = 1024;
@@ -121,13 +122,15 @@ where
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1)
         .max_concurrent_streams(STREAMS);
-    let service = Counted { service, calls: calls.clone() };
+    let hang_up = HangUp::default();
+    let service = Counted { service, calls: calls.clone(), hang_up: hang_up.clone() };
     let socket = TokioIo::new(Socket { stream, calls: calls.clone() });
     let mut connection = pin!(builder.serve_connection(socket, TowerToHyperService::new(service)));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
         () = calls.abandoned() => None,
+        () = hang_up.0.cancelled() => None,
     };
     let ended = match ended {
         Some(ended) => ended,

@@ -7,6 +7,7 @@ mod model;
 mod random;
 mod refusal;
 mod resume;
+mod slow;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -31,6 +32,9 @@ use crate::{
         tests::samples::{change, commit_change, environment, id, key, scratch},
     },
 };
+
+/// The smallest window HTTP/2 begins with.
+const WINDOW: u32 = 65_535;
 
 /// A store, and the feed of a control plane on it.
 struct World {
@@ -115,10 +119,11 @@ impl Plane {
         Self { feed, stop, address }
     }
 
-    /// Opens a stream and says nothing.
+    /// Opens a stream and says nothing. Little can be on its way while nobody reads.
     async fn dial(&self) -> Wire {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("a URL");
-        let channel = endpoint.connect().await.expect("connects");
+        let channel =
+            endpoint.initial_stream_window_size(WINDOW).connect().await.expect("connects");
         let (outbound, messages) = mpsc::channel(64);
         let mut client = ConfigStreamClient::new(channel);
         let stream = client.sync(ReceiverStream::new(messages)).await.expect("a stream");

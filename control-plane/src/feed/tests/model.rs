@@ -7,7 +7,8 @@ use fastgate::{
     digest::Digest,
     node::v1::{
         Ack, ControlMessage, Delta, Entity, EntityError, EntityKind, EntitySet, Heartbeat, Held,
-        Hello, Nack, Namespace, SnapshotBegin, change, control_message, node_message::Body,
+        Hello, Nack, Namespace, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message,
+        node_message::Body,
     },
 };
 use prost::Message as _;
@@ -38,6 +39,10 @@ pub(super) struct Side {
 pub(super) struct Stream {
     pub(super) node: Node,
     pub(super) wire: Wire,
+    /// The snapshot that is coming, and how many entities it is to have.
+    coming: Option<(Namespace, Side, u64)>,
+    /// Of snapshots, so far.
+    pub(super) chunks: usize,
 }
 
 /// A whole step that came down the stream. Nothing is held of it yet.
@@ -80,7 +85,12 @@ impl Node {
     pub(super) async fn connect(self, plane: &Plane) -> Stream {
         let wire = plane.dial().await;
         wire.say(Body::Hello(self.hello())).await;
-        Stream { node: self, wire }
+        self.on(wire)
+    }
+
+    /// Goes on, on a stream that has heard its hello.
+    pub(super) fn on(self, wire: Wire) -> Stream {
+        Stream { node: self, wire, coming: None, chunks: 0 }
     }
 
     /// Connects, and takes both namespaces up to where they are now.
@@ -139,18 +149,42 @@ impl Side {
 impl Stream {
     /// The next whole step, heartbeats included.
     pub(super) async fn next(&mut self) -> Step {
-        let step = match self.message().await {
-            Ok(Some(message)) => message,
-            Ok(None) => return Step::End(None),
-            Err(status) => return Step::End(Some(status.code())),
-        };
-        match step.body.expect("a body") {
-            control_message::Body::SnapshotBegin(begin) => self.snapshot(begin).await,
-            control_message::Body::Delta(delta) => Step::Delta(delta),
-            control_message::Body::Heartbeat(heartbeat) => Step::Heartbeat(heartbeat),
-            control_message::Body::Drain(_) => Step::Drain,
-            body => panic!("{body:?} without a begin"),
+        loop {
+            if let Some(step) = self.read().await {
+                return step;
+            }
         }
+    }
+
+    /// Reads on to the first chunk of a snapshot.
+    pub(super) async fn read_into_snapshot(&mut self, ns: Namespace) {
+        let chunks = self.chunks;
+        while self.coming.as_ref().is_none_or(|(of, ..)| *of != ns) || self.chunks == chunks {
+            self.read().await;
+        }
+    }
+
+    /// Reads one message; a step where it is the last of one.
+    async fn read(&mut self) -> Option<Step> {
+        let body = match self.message().await {
+            Ok(Some(message)) => message.body.expect("a body"),
+            Ok(None) => return Some(Step::End(None)),
+            Err(status) => return Some(Step::End(Some(status.code()))),
+        };
+        match body {
+            control_message::Body::SnapshotBegin(begin) => self.begin(begin),
+            control_message::Body::SnapshotChunk(chunk) => self.chunk(chunk),
+            control_message::Body::SnapshotEnd(end) => return Some(self.end_of_snapshot(&end)),
+            control_message::Body::Delta(delta) => {
+                let within = self.coming.as_ref().map(|(ns, ..)| (*ns, delta.ns()));
+                let may_be = [None, Some((Namespace::Config, Namespace::Keys))];
+                assert!(may_be.contains(&within), "{within:?}");
+                return Some(Step::Delta(delta));
+            }
+            control_message::Body::Heartbeat(beat) => return Some(Step::Heartbeat(beat)),
+            control_message::Body::Drain(_) => return Some(Step::Drain),
+        }
+        None
     }
 
     /// The next step that is not a heartbeat.
@@ -221,26 +255,26 @@ impl Stream {
         self.node
     }
 
-    async fn snapshot(&mut self, begin: SnapshotBegin) -> Step {
-        let mut side =
-            Side { epoch: begin.epoch.clone(), revision: begin.revision, ..Side::default() };
-        loop {
-            let message = self.message().await.expect("goes on").expect("goes on");
-            match message.body.expect("a body") {
-                control_message::Body::SnapshotChunk(chunk) => {
-                    assert!(chunk.data.len() <= 1 << 20, "{} bytes", chunk.data.len());
-                    assert_eq!(crc32fast::hash(&chunk.data), chunk.crc32);
-                    let set = EntitySet::decode(chunk.data).expect("entities");
-                    set.entities.into_iter().for_each(|entity| side.insert(entity));
-                }
-                control_message::Body::SnapshotEnd(end) => {
-                    assert_eq!(side.entities.len() as u64, begin.entity_count);
-                    assert_eq!(side.digest().to_bytes()[..], end.digest[..], "the digest fits");
-                    return Step::Snapshot(begin.ns(), side);
-                }
-                body => panic!("{body:?} within a snapshot"),
-            }
-        }
+    fn begin(&mut self, begin: SnapshotBegin) {
+        assert!(self.coming.is_none(), "a snapshot within another");
+        let side = Side { epoch: begin.epoch.clone(), revision: begin.revision, ..Side::default() };
+        self.coming = Some((begin.ns(), side, begin.entity_count));
+    }
+
+    fn chunk(&mut self, chunk: SnapshotChunk) {
+        let (_, side, _) = self.coming.as_mut().expect("a snapshot has begun");
+        assert!(chunk.data.len() <= 1 << 20, "{} bytes", chunk.data.len());
+        assert_eq!(crc32fast::hash(&chunk.data), chunk.crc32);
+        let set = EntitySet::decode(chunk.data).expect("entities");
+        set.entities.into_iter().for_each(|entity| side.insert(entity));
+        self.chunks += 1;
+    }
+
+    fn end_of_snapshot(&mut self, end: &SnapshotEnd) -> Step {
+        let (ns, side, count) = self.coming.take().expect("a snapshot has begun");
+        assert_eq!(side.entities.len() as u64, count);
+        assert_eq!(side.digest().to_bytes()[..], end.digest[..], "the digest fits");
+        Step::Snapshot(ns, side)
     }
 
     async fn message(&mut self) -> Result<Option<ControlMessage>, Status> {

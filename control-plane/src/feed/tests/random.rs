@@ -101,7 +101,6 @@ async fn run(acts: Vec<Act>) {
 
 /// The next step, if one is on its way.
 async fn soon(stream: &mut Stream) -> Option<Step> {
-    // Only the wait for its first message may be cut short: a snapshot is read to its end.
     let step = tokio::time::timeout(Duration::from_millis(50), stream.step());
     step.await.ok()
 }

@@ -133,7 +133,7 @@ async fn a_digest_of_another_length_counts_as_nothing_held() {
     let mut hello = node.hello();
     hello.held.iter_mut().for_each(|held| held.digest.truncate(15));
     wire.say(fastgate::node::v1::node_message::Body::Hello(hello)).await;
-    let mut stream = super::model::Stream { node, wire };
+    let mut stream = node.on(wire);
     for ns in namespaces() {
         let step = stream.step().await;
         assert!(matches!(step, Step::Snapshot(of, _) if of == ns), "{step:?}");

@@ -1,0 +1,261 @@
+//! Where a node stands in one namespace, and the step that brings it on.
+
+use std::{future::Future, mem, pin::Pin, sync::Arc};
+
+use fastgate::{
+    digest::Digest,
+    model::Id,
+    node::v1::{self, Ack, Delta, Held, Nack, control_message::Body},
+};
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::{
+    Shared,
+    catch_up::{CATCH_UP, logged_steps},
+    history::{History, LARGEST_DELTA, Position, Step, merge},
+    snapshot::Snapshot,
+};
+use crate::domain::Namespace;
+
+/// Where a node stands in one namespace.
+pub(super) struct Cursor {
+    pub(super) ns: Namespace,
+    shared: Arc<Shared>,
+    environment: Id,
+    heads: watch::Receiver<Option<Arc<History>>>,
+    /// The newest of them, as of the last look.
+    head: Arc<History>,
+    /// `None`: the node holds nothing worth building upon.
+    holds: Option<Position>,
+    /// Refused, so not sent again.
+    refused: Option<Position>,
+    stage: Stage,
+}
+
+/// How far the current step is. One at a time: what comes meanwhile goes in one step after it.
+enum Stage {
+    /// Nothing is under way.
+    Idle,
+    /// The store is asked for the steps memory no longer holds, up to a position.
+    Asking(Asking, Position),
+    /// What it answered.
+    Found(Vec<Step>, Position),
+    /// A snapshot goes out, message by message.
+    Sending(Snapshot, Position),
+    /// The node has yet to answer.
+    Sent { leads_to: Position, is_snapshot: bool },
+}
+
+type Asking = Pin<Box<dyn Future<Output = Option<Vec<Step>>> + Send>>;
+
+/// What would bring the node to the head.
+enum Way {
+    /// It is there, or refused to be.
+    None,
+    Delta(Vec<Step>),
+    Snapshot,
+    /// The store knows.
+    Ask(Position),
+}
+
+/// What a cursor would send next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    Nothing,
+    /// A step of one message.
+    Delta,
+    /// The first message of many.
+    Snapshot,
+    /// One more of them.
+    Chunk,
+}
+
+/// The node acknowledged something else than it was sent.
+pub(super) enum Unexpected {
+    Delta,
+    Snapshot,
+    /// Not all of the snapshot has gone out.
+    Early,
+}
+
+impl Cursor {
+    /// A cursor for a node that says it holds `held`; `None`: no such environment.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        environment: Id,
+        ns: Namespace,
+        held: &[Held],
+    ) -> Option<Self> {
+        let mut heads = shared.track(&environment, ns)?.subscribe();
+        let head = heads.borrow_and_update().clone()?;
+        let held = held.iter().find(|held| held.ns() == v1::Namespace::from(ns));
+        let holds = held.and_then(|held| {
+            let digest = Digest::from_bytes(&held.digest)?;
+            Some(Position { epoch: held.epoch.clone(), revision: held.revision, digest })
+        });
+        let stage = Stage::Idle;
+        Some(Self { ns, shared, environment, heads, head, holds, refused: None, stage })
+    }
+
+    /// The revision the node says it holds; 0 where it is one of another epoch.
+    pub(super) fn held_revision(&self) -> u64 {
+        let of_this_epoch = |held: &&Position| self.head.epoch == held.epoch;
+        self.holds.as_ref().filter(of_this_epoch).map_or(0, |held| held.revision)
+    }
+
+    /// Looks at the newest head, and begins to ask the store where memory does not know the way.
+    ///
+    /// # Errors
+    /// The environment was deleted.
+    pub(super) fn look(&mut self) -> Result<(), Status> {
+        self.head = self.heads.borrow_and_update().clone().ok_or_else(gone)?;
+        if matches!(self.stage, Stage::Idle)
+            && let Way::Ask(holds) = self.way()
+        {
+            let (shared, environment) = (Arc::clone(&self.shared), self.environment.clone());
+            let steps = logged_steps(shared, environment, self.ns, holds, Arc::clone(&self.head));
+            self.stage = Stage::Asking(Box::pin(steps), self.head.position());
+        }
+        Ok(())
+    }
+
+    /// Returns when a look may find something else than the last one.
+    pub(super) async fn moved(&mut self) -> Result<(), Status> {
+        let asked = async {
+            match &mut self.stage {
+                Stage::Asking(asking, _) => asking.await,
+                _ => std::future::pending().await,
+            }
+        };
+        let found = tokio::select! {
+            moved = self.heads.changed() => return moved.map_err(|_| gone()),
+            found = asked => found,
+        };
+        self.stage = match (mem::replace(&mut self.stage, Stage::Idle), found) {
+            (Stage::Asking(_, to), Some(steps)) if is_small(&steps) => Stage::Found(steps, to),
+            _ => {
+                self.holds = None;
+                Stage::Idle
+            }
+        };
+        Ok(())
+    }
+
+    /// What it would send next, as of the last look.
+    pub(super) fn next(&self) -> Next {
+        match &self.stage {
+            Stage::Asking(..) | Stage::Sent { .. } => Next::Nothing,
+            Stage::Found(..) => Next::Delta,
+            Stage::Sending(..) => Next::Chunk,
+            Stage::Idle => match self.way() {
+                Way::None | Way::Ask(_) => Next::Nothing,
+                Way::Delta(_) => Next::Delta,
+                Way::Snapshot => Next::Snapshot,
+            },
+        }
+    }
+
+    /// The message [`Cursor::next`] speaks of, which must be sent.
+    pub(super) fn take(&mut self) -> Option<Body> {
+        match mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => match self.way() {
+                Way::None | Way::Ask(_) => None,
+                Way::Delta(steps) => self.delta(&steps, self.head.position()),
+                Way::Snapshot => {
+                    self.piece(Snapshot::of(self.ns, &self.head), self.head.position())
+                }
+            },
+            Stage::Found(steps, to) => self.delta(&steps, to),
+            Stage::Sending(snapshot, to) => self.piece(snapshot, to),
+            stage @ (Stage::Asking(..) | Stage::Sent { .. }) => {
+                self.stage = stage;
+                None
+            }
+        }
+    }
+
+    fn way(&self) -> Way {
+        let head = &self.head;
+        let is_refused = |bad: &Position| bad.epoch == head.epoch && bad.revision >= head.revision;
+        if self.refused.as_ref().is_some_and(is_refused) {
+            return Way::None;
+        }
+        let Some(holds) = self.holds.as_ref().filter(|holds| holds.epoch == head.epoch) else {
+            return Way::Snapshot;
+        };
+        if *holds == head.position() {
+            return Way::None;
+        }
+        if holds.revision >= head.revision {
+            return Way::Snapshot;
+        }
+        let Some(steps) = head.steps_after(holds.revision) else {
+            let is_far = head.revision - holds.revision > u64::from(CATCH_UP);
+            return if is_far { Way::Snapshot } else { Way::Ask(holds.clone()) };
+        };
+        let fits = head.digest_at(holds.revision) == Some(holds.digest);
+        if fits && is_small(&steps) { Way::Delta(steps) } else { Way::Snapshot }
+    }
+
+    fn delta(&mut self, steps: &[Step], to: Position) -> Option<Body> {
+        let from = self.holds.as_ref()?.revision;
+        let delta = Delta {
+            ns: v1::Namespace::from(self.ns).into(),
+            epoch: to.epoch.clone(),
+            from,
+            to: to.revision,
+            changes: merge(steps),
+            digest_after: to.digest.to_bytes().to_vec(),
+        };
+        self.shared.counts.deltas.inc();
+        self.stage = Stage::Sent { leads_to: to, is_snapshot: false };
+        Some(Body::Delta(delta))
+    }
+
+    fn piece(&mut self, mut snapshot: Snapshot, to: Position) -> Option<Body> {
+        let message = snapshot.next();
+        self.stage = if let Some(Body::SnapshotEnd(_)) = message {
+            self.shared.counts.snapshots.inc();
+            Stage::Sent { leads_to: to, is_snapshot: true }
+        } else {
+            Stage::Sending(snapshot, to)
+        };
+        message
+    }
+
+    /// Takes note of what the node holds now; the revision of it.
+    pub(super) fn acknowledge(&mut self, ack: &Ack) -> Result<u64, Unexpected> {
+        let (sent, unexpected) = match mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Sent { leads_to, is_snapshot: true } => (Some(leads_to), Unexpected::Snapshot),
+            Stage::Sent { leads_to, is_snapshot: false } => (Some(leads_to), Unexpected::Delta),
+            Stage::Sending(..) => return Err(Unexpected::Early),
+            Stage::Idle | Stage::Asking(..) | Stage::Found(..) => (None, Unexpected::Delta),
+        };
+        self.holds = sent.filter(|sent| {
+            sent.revision == ack.revision && sent.digest.to_bytes()[..] == ack.digest[..]
+        });
+        self.refused = None;
+        self.holds.as_ref().map(|held| held.revision).ok_or(unexpected)
+    }
+
+    /// Takes note that the node kept what it had. What was not sent can't be refused: a number
+    /// alone must not keep later revisions from the node.
+    pub(super) fn refuse(&mut self, nack: &Nack) {
+        match mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Sent { leads_to, .. } if leads_to.revision == nack.revision => {
+                self.refused = Some(leads_to);
+            }
+            stage => self.stage = stage,
+        }
+    }
+}
+
+/// Whether the changes fit into one message.
+fn is_small(steps: &[Step]) -> bool {
+    steps.iter().map(|step| step.size).sum::<usize>() <= LARGEST_DELTA
+}
+
+fn gone() -> Status {
+    Status::not_found("the environment was deleted")
+}
