@@ -71,6 +71,9 @@ fn parse(environment: Id, request: ListLogsRequest, now: SystemTime) -> Result<E
         if text.len() > MAX_TEXT {
             faults.add(field, format!("is longer than {MAX_TEXT} bytes"));
         }
+        if text.chars().any(char::is_control) {
+            faults.add(field, "holds a control character: remove it");
+        }
         some_text(text)
     };
     let filter = EventFilter {
@@ -137,6 +140,31 @@ mod tests {
         assert_eq!(window(None, Some(9)).expect("a window"), (at(0), at(9)));
         assert_eq!(window(Some(5), Some(9)).expect("a window"), (at(5), at(9)));
         assert!(window(Some(9), Some(5)).is_err());
+    }
+
+    #[test]
+    fn texts_are_bounded_and_on_one_line() {
+        let refused = |text: &str| {
+            let text = || text.to_owned();
+            let request = ListLogsRequest {
+                key_id: text(),
+                source_path: text(),
+                path_prefix: text(),
+                method: text(),
+                request_id: text(),
+                route_id: text(),
+                ..ListLogsRequest::default()
+            };
+            match parse(Id::parse("default").expect("an id"), request, at(10_000)) {
+                Ok(_) => 0,
+                Err(Error::Invalid(faults)) => faults.iter().count(),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(refused("用户"), 0);
+        for text in ["\0", "a\nb", "\u{7f}", &"x".repeat(2049)] {
+            assert_eq!(refused(text), 6, "{text:?}");
+        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ fn decode(token: &str) -> Option<(u32, Cursor)> {
     let (list, rest) = bytes.split_first_chunk::<4>()?;
     let (at_us, id) = rest.split_first_chunk::<8>()?;
     let id = String::from_utf8(id.to_vec()).ok()?;
+    if id.chars().any(char::is_control) {
+        return None;
+    }
     Some((u32::from_be_bytes(*list), Cursor { at_us: i64::from_be_bytes(*at_us), id }))
 }
 
@@ -139,7 +142,9 @@ mod tests {
     #[test]
     fn foreign_and_broken_tokens_are_refused() {
         let of_another_list = encode(checksum(&["keys", "other"]), &Cursor::by_id("x"));
-        for token in ["!", "AAAA", "é", of_another_list.as_str(), "' OR 1=1 --"] {
+        // No id holds one, and Postgres keeps none in a text.
+        let with_a_nul = encode(checksum(&["keys", "default"]), &Cursor::by_id("x\0"));
+        for token in ["!", "AAAA", "é", &of_another_list, "' OR 1=1 --", &with_a_nul] {
             assert!(parse(1, token).is_err(), "{token}");
         }
     }

@@ -86,9 +86,9 @@ async fn insert(
 /// Counts the batch's use of each key. In the order of the ids, so that two batches never wait
 /// for each other crosswise.
 async fn count_usage(tx: &mut Tx, batch: &EventBatch) -> Result<()> {
-    let mut used: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    let mut used: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for event in batch.events.iter().filter(|event| !event.key_id.is_empty()) {
-        let (count, last_us) = used.entry(&event.key_id).or_default();
+        let (count, last_us) = used.entry(text(&event.key_id)).or_default();
         *count += 1;
         *last_us = at_us(event).max(*last_us);
     }

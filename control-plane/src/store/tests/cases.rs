@@ -374,7 +374,9 @@ pub(super) async fn events_are_found_by_every_field(store: Db) {
     odd.path = "/B%\0_".into();
     odd.status_code = 404;
     odd.route_id = "b".into();
-    store.append_events(&batch(0, vec![event(1), odd, event(9)])).await.expect("stores");
+    let mut broken = event(20_000);
+    broken.key_id = "k\0".into();
+    store.append_events(&batch(0, vec![event(1), odd, event(9), broken])).await.expect("stores");
     let filters: [fn(&mut EventFilter); 9] = [
         |f| f.key_id = Some("k2".into()),
         |f| f.source_path = Some("web".into()),
