@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fastgate::{admin::v1::LogEvent, node::v1::Batch};
-use prost::Message;
 
-use super::ring::Tap;
+use super::{Event, encode::Encoder, ring::Tap};
 use crate::identity::Identity;
 
 /// The most events in a batch.
-const EVENTS: usize = 4096;
+const EVENTS: u64 = 4096;
 
 /// A batch is closed when its events come to this many bytes.
 const BYTES: usize = 1 << 20;
@@ -45,27 +43,17 @@ impl Batcher {
     /// The events waiting in the rings, up to a batch of them; `None`: there are none.
     pub(super) fn next(&mut self) -> Option<Sealed> {
         self.seq += self.taps.iter_mut().map(Tap::newly_dropped).sum::<u64>();
-        let mut events = Vec::new();
-        let mut bytes = 0;
-        while events.len() < EVENTS && bytes < BYTES {
-            let Some(event) = self.pop() else { break };
-            bytes += event.encoded_len();
-            events.push(event);
-        }
-        if events.is_empty() {
-            return None;
-        }
         let first_seq = self.seq;
-        let count = events.len() as u64;
-        self.seq += count;
-        let batch = Batch {
-            node_id: self.identity.node_id.to_string(),
-            boot_id: self.identity.boot_id.clone(),
-            environment: self.identity.environment.to_string(),
-            first_seq,
-            events,
-        };
-        Some(Sealed { first_seq, events: count, encoded: batch.encode_to_vec().into() })
+        let identity = self.identity.clone();
+        let mut encoder = Encoder::new(&identity, first_seq);
+        let mut events = 0;
+        while events < EVENTS && encoder.len() < BYTES {
+            let Some(event) = self.pop() else { break };
+            encoder.push(&event);
+            events += 1;
+        }
+        self.seq += events;
+        (events > 0).then(|| Sealed { first_seq, events, encoded: encoder.finish().into() })
     }
 
     /// Whether nothing more can come: every worker has ended, and its ring is empty.
@@ -78,13 +66,12 @@ impl Batcher {
         self.taps.iter().map(|tap| tap.len() as u64).sum()
     }
 
-    fn pop(&mut self) -> Option<LogEvent> {
+    fn pop(&mut self) -> Option<Event> {
         for _ in 0..self.taps.len() {
             let turn = self.turn;
             self.turn = (turn + 1) % self.taps.len();
             if let Some(event) = self.taps.get_mut(turn).and_then(Tap::pop) {
-                let Identity { environment, node_id, .. } = &*self.identity;
-                return Some(event.into_wire(environment.as_str(), node_id.as_str()));
+                return Some(event);
             }
         }
         None

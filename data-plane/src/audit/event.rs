@@ -7,10 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fastgate::{
-    admin::v1::LogEvent,
-    model::{Id, Key},
-};
+use fastgate::model::{Id, Key};
 use http::{Method, StatusCode};
 
 /// One request, in the form the request path has it at hand: nothing is formatted or looked up
@@ -56,48 +53,4 @@ pub(crate) struct Event {
     pub(crate) error: Option<&'static str>,
     /// Whether a limit refused it.
     pub(crate) rate_limited: bool,
-}
-
-impl Event {
-    /// The wire form, as sent by the node of this name.
-    pub(crate) fn into_wire(self, environment: &str, node_id: &str) -> LogEvent {
-        LogEvent {
-            timestamp: Some(self.timestamp.into()),
-            request_id: text(&self.request_id),
-            key_id: self.key.as_ref().map(|key| key.key_id.to_string()).unwrap_or_default(),
-            source_path: self
-                .key
-                .as_ref()
-                .map(|key| key.source_path.as_str().to_owned())
-                .unwrap_or_default(),
-            method: self.method.to_string(),
-            path: text(&self.path),
-            target_url: self.target_url.as_deref().unwrap_or_default().to_owned(),
-            status_code: i32::from(self.status.as_u16()),
-            response_time_ms: milliseconds(self.response_time),
-            request_size: self.request_size,
-            response_size: self.response_size,
-            user_agent: text(&self.user_agent),
-            ip_address: self.ip_address.to_canonical().to_string(),
-            environment: environment.to_owned(),
-            node_id: node_id.to_owned(),
-            route_id: self.route_id.as_ref().map(Id::to_string).unwrap_or_default(),
-            upstream_time_ms: milliseconds(self.upstream_time),
-            ttfb_ms: milliseconds(self.ttfb),
-            attempts: i32::try_from(self.attempts).unwrap_or(i32::MAX),
-            error: self.error.unwrap_or_default().to_owned(),
-            rate_limited: self.rate_limited,
-            secret_version: self.secret_version,
-        }
-    }
-}
-
-/// Header values may hold any byte above 0x7F, stored text may not.
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// To the microsecond: what is beyond it says nothing.
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
 }

@@ -10,6 +10,7 @@
 //! `produced = stored + waiting + dropped`.
 
 mod batch;
+mod encode;
 mod event;
 mod pending;
 mod push;
