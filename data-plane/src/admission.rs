@@ -8,7 +8,6 @@ use crate::{
     error::Refusal,
     exchange::Exchange,
     limits::{Policy, Scope, Standings, Subject, Verdict, WorkerLimiter},
-    respond,
     snapshot::{KeyEntry, Snapshot},
 };
 
@@ -51,7 +50,7 @@ pub(crate) async fn admit(
         }
         Verdict::Unavailable => (Standings::default(), Some(Refusal::LimitsUnavailable)),
     };
-    respond::put_standings(&standings, &mut exchange.standings);
+    exchange.standings = standings;
     refusal.map_or(Ok(()), Err)
 }
 

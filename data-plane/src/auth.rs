@@ -15,6 +15,7 @@ use crate::{
     error::{Malformed, Refusal},
     exchange::Exchange,
     forwarding::API_KEY,
+    known::{Fingerprint, KnownSecrets},
     snapshot::{KeyEntry, KeyTable},
 };
 
@@ -25,28 +26,30 @@ pub(crate) enum Sent {
     Nothing,
     /// Something that can't be a key.
     Junk,
+    /// The hash of it, which is known to have opened something.
+    Known(SecretHash),
     /// The hash of it.
-    Hash(SecretHash),
+    New(SecretHash, Fingerprint),
 }
 
 /// Takes the key out of a request's headers, so that no upstream sees it.
 ///
 /// # Errors
 /// When there are two, wherever they stand.
-pub(crate) fn take_sent(headers: &mut HeaderMap) -> Result<Sent, Malformed> {
-    let bearer = take_bearer(headers)?;
+pub(crate) fn take_sent(headers: &mut HeaderMap, known: &KnownSecrets) -> Result<Sent, Malformed> {
+    let bearer = take_bearer(headers, known)?;
     let mut keys = headers.get_all(API_KEY).iter();
     let (key, second) = (keys.next(), keys.next());
     if second.is_some() || (key.is_some() && bearer != Sent::Nothing) {
         return Err(Malformed::TwoKeys);
     }
-    let Some(key) = key.map(|key| hash(key.as_bytes())) else { return Ok(bearer) };
+    let Some(key) = key.map(|key| hash(key.as_bytes(), known)) else { return Ok(bearer) };
     headers.remove(API_KEY);
     Ok(key)
 }
 
 /// A bearer token that looks like a key is one; any other Authorization is the upstream's.
-fn take_bearer(headers: &mut HeaderMap) -> Result<Sent, Malformed> {
+fn take_bearer(headers: &mut HeaderMap, known: &KnownSecrets) -> Result<Sent, Malformed> {
     let is_key = |value: &[u8]| token_of(value).is_some_and(is_ours);
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(first) = values.next() else { return Ok(Sent::Nothing) };
@@ -59,7 +62,7 @@ fn take_bearer(headers: &mut HeaderMap) -> Result<Sent, Malformed> {
     if more {
         return Err(Malformed::TwoKeys);
     }
-    let sent = token_of(first.as_bytes()).map_or(Sent::Junk, hash);
+    let sent = token_of(first.as_bytes()).map_or(Sent::Junk, |token| hash(token, known));
     headers.remove(header::AUTHORIZATION);
     Ok(sent)
 }
@@ -76,8 +79,13 @@ fn is_ours(token: &[u8]) -> bool {
     token.starts_with(Kind::ApiKey.prefix().as_bytes())
 }
 
-fn hash(sent: &[u8]) -> Sent {
-    SecretHash::of_sent(Kind::ApiKey, sent).map_or(Sent::Junk, Sent::Hash)
+fn hash(sent: &[u8], known: &KnownSecrets) -> Sent {
+    let fingerprint = known.fingerprint(sent);
+    if let Some(hash) = known.hash(fingerprint) {
+        return Sent::Known(hash);
+    }
+    let hash = SecretHash::of_sent(Kind::ApiKey, sent);
+    hash.map_or(Sent::Junk, |hash| Sent::New(hash, fingerprint))
 }
 
 /// Finds the key of a request; `None` when its route asks for none. The exchange is told of a
@@ -89,6 +97,7 @@ pub(crate) fn identify(
     keys: &KeyTable,
     route: &Route,
     sent: Sent,
+    known: &KnownSecrets,
     exchange: &mut Exchange,
 ) -> Result<Option<Arc<KeyEntry>>, Refusal> {
     if !route.auth_required {
@@ -97,7 +106,7 @@ pub(crate) fn identify(
     let hash = match sent {
         Sent::Nothing => return Err(Refusal::KeyMissing),
         Sent::Junk => return Err(Refusal::KeyUnknown),
-        Sent::Hash(hash) => hash,
+        Sent::Known(hash) | Sent::New(hash, _) => hash,
     };
     let entry = keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
     exchange.key = Some((entry.key.clone(), entry.version));
@@ -108,6 +117,9 @@ pub(crate) fn identify(
     }
     if is_past(entry.key.expires_at) || is_past(entry.expires_at) {
         return Err(Refusal::KeyExpired);
+    }
+    if let Sent::New(hash, fingerprint) = sent {
+        known.learn(fingerprint, hash);
     }
     Ok(Some(entry.clone()))
 }

@@ -1,8 +1,9 @@
 //! One client connection: hyper on a socket, until its end or until its worker ends it.
 
-use std::{future::poll_fn, net::IpAddr, pin::pin, rc::Rc, task::Poll};
+use std::{convert::Infallible, future::poll_fn, net::IpAddr, pin::pin, rc::Rc, task::Poll};
 
-use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyperService};
+use hyper::service::service_fn;
+use hyper_util::{rt::TokioIo, server::conn::auto::Builder};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -23,7 +24,11 @@ pub(crate) async fn serve(
 ) {
     let gateway = Gateway::new(worker, peer, watch.clone());
     let socket = Socket::new(stream, watch.clone(), gateway.clone());
-    let service = TowerToHyperService::new(gateway);
+    // Not through `tower::Service`, whose futures are boxed.
+    let service = service_fn(move |request| {
+        let gateway = gateway.clone();
+        async move { Ok::<_, Infallible>(gateway.serve(request).await) }
+    });
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     let mut finishing = false;
     poll_fn(|cx| {

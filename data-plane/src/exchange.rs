@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::{
     audit::Event,
     forwarding,
+    limits::Standings,
     shared::Shared,
     upstream::{BodyFault, Progress, ResponseBody, Trail},
     watch::Busy,
@@ -64,8 +65,8 @@ pub(crate) struct Exchange {
     pub(crate) rate_limited: bool,
     /// What was tried with upstreams.
     pub(crate) trail: Trail,
-    /// What the answer says about limits, put on whatever answer there will be.
-    pub(crate) standings: HeaderMap,
+    /// Where the limits stand that it was counted against, told with whatever answer there will be.
+    pub(crate) standings: Standings,
 }
 
 /// What a client's request is known by.
@@ -114,7 +115,7 @@ impl Exchange {
             error: None,
             rate_limited: false,
             trail: Trail::default(),
-            standings: HeaderMap::new(),
+            standings: Standings::default(),
         }
     }
 

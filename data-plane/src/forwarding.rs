@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use smallvec::SmallVec;
 
 use crate::network::Network;
 
@@ -19,52 +20,27 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Headers of one connection, not of a message.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-    HeaderName::from_static("proxy-authentication-info"),
-];
+/// A client's end of a connection.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    /// Where the connection came from.
+    pub(crate) address: IpAddr,
+    /// The same, ready to be sent upstream.
+    text: HeaderValue,
+}
 
-/// What only a trusted proxy may say about a client, beside all that begins with `x-forwarded`.
-const TOLD_BY_PROXIES: [&str; 9] = [
-    "forwarded",
-    "front-end-https",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-host",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-url",
-];
-
-/// What the gateway reads or sets: `Connection` can't name these away, and their twins written
-/// with underscores, which CGI-like upstreams can't tell from them, are dropped.
-const OWN: [HeaderName; 10] = [
-    API_KEY,
-    REQUEST_ID,
-    SOURCE_PATH,
-    FORWARDED_FOR,
-    FORWARDED_PROTO,
-    FORWARDED_HOST,
-    header::HOST,
-    header::AUTHORIZATION,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-];
+impl Peer {
+    /// The other end of a connection from this address.
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let text = HeaderValue::from_str(&address.to_canonical().to_string());
+        Self { address, text: text.unwrap_or(HeaderValue::from_static("unknown")) }
+    }
+}
 
 /// What the gateway says about a request.
 pub(crate) struct Said<'a> {
-    /// The address the connection came from.
-    pub(crate) peer: IpAddr,
+    /// Where the request came from.
+    pub(crate) peer: &'a Peer,
     /// Whether that peer's forwarding headers are believed.
     pub(crate) peer_is_trusted: bool,
     /// The request's id.
@@ -77,45 +53,149 @@ pub(crate) struct Said<'a> {
 
 /// Makes a client's headers into those for an upstream, all but Host, which each target has its own of.
 pub(crate) fn to_upstream(headers: &mut HeaderMap, said: &Said<'_>) {
-    remove_hop_by_hop(headers);
-    remove_claims(headers, said.peer_is_trusted);
-    join_cookies(headers);
-    // The gateway answers expectations itself, and passes no trailers on: an upstream may take
-    // them for headers.
-    headers.remove(header::EXPECT);
-    headers.remove(header::TRAILER);
-    write_length_plainly(headers);
+    // Looked through once: asking for each name that matters would cost a search each.
+    let mut gone = Names::new();
+    let (mut names_others, mut has_cookies, mut has_length) = (false, false, false);
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => names_others = true,
+            "cookie" => has_cookies = true,
+            "content-length" => has_length = true,
+            name_text if goes(name_text, said.peer_is_trusted) => gone.push(name.clone()),
+            _ => {}
+        }
+    }
+    if names_others {
+        remove_named(headers);
+    }
+    gone.iter().for_each(|name| drop(headers.remove(name)));
+    if has_cookies {
+        join_cookies(headers);
+    }
+    if has_length {
+        write_length_plainly(headers);
+    }
     let host = headers.remove(header::HOST);
     let host = host.or_else(|| HeaderValue::from_str(said.authority?).ok());
+    append_peer(headers, said.peer);
     if said.peer_is_trusted {
-        append_peer(headers, said.peer);
         headers.entry(FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
         if let Some(host) = host {
             headers.entry(FORWARDED_HOST).or_insert(host);
         }
     } else {
-        append_peer(headers, said.peer);
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
         if let Some(host) = host {
             headers.insert(FORWARDED_HOST, host);
         }
     }
     headers.insert(REQUEST_ID, said.request_id.clone());
-    match said.source_path {
-        Some(source_path) => drop(headers.insert(SOURCE_PATH, source_path.clone())),
-        None => drop(headers.remove(SOURCE_PATH)),
+    if let Some(source_path) = said.source_path {
+        headers.insert(SOURCE_PATH, source_path.clone());
     }
 }
 
 /// Leaves of an upstream's headers those that are not of its connection alone.
 pub(crate) fn from_upstream(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
+    let mut gone = Names::new();
+    let mut names_others = false;
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => names_others = true,
+            name_text if is_hop_by_hop(name_text) => gone.push(name.clone()),
+            _ => {}
+        }
+    }
+    if names_others {
+        remove_named(headers);
+    }
+    gone.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Adds what every answer says; `standings` replace what an upstream says about limits of its own.
-pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, standings: HeaderMap) {
-    headers.insert(REQUEST_ID, request_id.clone());
-    headers.extend(standings);
+/// Seldom more than a few.
+type Names = SmallVec<[HeaderName; 4]>;
+
+/// Headers of one connection, not of a message, beside `Connection` itself.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Whether a client's header stays behind.
+fn goes(name: &str, peer_is_trusted: bool) -> bool {
+    match name {
+        // The gateway answers expectations itself, and passes no trailers on: an upstream may take
+        // them for headers. Who a key was issued to says the key.
+        "expect" | "trailer" | "x-source-path" => true,
+        _ if is_hop_by_hop(name) => true,
+        // Twins written with underscores, which CGI-like upstreams can't tell from the real ones.
+        _ if name.as_bytes().contains(&b'_') => {
+            let plain = name.replace('_', "-");
+            is_told_by_proxies(&plain) || is_own(&plain)
+        }
+        _ => !peer_is_trusted && is_told_by_proxies(name),
+    }
+}
+
+/// What only a trusted proxy may say about a client.
+fn is_told_by_proxies(name: &str) -> bool {
+    name.starts_with("x-forwarded")
+        || matches!(
+            name,
+            "forwarded"
+                | "front-end-https"
+                | "true-client-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-original-host"
+                | "x-original-url"
+                | "x-real-ip"
+                | "x-rewrite-url"
+        )
+}
+
+/// What the gateway reads or sets, so that `Connection` can't name it away.
+fn is_own(name: &str) -> bool {
+    matches!(
+        name,
+        "x-api-key"
+            | "x-request-id"
+            | "x-source-path"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "host"
+            | "authorization"
+            | "content-length"
+            | "transfer-encoding"
+    )
+}
+
+/// Removes `Connection`, and what it names.
+fn remove_named(headers: &mut HeaderMap) {
+    let mut named = Names::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let says_how_it_ends = |word: &[u8]| token.eq_ignore_ascii_case(word);
+            if says_how_it_ends(b"keep-alive") || says_how_it_ends(b"close") {
+                continue;
+            }
+            let name = HeaderName::from_bytes(token).ok();
+            named.extend(name.filter(|name| !is_own(name.as_str())));
+        }
+    }
+    headers.remove(header::CONNECTION);
+    named.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 /// The client's own address: the first, seen from here, that is no trusted proxy's.
@@ -146,43 +226,6 @@ pub(crate) fn sent_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     fits.then_some(id)
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| !OWN.contains(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
-/// Removes what a client can't say about itself, and underscore twins of what counts.
-fn remove_claims(headers: &mut HeaderMap, peer_is_trusted: bool) {
-    let is_told_by_proxies =
-        |name: &str| name.starts_with("x-forwarded") || TOLD_BY_PROXIES.contains(&name);
-    let is_claim = |name: &HeaderName| {
-        let name = name.as_str();
-        if name.contains('_') {
-            let plain = name.replace('_', "-");
-            is_told_by_proxies(&plain) || OWN.iter().any(|own| own.as_str() == plain)
-        } else {
-            !peer_is_trusted && is_told_by_proxies(name)
-        }
-    };
-    let claims: Vec<_> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
-    for claim in claims {
-        headers.remove(claim);
-    }
-}
-
 /// Hyper has read the length, but lets forms pass that others may read as octal or as two.
 fn write_length_plainly(headers: &mut HeaderMap) {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -206,13 +249,17 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
+fn append_peer(headers: &mut HeaderMap, peer: &Peer) {
+    if !headers.contains_key(FORWARDED_FOR) {
+        headers.insert(FORWARDED_FOR, peer.text.clone());
+        return;
+    }
     let mut chain = Vec::new();
     for line in headers.get_all(FORWARDED_FOR) {
         chain.extend_from_slice(line.as_bytes());
         chain.extend_from_slice(b", ");
     }
-    chain.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    chain.extend_from_slice(peer.text.as_bytes());
     if let Ok(chain) = HeaderValue::from_bytes(&chain) {
         headers.insert(FORWARDED_FOR, chain);
     }

@@ -103,8 +103,15 @@ fn host_of(authority: &str) -> Option<Cow<'_, str>> {
         inside.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
     };
     let is_name = || {
-        host.split('.').all(|label| !label.is_empty())
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        let mut before = b'.';
+        let is_sound = host.bytes().all(|b| {
+            let is_sound = b.is_ascii_alphanumeric()
+                || matches!(b, b'-' | b'_')
+                || (b == b'.' && before != b'.');
+            before = b;
+            is_sound
+        });
+        is_sound && before != b'.'
     };
     if !is_port(port) || host.len() > 253 || !(is_name() || is_address()) {
         return None;

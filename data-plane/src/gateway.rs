@@ -10,7 +10,6 @@
 
 use std::{
     convert::Infallible,
-    mem,
     net::IpAddr,
     pin::Pin,
     rc::Rc,
@@ -27,7 +26,7 @@ use crate::{
     admission, auth,
     error::{Malformed, Refusal},
     exchange::{Answer, Exchange, Heard, Recorded},
-    forwarding::{self, Said},
+    forwarding::{self, Peer, Said},
     framing::{self, Asked},
     request_line::RequestLine,
     respond,
@@ -43,8 +42,8 @@ use crate::{
 pub(crate) struct Gateway {
     /// What all connections of a worker share.
     worker: Rc<Shared>,
-    /// Where the connection came from.
-    peer: IpAddr,
+    /// Who is at the other end.
+    peer: Peer,
     /// Told of every request, so that the connection does not count as idle.
     watch: Rc<Watch>,
 }
@@ -52,12 +51,13 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// The gateway for a connection from this address.
     pub(crate) fn new(worker: Rc<Shared>, peer: IpAddr, watch: Rc<Watch>) -> Self {
-        Self { worker, peer, watch }
+        Self { worker, peer: Peer::new(peer), watch }
     }
 
-    async fn serve(self, request: Request<Incoming>) -> Response<Recorded> {
+    /// Answers a request.
+    pub(crate) async fn serve(self, request: Request<Incoming>) -> Response<Recorded> {
         let heard = Heard {
-            peer: self.peer,
+            peer: self.peer.address,
             method: request.method(),
             target: request.uri(),
             headers: request.headers(),
@@ -71,7 +71,8 @@ impl Gateway {
             respond::refuse(&refusal, &exchange.request_id).map(|body| Answer::Own(Some(body)))
         });
         let headers = response.headers_mut();
-        forwarding::to_client(headers, &exchange.request_id, mem::take(&mut exchange.standings));
+        headers.insert(forwarding::REQUEST_ID, exchange.request_id.clone());
+        respond::put_standings(&exchange.standings, headers);
         exchange.answer(response)
     }
 
@@ -92,16 +93,16 @@ impl Gateway {
         };
         exchange.route_id = Some(route.route.route_id.clone());
 
-        let sent = auth::take_sent(&mut head.headers)?;
-        let caller = auth::identify(&snapshot.keys, &route.route, sent, exchange)?;
+        let sent = auth::take_sent(&mut head.headers, &worker.known)?;
+        let caller = auth::identify(&snapshot.keys, &route.route, sent, &worker.known, exchange)?;
         let caller = caller.as_deref();
         auth::authorise(&route.route, caller)?;
         admission::admit(&worker.limiter, &snapshot, &route.route, caller, exchange).await?;
 
         let body = RequestBody::new(body, &exchange.progress, &worker.settings)?;
         let said = Said {
-            peer: self.peer,
-            peer_is_trusted: worker.trusts(self.peer),
+            peer: &self.peer,
+            peer_is_trusted: worker.trusts(self.peer.address),
             request_id: &exchange.request_id,
             source_path: caller.map(|entry| &entry.source_path),
             authority: head.uri.authority().map(http::uri::Authority::as_str),
@@ -110,7 +111,7 @@ impl Gateway {
         let targets = snapshot.targets(&route).ok_or(Refusal::Unreachable)?;
         let progress = exchange.progress.clone();
         let (method, uri, headers) = (head.method, head.uri, head.headers);
-        let outbound = Outbound { method, headers, uri, body, progress };
+        let outbound = Outbound { method, headers, copy: Vec::new(), uri, body, progress };
         let sent = worker.forwarder.send(outbound, &route, targets, &mut exchange.trail);
         let mut response = sent.await?;
         forwarding::from_upstream(response.headers_mut());
@@ -137,6 +138,7 @@ fn find_route(
     }
 }
 
+/// For tower layers around the gateway; a bare one is called by its connections directly.
 impl tower::Service<Request<Incoming>> for Gateway {
     type Response = Response<Recorded>;
     type Error = Infallible;

@@ -15,6 +15,7 @@ mod forwarding;
 mod framing;
 mod gateway;
 mod identity;
+mod known;
 mod limits;
 mod metrics;
 mod network;

@@ -19,9 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::Recorder, connection, counters::WorkerMetrics, executor::LocalExecutor, limits::Limiter,
-    random::Random, settings::Settings, shared::Shared, snapshot::SnapshotCell,
-    upstream::Forwarder, watch::Watch,
+    audit::Recorder, connection, counters::WorkerMetrics, executor::LocalExecutor,
+    known::KnownSecrets, limits::Limiter, random::Random, settings::Settings, shared::Shared,
+    snapshot::SnapshotCell, upstream::Forwarder, watch::Watch,
 };
 
 /// Larger request heads are refused with 431. It also bounds what is read ahead of a body.
@@ -67,6 +67,7 @@ impl Worker {
             snapshots: RefCell::new(self.snapshots.reader()),
             limiter: self.limiter.for_worker(),
             recorder: self.recorder,
+            known: KnownSecrets::default(),
             forwarder: Forwarder::new(random.clone(), self.metrics.clone()),
             executor: LocalExecutor::default(),
             random,

@@ -17,13 +17,18 @@ impl Gateway {
     pub(crate) fn refuse_unread(&self, status: StatusCode) -> Bytes {
         let (method, target) = self.watch.with_request_line(RequestLine::read);
         let headers = &HeaderMap::new();
-        let heard =
-            Heard { peer: self.peer, method: &method, target: &target, headers, has_body: true };
+        let heard = Heard {
+            peer: self.peer.address,
+            method: &method,
+            target: &target,
+            headers,
+            has_body: true,
+        };
         let mut exchange = Exchange::begin(&self.worker, &heard, self.watch.request(None));
         let refusal = Refusal::of_unread_head(status);
         exchange.error = Some(refusal.audit_name());
         let mut response = respond::refuse(&refusal, &exchange.request_id);
-        forwarding::to_client(response.headers_mut(), &exchange.request_id, HeaderMap::new());
+        response.headers_mut().insert(forwarding::REQUEST_ID, exchange.request_id.clone());
         exchange.answer_at_once(&response);
         respond::last_bytes(&response)
     }

@@ -20,7 +20,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::gcra::Bucket;
+use super::{gcra::Bucket, policy::Each};
 
 /// Stands in a bucket that is no longer in the table. No TAT comes near it.
 const GONE: u64 = u64::MAX;
@@ -65,7 +65,7 @@ pub(super) struct Tally {
     /// Whether every bucket gave a token; otherwise none did.
     pub(super) admitted: bool,
     /// In the order of the claims.
-    pub(super) ahead: Vec<u64>,
+    pub(super) ahead: Each<u64>,
 }
 
 impl Buckets {
@@ -121,7 +121,7 @@ impl WorkerBuckets {
 
     fn admit_at(&self, claims: &[Claim<'_>], now: u64) -> Tally {
         loop {
-            let cells: Vec<_> = claims.iter().map(|claim| self.find(claim, now)).collect();
+            let cells: Each<_> = claims.iter().map(|claim| self.find(claim, now)).collect();
             if let Some(tally) = admit(claims, &cells, now) {
                 return tally;
             }
@@ -147,7 +147,7 @@ impl WorkerBuckets {
 
 /// `None`: a bucket is gone.
 fn admit(claims: &[Claim<'_>], cells: &[Arc<AtomicU64>], now: u64) -> Option<Tally> {
-    let mut ahead = Vec::with_capacity(claims.len());
+    let mut ahead = Each::new();
     for (claim, cell) in claims.iter().zip(cells) {
         ahead.push(claim.bucket.ahead(live(cell.load(Acquire))?, now));
     }
@@ -156,7 +156,7 @@ fn admit(claims: &[Claim<'_>], cells: &[Arc<AtomicU64>], now: u64) -> Option<Tal
     if !claims.iter().zip(&ahead).all(passes) {
         return Some(Tally { admitted: false, ahead });
     }
-    let mut taken = Vec::with_capacity(claims.len());
+    let mut taken = Each::new();
     for (claim, cell) in claims.iter().zip(cells) {
         match take(claim.bucket, cell, now) {
             Some(Ok(after)) => taken.push(after),

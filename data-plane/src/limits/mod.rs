@@ -23,7 +23,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use self::{
     buckets::{Buckets, Claim, Class, Tally, WorkerBuckets},
     gcra::Bucket,
-    policy::verdict,
+    policy::{Each, verdict},
     redis::Link,
 };
 
@@ -126,15 +126,17 @@ impl WorkerLimiter {
             return Verdict::Admitted(Standings::default());
         }
         let environment = &self.shared.environment;
-        let names: Vec<_> = policies.iter().map(|p| p.scope.bucket(environment, subject)).collect();
-        let claims: Vec<_> = policies
+        let names: Each<_> =
+            policies.iter().map(|p| p.scope.bucket(environment, subject)).collect();
+        let claims: Each<_> = policies
             .iter()
             .zip(&names)
             .map(|(policy, name)| claim(subject, name, Bucket::new(policy.limit.rate)))
             .collect();
         let tally = match &self.link {
             None => self.buckets.admit(&claims),
-            Some(link) => match link.admit(&claims).await {
+            // Boxed: every request's future would have to hold it, with Redis or without.
+            Some(link) => match Box::pin(link.admit(&claims)).await {
                 Ok(tally) => {
                     self.buckets.learn(&claims, &tally);
                     tally
@@ -159,7 +161,7 @@ impl WorkerLimiter {
         let nodes = self.shared.nodes.load(Relaxed);
         let shared = policies.iter().zip(names);
         let shared = shared.filter(|(policy, _)| policy.limit.fallback == Fallback::LocalShare);
-        let claims: Vec<_> = shared
+        let claims: Each<_> = shared
             .clone()
             .map(|(policy, name)| claim(subject, name, Bucket::share(policy.limit.rate, nodes)))
             .collect();

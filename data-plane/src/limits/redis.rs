@@ -89,7 +89,7 @@ impl Link {
             Ok(Ok(answer)) => {
                 let (admitted, ahead) = answer.split_first().ok_or(Away)?;
                 (ahead.len() == claims.len())
-                    .then(|| Tally { admitted: *admitted == 1, ahead: ahead.to_vec() })
+                    .then(|| Tally { admitted: *admitted == 1, ahead: ahead.into() })
                     .ok_or(Away)
             }
             Ok(Err(fault)) => {
