@@ -74,6 +74,7 @@ impl Error {
                 StoreError::EnvironmentInUse { .. } => {
                     (Code::FailedPrecondition, "ENVIRONMENT_IN_USE")
                 }
+                StoreError::RequestReused { .. } => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
                 StoreError::LastOwner => (Code::FailedPrecondition, "LAST_OWNER"),
                 StoreError::Unavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
                 StoreError::Internal(_) => (Code::Internal, "INTERNAL"),
@@ -105,6 +106,9 @@ impl Error {
             ),
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
+            }
+            Self::Store(StoreError::RequestReused { .. }) => {
+                one("request_id", "was sent with another request before: choose a new one".into())
             }
             Self::RouteCollision { other, field, .. } => one(
                 field,

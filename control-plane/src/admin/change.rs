@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use fastgate::model::Id;
 use tonic::Request;
 
-use super::{Admin, not_found};
+use super::{
+    Admin, not_found,
+    repeat::{Answer, Answered},
+};
 use crate::{
     access::Caller,
-    domain::{
-        Actor, ApiKey, Change, Committed, Environment, Expect, Op, Outcome, Route, Stored, Upstream,
-    },
+    domain::{Actor, CallId, Change, Expect, Op, Outcome, Repeatable, Stored},
     error::Error,
     store::{Store, StoreError},
 };
@@ -33,6 +34,8 @@ pub(super) struct Draft {
 pub(super) trait Kept: Clone + PartialEq + Send + Sync {
     /// What the store and its errors call it.
     const KIND: &'static str;
+    /// As users see it.
+    type Wire: Answer;
 
     async fn read(
         store: &Arc<dyn Store>,
@@ -41,22 +44,18 @@ pub(super) trait Kept: Clone + PartialEq + Send + Sync {
     ) -> Result<Option<Stored<Self>>, StoreError>;
 
     fn put(self, expect: Expect) -> Op;
-}
 
-/// What came of creating an object.
-pub(super) struct Created<T> {
-    pub(super) stored: Stored<T>,
-    /// False: an earlier call with the same request id created it.
-    pub(super) now: bool,
+    /// As users see it, without what the store adds.
+    fn shown(&self, environment: &Id) -> Self::Wire;
 }
 
 impl Draft {
-    pub(super) fn change(&self, ops: Vec<Op>, request_id: Option<String>) -> Change {
+    pub(super) fn change(&self, ops: Vec<Op>, repeatable: Option<Repeatable>) -> Change {
         Change {
             environment: self.environment.clone(),
             actor: self.actor.clone(),
             action: self.action,
-            request_id,
+            repeatable,
             ops,
             validate_only: self.validate_only,
         }
@@ -69,21 +68,10 @@ impl Admin {
         &self,
         draft: &Draft,
         object: T,
-        request_id: Option<String>,
-    ) -> Result<Created<T>, Error> {
-        let op = object.clone().put(Expect::Absent);
-        match self.store.commit(&draft.change(vec![op], request_id)).await? {
-            Outcome::Committed(committed) => {
-                let (created_at, etag) = (committed.at, etag(committed));
-                let stored = Stored { object, created_at, updated_at: created_at, etag };
-                Ok(Created { stored, now: true })
-            }
-            Outcome::Replayed(ids) => {
-                let id = ids.into_iter().next().ok_or(Error::Bug("a replayed change has no id"))?;
-                let stored = self.read::<T>(&draft.environment, &id).await?;
-                Ok(Created { stored, now: false })
-            }
-        }
+        call: Option<CallId>,
+    ) -> Result<Answered<T::Wire>, Error> {
+        let answer = object.shown(&draft.environment);
+        self.answer(draft, vec![object.put(Expect::Absent)], call, answer).await
     }
 
     /// Reads an object, changes it and writes it back, unless that changes nothing. Without an
@@ -109,7 +97,7 @@ impl Admin {
             let op = object.clone().put(Expect::Etag(stored.etag));
             match self.store.commit(&draft.change(vec![op], None)).await {
                 Ok(Outcome::Committed(committed)) => {
-                    let (updated_at, etag) = (committed.at, etag(committed));
+                    let (updated_at, etag) = (committed.at, committed.etag());
                     return Ok(Stored { object, created_at: stored.created_at, updated_at, etag });
                 }
                 Ok(Outcome::Replayed(_)) => {
@@ -147,77 +135,4 @@ impl Admin {
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Actor, Error> {
     let caller = request.extensions().get::<Caller>().cloned();
     caller.map(Actor::from).ok_or(Error::Bug("a call reached a service without a caller"))
-}
-
-/// The etag of a change's only object.
-fn etag(committed: Committed) -> String {
-    committed.etags.into_iter().next().unwrap_or_default()
-}
-
-#[async_trait]
-impl Kept for ApiKey {
-    const KIND: &'static str = "key";
-
-    async fn read(
-        store: &Arc<dyn Store>,
-        environment: &Id,
-        id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        Ok(store.key(environment, id).await?.map(|(key, _)| key))
-    }
-
-    fn put(self, expect: Expect) -> Op {
-        Op::PutKey(self, expect)
-    }
-}
-
-#[async_trait]
-impl Kept for Route {
-    const KIND: &'static str = "route";
-
-    async fn read(
-        store: &Arc<dyn Store>,
-        environment: &Id,
-        id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.route(environment, id).await
-    }
-
-    fn put(self, expect: Expect) -> Op {
-        Op::PutRoute(Box::new(self), expect)
-    }
-}
-
-#[async_trait]
-impl Kept for Upstream {
-    const KIND: &'static str = "upstream";
-
-    async fn read(
-        store: &Arc<dyn Store>,
-        environment: &Id,
-        id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.upstream(environment, id).await
-    }
-
-    fn put(self, expect: Expect) -> Op {
-        Op::PutUpstream(Box::new(self), expect)
-    }
-}
-
-#[async_trait]
-impl Kept for Environment {
-    const KIND: &'static str = "environment";
-
-    async fn read(
-        store: &Arc<dyn Store>,
-        environment: &Id,
-        _: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.environment(environment.as_str()).await
-    }
-
-    fn put(self, expect: Expect) -> Op {
-        Op::PutEnvironment(self, expect)
-    }
 }

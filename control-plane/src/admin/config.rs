@@ -14,16 +14,19 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Admin,
-    change::{Draft, caller},
+    change::{Draft, Kept as _, caller},
     missing,
     plan::{Held, Step, plan},
-    request_id, routes, upstreams,
+    repeat::Answer,
+    routes, upstreams,
 };
 use crate::{
-    domain::{Outcome, Route, Stored, Upstream},
+    domain::{CallId, Committed},
     error::Error,
     store::StoreError,
 };
+
+const APPLY: &str = "fastgate.admin.v1.ConfigService/ApplyConfig";
 
 /// How often a document is compared anew when the config changes under it.
 const ATTEMPTS: usize = 5;
@@ -60,7 +63,7 @@ impl ConfigService for Admin {
         let held = self.held(&environment).await?;
         let revision = held.revision;
         let steps = plan(&environment, config, held)?;
-        let changes = steps.iter().map(|step| wire(&environment, step, None)).collect();
+        let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
         Ok(Response::new(DiffConfigResponse { changes, revision }))
     }
 
@@ -69,17 +72,17 @@ impl ConfigService for Admin {
         request: Request<ApplyConfigRequest>,
     ) -> Result<Response<ApplyConfigResponse>, Status> {
         let actor = caller(&request)?;
-        let ApplyConfigRequest { config, environment, validate_only, request_id: retry } =
-            request.into_inner();
+        let request = request.into_inner();
+        let ApplyConfigRequest { validate_only, request_id, .. } = &request;
+        let call = Self::call_id(APPLY, &request, request_id, *validate_only)?;
+        let ApplyConfigRequest { config, environment, validate_only, .. } = request;
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
-        let retry = request_id(retry)?;
-        let action = "fastgate.admin.v1.ConfigService/ApplyConfig";
-        let draft = Draft { environment, actor, action, validate_only };
+        let draft = Draft { environment, actor, action: APPLY, validate_only };
         let mut tries = ATTEMPTS;
         loop {
             tries -= 1;
-            match self.apply(&draft, config.clone(), retry.clone()).await {
+            match self.apply(&draft, config.clone(), call.clone()).await {
                 // What was planned no longer fits what is stored: a new plan says why, or does.
                 Err(Error::Store(
                     StoreError::Stale { .. }
@@ -119,82 +122,57 @@ impl Admin {
         &self,
         draft: &Draft,
         config: Config,
-        request_id: Option<String>,
+        call: Option<CallId>,
     ) -> Result<ApplyConfigResponse, Error> {
+        // Before every plan: the config may have changed because this very call came before.
+        if let Some(first) = self.first_answer(call.as_ref()).await? {
+            return Ok(first);
+        }
         let environment = &draft.environment;
         let held = self.held(environment).await?;
-        let before = held.revision;
+        let revision = held.revision;
         let steps = plan(environment, config, held)?;
-        // With a request id even an empty change is asked for: the first answer may be known.
-        if steps.is_empty() && request_id.is_none() {
-            return Ok(ApplyConfigResponse { changes: Vec::new(), revision: before });
+        let ops: Vec<_> = steps.iter().map(Step::op).collect();
+        let is_dry = draft.validate_only;
+        let changes = steps.iter().map(|step| wire(environment, step, is_dry)).collect();
+        let answer = ApplyConfigResponse { changes, revision };
+        // Nothing to change is still to be kept, where the call may come again.
+        if ops.is_empty() && call.is_none() {
+            return Ok(answer);
         }
-        let ops = steps.iter().map(Step::op).collect();
-        match self.store.commit(&draft.change(ops, request_id)).await? {
-            Outcome::Committed(_) if draft.validate_only => Ok(ApplyConfigResponse {
-                changes: steps.iter().map(|step| wire(environment, step, None)).collect(),
-                revision: before,
-            }),
-            Outcome::Committed(committed) => Ok(ApplyConfigResponse {
-                changes: steps
-                    .iter()
-                    .zip(committed.etags)
-                    .map(|(step, etag)| wire(environment, step, Some(etag)))
-                    .collect(),
-                revision: committed.config_revision.unwrap_or(before),
-            }),
-            Outcome::Replayed(ids) => self.replayed(environment, &ids).await,
-        }
-    }
-
-    /// What an earlier call with the same request id wrote, as it is now.
-    async fn replayed(
-        &self,
-        environment: &Id,
-        ids: &[String],
-    ) -> Result<ApplyConfigResponse, Error> {
-        let Held { revision, upstreams, routes } = self.held(environment).await?;
-        let mut changes = Vec::new();
-        for id in ids {
-            let is_it = |stored: &&Stored<Upstream>| stored.object.model.upstream_id.as_str() == id;
-            let upstream = upstreams.iter().find(is_it);
-            let is_it = |stored: &&Stored<Route>| stored.object.model.route_id.as_str() == id;
-            let route = routes.iter().find(is_it);
-            let after = match (upstream, route) {
-                (Some(upstream), _) => After::Upstream(upstreams::wire(environment, upstream)),
-                (None, Some(route)) => After::Route(routes::wire(environment, route)),
-                (None, None) => continue,
-            };
-            changes.push(ConfigChange {
-                action: Action::Unspecified.into(),
-                before: None,
-                after: Some(after),
-            });
-        }
-        Ok(ApplyConfigResponse { changes, revision })
+        Ok(self.answer(draft, ops, call, answer).await?.answer)
     }
 }
 
-/// A step as users see it, with the etag it led to. Before it was taken it has none, and the id
-/// of a new route is not settled either.
-fn wire(environment: &Id, step: &Step, etag: Option<String>) -> ConfigChange {
+impl Answer for ApplyConfigResponse {
+    fn complete(&mut self, committed: &Committed) {
+        for (change, etag) in self.changes.iter_mut().zip(&committed.etags) {
+            match &mut change.after {
+                Some(After::Route(route)) => route.etag.clone_from(etag),
+                Some(After::Upstream(upstream)) => upstream.etag.clone_from(etag),
+                None => {}
+            }
+        }
+        self.revision = committed.config_revision.unwrap_or(self.revision);
+    }
+}
+
+/// A step as users see it, before the commit. `is_dry`: there will be none, so that the id of a new
+/// route is not settled.
+fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
     let (exists, before, after) = match step {
         Step::Upstream { before, after } => {
-            let mut shown = after.wire.clone();
-            shown.environment = environment.to_string();
-            shown.etag = etag.unwrap_or_default();
             let before = before.as_ref().map(|stored| upstreams::wire(environment, stored));
-            (before.is_some(), before.map(Before::UpstreamBefore), After::Upstream(shown))
+            let after = After::Upstream(after.shown(environment));
+            (before.is_some(), before.map(Before::UpstreamBefore), after)
         }
         Step::Route { before, after, made_up } => {
-            let mut shown = after.wire.clone();
-            shown.environment = environment.to_string();
-            if *made_up && etag.is_none() {
-                shown.route_id.clear();
+            let mut after = after.shown(environment);
+            if *made_up && is_dry {
+                after.route_id.clear();
             }
-            shown.etag = etag.unwrap_or_default();
             let before = before.as_ref().map(|stored| routes::wire(environment, stored));
-            (before.is_some(), before.map(Before::RouteBefore), After::Route(shown))
+            (before.is_some(), before.map(Before::RouteBefore), After::Route(after))
         }
     };
     let action = if exists { Action::Update } else { Action::Create };

@@ -1,5 +1,8 @@
 //! Environments: isolated sets of keys, routes and upstreams.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use fastgate::{
     admin::v1::{
         CreateEnvironmentRequest, DeleteEnvironmentRequest, Environment as WireEnvironment,
@@ -12,17 +15,20 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Admin,
-    change::{Draft, caller},
+    change::{Draft, Kept, caller},
     mask::Updatable,
     missing,
     page::Paging,
-    parse_id, request_id,
+    parse_id,
+    repeat::Answer,
 };
 use crate::{
-    domain::{Environment, Namespace, Op, Stored},
+    domain::{Committed, Environment, Expect, Namespace, Op, Stored},
     error::Error,
-    store::{Cursor, Head},
+    store::{Cursor, Head, Store, StoreError},
 };
+
+const CREATE: &str = "fastgate.admin.v1.EnvironmentService/CreateEnvironment";
 
 const UPDATABLE: Updatable = Updatable {
     message: "fastgate.admin.v1.Environment",
@@ -36,15 +42,19 @@ impl EnvironmentService for Admin {
         request: Request<CreateEnvironmentRequest>,
     ) -> Result<Response<WireEnvironment>, Status> {
         let actor = caller(&request)?;
-        let CreateEnvironmentRequest { environment, validate_only, request_id: retry } =
-            request.into_inner();
+        let request = request.into_inner();
+        let CreateEnvironmentRequest { validate_only, request_id, .. } = &request;
+        let call = Self::call_id(CREATE, &request, request_id, *validate_only)?;
+        if let Some(environment) = self.first_answer(call.as_ref()).await? {
+            return Ok(Response::new(environment));
+        }
+        let CreateEnvironmentRequest { environment, validate_only, .. } = request;
         let sent = environment.ok_or_else(|| missing("environment"))?;
         let id = parse_id("environment", &sent.environment)?;
         let environment = parse(id.clone(), &sent)?;
-        let action = "fastgate.admin.v1.EnvironmentService/CreateEnvironment";
-        let draft = Draft { environment: id, actor, action, validate_only };
-        let created = self.create(&draft, environment, request_id(retry)?).await?;
-        Ok(Response::new(wire(&created.stored, &self.heads().await?)))
+        let draft = Draft { environment: id, actor, action: CREATE, validate_only };
+        let created = self.create(&draft, environment, call).await?;
+        Ok(Response::new(created.answer))
     }
 
     async fn get_environment(
@@ -126,6 +136,39 @@ fn parse(id: Id, sent: &WireEnvironment) -> Result<Environment, Error> {
         faults.extend(found);
     }
     Ok(faults.or(environment)?)
+}
+
+#[async_trait]
+impl Kept for Environment {
+    const KIND: &'static str = "environment";
+
+    type Wire = WireEnvironment;
+
+    async fn read(
+        store: &Arc<dyn Store>,
+        environment: &Id,
+        _: &str,
+    ) -> Result<Option<Stored<Self>>, StoreError> {
+        store.environment(environment.as_str()).await
+    }
+
+    fn put(self, expect: Expect) -> Op {
+        Op::PutEnvironment(self, expect)
+    }
+
+    fn shown(&self, _: &Id) -> WireEnvironment {
+        updatable(self)
+    }
+}
+
+impl Answer for WireEnvironment {
+    fn complete(&mut self, committed: &Committed) {
+        self.created_at = Some(committed.at.into());
+        self.updated_at = self.created_at;
+        self.etag = committed.etag();
+        self.keys_revision = committed.keys_revision.unwrap_or(0);
+        self.config_revision = committed.config_revision.unwrap_or(0);
+    }
 }
 
 fn wire(stored: &Stored<Environment>, heads: &[Head]) -> WireEnvironment {

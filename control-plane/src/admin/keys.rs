@@ -1,7 +1,11 @@
 //! API keys: issue, change, rotate, revoke.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use async_trait::async_trait;
 use fastgate::{
     admin::v1::{
         CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, Key, ListKeysRequest, ListKeysResponse,
@@ -15,23 +19,27 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Admin,
-    change::{Draft, caller},
+    change::{Draft, Kept, caller},
     check_text, future,
     mask::Updatable,
     missing, new_id, not_found, now,
     page::Paging,
-    parse_id, request_id, some_text,
+    parse_id,
+    repeat::Answer,
+    some_text,
 };
 use crate::{
-    domain::{ApiKey, ApiSecret, Op, Stored, Usage},
+    domain::{ApiKey, ApiSecret, Committed, Expect, Op, Stored, Usage},
     error::Error,
-    store::{Cursor, KeyFilter},
+    store::{Cursor, KeyFilter, Store, StoreError},
 };
 
 /// How long a replaced secret stays valid where the request does not say.
 const OVERLAP: Duration = Duration::from_secs(86_400);
 /// The longest overlap: a year.
 const MAX_OVERLAP: f64 = 365.0 * 86_400.0;
+
+const CREATE: &str = "fastgate.admin.v1.KeyService/CreateKey";
 
 const UPDATABLE: Updatable = Updatable {
     message: "fastgate.admin.v1.Key",
@@ -55,8 +63,13 @@ impl KeyService for Admin {
         request: Request<CreateKeyRequest>,
     ) -> Result<Response<Key>, Status> {
         let actor = caller(&request)?;
-        let CreateKeyRequest { key, environment, validate_only, request_id: retry } =
-            request.into_inner();
+        let request = request.into_inner();
+        let CreateKeyRequest { validate_only, request_id, .. } = &request;
+        let call = Self::call_id(CREATE, &request, request_id, *validate_only)?;
+        if let Some(key) = self.first_answer(call.as_ref()).await? {
+            return Ok(Response::new(key));
+        }
+        let CreateKeyRequest { key, environment, validate_only, .. } = request;
         let sent = key.ok_or_else(|| missing("key"))?;
         let environment = self.environment(&environment, &sent.environment).await?;
         let now = now();
@@ -65,14 +78,12 @@ impl KeyService for Admin {
             ApiSecret { version: 1, hash: secret.hash(), created_at: now, expires_at: None };
         let key = new_key(&sent, first, now)?;
 
-        let action = "fastgate.admin.v1.KeyService/CreateKey";
-        let draft = Draft { environment, actor, action, validate_only };
-        let created = self.create(&draft, key, request_id(retry)?).await?;
-        let mut key = self.shown(&draft.environment, &created.stored).await?;
-        if created.now && !validate_only {
-            key.key_value = secret.expose().to_owned();
+        let draft = Draft { environment, actor, action: CREATE, validate_only };
+        let mut created = self.create(&draft, key, call).await?;
+        if created.is_first && !validate_only {
+            created.answer.key_value = secret.expose().to_owned();
         }
-        Ok(Response::new(key))
+        Ok(Response::new(created.answer))
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
@@ -272,16 +283,49 @@ fn rotated(
     replaced.into_iter().chain([new]).collect()
 }
 
+#[async_trait]
+impl Kept for ApiKey {
+    const KIND: &'static str = "key";
+
+    type Wire = Key;
+
+    async fn read(
+        store: &Arc<dyn Store>,
+        environment: &Id,
+        id: &str,
+    ) -> Result<Option<Stored<Self>>, StoreError> {
+        Ok(store.key(environment, id).await?.map(|(key, _)| key))
+    }
+
+    fn put(self, expect: Expect) -> Op {
+        Op::PutKey(self, expect)
+    }
+
+    fn shown(&self, environment: &Id) -> Key {
+        Key {
+            environment: environment.to_string(),
+            secrets: self.secrets.iter().map(wire_secret).collect(),
+            ..updatable(self)
+        }
+    }
+}
+
+impl Answer for Key {
+    fn complete(&mut self, committed: &Committed) {
+        self.created_at = Some(committed.at.into());
+        self.updated_at = self.created_at;
+        self.etag = committed.etag();
+    }
+}
+
 fn wire(environment: &Id, stored: &Stored<ApiKey>, usage: Usage) -> Key {
     Key {
         created_at: Some(stored.created_at.into()),
         updated_at: Some(stored.updated_at.into()),
         last_used_at: usage.last_used_at.map(Into::into),
         usage_count: usage.count,
-        environment: environment.to_string(),
         etag: stored.etag.clone(),
-        secrets: stored.object.secrets.iter().map(wire_secret).collect(),
-        ..updatable(&stored.object)
+        ..stored.object.shown(environment)
     }
 }
 

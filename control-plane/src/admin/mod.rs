@@ -13,6 +13,7 @@ mod mask;
 mod nodes;
 mod page;
 mod plan;
+mod repeat;
 mod routes;
 mod upstreams;
 
@@ -97,12 +98,6 @@ impl Admin {
 
 fn parse_id(field: &str, text: &str) -> Result<Id, Error> {
     Id::parse(text).map_err(|fault| Error::field(field, fault))
-}
-
-/// The id of a retry, `None` when the user sent none.
-fn request_id(text: String) -> Result<Option<String>, Error> {
-    check_text("request_id", &text)?;
-    Ok(some_text(text))
 }
 
 fn check_text(field: &str, text: &str) -> Result<(), Error> {

@@ -1,5 +1,8 @@
 //! Routes: which requests go where.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use fastgate::{
     admin::v1::{
         CreateRouteRequest, DeleteRouteRequest, GetRouteRequest, ListRoutesRequest,
@@ -12,17 +15,20 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Admin,
-    change::{Draft, caller},
+    change::{Draft, Kept, caller},
     mask::Updatable,
     missing, new_id,
     page::Paging,
-    parse_id, request_id,
+    parse_id,
+    repeat::Answer,
 };
 use crate::{
-    domain::{Op, Route, Stored},
+    domain::{Committed, Expect, Op, Route, Stored},
     error::Error,
-    store::{Cursor, StoreError},
+    store::{Cursor, Store, StoreError},
 };
+
+const CREATE: &str = "fastgate.admin.v1.RouteService/CreateRoute";
 
 const UPDATABLE: Updatable = Updatable {
     message: "fastgate.admin.v1.Route",
@@ -36,20 +42,24 @@ impl RouteService for Admin {
         request: Request<CreateRouteRequest>,
     ) -> Result<Response<WireRoute>, Status> {
         let actor = caller(&request)?;
-        let CreateRouteRequest { route, environment, validate_only, request_id: retry } =
-            request.into_inner();
+        let request = request.into_inner();
+        let CreateRouteRequest { validate_only, request_id, .. } = &request;
+        let call = Self::call_id(CREATE, &request, request_id, *validate_only)?;
+        if let Some(route) = self.first_answer(call.as_ref()).await? {
+            return Ok(Response::new(route));
+        }
+        let CreateRouteRequest { route, environment, validate_only, .. } = request;
         let mut sent = route.ok_or_else(|| missing("route"))?;
         let environment = self.environment(&environment, &sent.environment).await?;
         if sent.route_id.is_empty() {
             sent.route_id = new_id("rt");
         }
         let route = Route::parse(sent).map_err(Error::from)?;
-        let action = "fastgate.admin.v1.RouteService/CreateRoute";
-        let draft = Draft { environment, actor, action, validate_only };
+        let draft = Draft { environment, actor, action: CREATE, validate_only };
         let field = path_field(&route.wire);
-        let created = self.create(&draft, route, request_id(retry)?).await;
+        let created = self.create(&draft, route, call).await;
         let created = created.map_err(|error| at_field(error, field))?;
-        Ok(Response::new(wire(&draft.environment, &created.stored)))
+        Ok(Response::new(created.answer))
     }
 
     async fn get_route(
@@ -115,13 +125,43 @@ impl RouteService for Admin {
     }
 }
 
+#[async_trait]
+impl Kept for Route {
+    const KIND: &'static str = "route";
+
+    type Wire = WireRoute;
+
+    async fn read(
+        store: &Arc<dyn Store>,
+        environment: &Id,
+        id: &str,
+    ) -> Result<Option<Stored<Self>>, StoreError> {
+        store.route(environment, id).await
+    }
+
+    fn put(self, expect: Expect) -> Op {
+        Op::PutRoute(Box::new(self), expect)
+    }
+
+    fn shown(&self, environment: &Id) -> WireRoute {
+        WireRoute { environment: environment.to_string(), ..self.wire.clone() }
+    }
+}
+
+impl Answer for WireRoute {
+    fn complete(&mut self, committed: &Committed) {
+        self.created_at = Some(committed.at.into());
+        self.updated_at = self.created_at;
+        self.etag = committed.etag();
+    }
+}
+
 pub(super) fn wire(environment: &Id, stored: &Stored<Route>) -> WireRoute {
     WireRoute {
-        environment: environment.to_string(),
         created_at: Some(stored.created_at.into()),
         updated_at: Some(stored.updated_at.into()),
         etag: stored.etag.clone(),
-        ..stored.object.wire.clone()
+        ..stored.object.shown(environment)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Upstreams: the named sets of targets that routes share.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use fastgate::{
     admin::v1::{
         CreateUpstreamRequest, DeleteUpstreamRequest, GetUpstreamRequest, ListUpstreamsRequest,
@@ -12,17 +15,20 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Admin,
-    change::{Draft, caller},
+    change::{Draft, Kept, caller},
     mask::Updatable,
     missing,
     page::Paging,
-    parse_id, request_id,
+    parse_id,
+    repeat::Answer,
 };
 use crate::{
-    domain::{Op, Stored, Upstream},
+    domain::{Committed, Expect, Op, Stored, Upstream},
     error::Error,
-    store::Cursor,
+    store::{Cursor, Store, StoreError},
 };
+
+const CREATE: &str = "fastgate.admin.v1.UpstreamService/CreateUpstream";
 
 const UPDATABLE: Updatable = Updatable {
     message: "fastgate.admin.v1.Upstream",
@@ -36,15 +42,19 @@ impl UpstreamService for Admin {
         request: Request<CreateUpstreamRequest>,
     ) -> Result<Response<WireUpstream>, Status> {
         let actor = caller(&request)?;
-        let CreateUpstreamRequest { upstream, environment, validate_only, request_id: retry } =
-            request.into_inner();
+        let request = request.into_inner();
+        let CreateUpstreamRequest { validate_only, request_id, .. } = &request;
+        let call = Self::call_id(CREATE, &request, request_id, *validate_only)?;
+        if let Some(upstream) = self.first_answer(call.as_ref()).await? {
+            return Ok(Response::new(upstream));
+        }
+        let CreateUpstreamRequest { upstream, environment, validate_only, .. } = request;
         let sent = upstream.ok_or_else(|| missing("upstream"))?;
         let environment = self.environment(&environment, &sent.environment).await?;
         let upstream = Upstream::parse(sent).map_err(Error::from)?;
-        let action = "fastgate.admin.v1.UpstreamService/CreateUpstream";
-        let draft = Draft { environment, actor, action, validate_only };
-        let created = self.create(&draft, upstream, request_id(retry)?).await?;
-        Ok(Response::new(wire(&draft.environment, &created.stored)))
+        let draft = Draft { environment, actor, action: CREATE, validate_only };
+        let created = self.create(&draft, upstream, call).await?;
+        Ok(Response::new(created.answer))
     }
 
     async fn get_upstream(
@@ -109,12 +119,42 @@ impl UpstreamService for Admin {
     }
 }
 
+#[async_trait]
+impl Kept for Upstream {
+    const KIND: &'static str = "upstream";
+
+    type Wire = WireUpstream;
+
+    async fn read(
+        store: &Arc<dyn Store>,
+        environment: &Id,
+        id: &str,
+    ) -> Result<Option<Stored<Self>>, StoreError> {
+        store.upstream(environment, id).await
+    }
+
+    fn put(self, expect: Expect) -> Op {
+        Op::PutUpstream(Box::new(self), expect)
+    }
+
+    fn shown(&self, environment: &Id) -> WireUpstream {
+        WireUpstream { environment: environment.to_string(), ..self.wire.clone() }
+    }
+}
+
+impl Answer for WireUpstream {
+    fn complete(&mut self, committed: &Committed) {
+        self.created_at = Some(committed.at.into());
+        self.updated_at = self.created_at;
+        self.etag = committed.etag();
+    }
+}
+
 pub(super) fn wire(environment: &Id, stored: &Stored<Upstream>) -> WireUpstream {
     WireUpstream {
-        environment: environment.to_string(),
         created_at: Some(stored.created_at.into()),
         updated_at: Some(stored.updated_at.into()),
         etag: stored.etag.clone(),
-        ..stored.object.wire.clone()
+        ..stored.object.shown(environment)
     }
 }

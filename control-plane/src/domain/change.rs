@@ -13,12 +13,39 @@ pub(crate) struct Change {
     pub(crate) actor: Actor,
     /// The RPC, such as `fastgate.admin.v1.KeyService/CreateKey`.
     pub(crate) action: &'static str,
-    /// Makes a retry get the first outcome: kept for a day.
-    pub(crate) request_id: Option<String>,
+    /// Where the caller may repeat the call: kept for a day.
+    pub(crate) repeatable: Option<Repeatable>,
     /// In this order; all or none.
     pub(crate) ops: Vec<Op>,
     /// Runs every check, then rolls back.
     pub(crate) validate_only: bool,
+}
+
+/// What a call is known by when it comes again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct CallId {
+    /// The RPC, such as `fastgate.admin.v1.KeyService/CreateKey`.
+    pub(crate) action: &'static str,
+    /// Chosen by the caller.
+    pub(crate) request_id: String,
+    /// A hash of all the call asks for: another call with the same id is refused.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+/// A call that is answered the same way when it comes again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Repeatable {
+    pub(crate) call: CallId,
+    /// The encoded answer, without what only the commit makes known.
+    pub(crate) answer: Vec<u8>,
+}
+
+/// What an earlier call was answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Replay {
+    pub(crate) committed: Committed,
+    /// As in [`Repeatable`].
+    pub(crate) answer: Vec<u8>,
 }
 
 /// Who changes something.
@@ -72,8 +99,8 @@ pub(crate) enum Expect {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
     Committed(Committed),
-    /// An earlier change with this request id was committed; these are the ids it wrote, op by op.
-    Replayed(Vec<String>),
+    /// The same call was committed before.
+    Replayed(Replay),
 }
 
 /// A committed change (or, with `validate_only`, what it would have been).
@@ -86,4 +113,11 @@ pub(crate) struct Committed {
     pub(crate) config_revision: Option<u64>,
     /// The new etag of each op's object; empty for deletes.
     pub(crate) etags: Vec<String>,
+}
+
+impl Committed {
+    /// The new etag of the only object of a change.
+    pub(crate) fn etag(&self) -> String {
+        self.etags.first().cloned().unwrap_or_default()
+    }
 }

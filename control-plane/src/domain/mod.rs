@@ -5,7 +5,9 @@ mod event;
 mod object;
 mod token;
 
-pub(crate) use change::{Actor, Change, Committed, Expect, Op, Outcome};
+pub(crate) use change::{
+    Actor, CallId, Change, Committed, Expect, Op, Outcome, Repeatable, Replay,
+};
 pub(crate) use event::{EventBatch, EventFilter};
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Route, Stored, Upstream, Usage,

@@ -24,8 +24,8 @@ use fastgate::{
 use thiserror::Error;
 
 use crate::domain::{
-    Actor, ApiKey, Change, Environment, EventBatch, EventFilter, Namespace, Outcome, Route, Stored,
-    Token, Upstream, Usage,
+    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Namespace, Outcome,
+    Replay, Route, Stored, Token, Upstream, Usage,
 };
 
 pub use open::OpenError;
@@ -36,6 +36,8 @@ pub(crate) use open::open;
 pub(crate) trait Store: Send + Sync {
     /// Writes a change, all or nothing.
     async fn commit(&self, change: &Change) -> Result<Outcome, StoreError>;
+    /// What the same call was answered within the last day.
+    async fn replay(&self, call: &CallId) -> Result<Option<Replay>, StoreError>;
 
     async fn key(
         &self,
@@ -210,6 +212,8 @@ pub(crate) enum StoreError {
     UpstreamInUse { id: String, route: String },
     #[error("environment '{id}' is not empty")]
     EnvironmentInUse { id: String },
+    #[error("the request id '{request_id}' belongs to another request")]
+    RequestReused { request_id: String },
     #[error("this is the last owner token")]
     LastOwner,
     /// The database can't be reached or gave up; a retry may help.

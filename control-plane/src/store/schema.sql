@@ -84,14 +84,17 @@ CREATE TABLE upstreams (
     PRIMARY KEY (environment, upstream_id)
 );
 
--- What calls with a request id did, so that a retry gets the same answer. Kept for a day.
+-- What calls with a request id were answered, so that they are again. Kept for a day.
 CREATE TABLE requests (
-    environment TEXT NOT NULL,
     action TEXT NOT NULL,
     request_id TEXT NOT NULL,
-    ids TEXT NOT NULL,
+    fingerprint BYTEA NOT NULL,
+    answer BYTEA NOT NULL,
+    etags TEXT NOT NULL,
+    keys_revision BIGINT,
+    config_revision BIGINT,
     at_us BIGINT NOT NULL,
-    PRIMARY KEY (environment, action, request_id)
+    PRIMARY KEY (action, request_id)
 );
 CREATE INDEX requests_oldest ON requests (at_us);
 

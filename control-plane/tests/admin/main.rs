@@ -10,6 +10,7 @@
 mod golden;
 mod plane;
 mod refusals;
+mod repeated;
 mod script;
 mod start_and_stop;
 mod stop;

@@ -65,6 +65,11 @@ pub(crate) fn config() -> Vec<Step> {
         let request = json!({ "config": config.clone() });
         step(what, post("/admin/config/apply", config), ("ConfigService/ApplyConfig", request))
     };
+    let repeatable = |what, config: Json| {
+        let request = json!({ "config": config.clone(), "request_id": "r1" });
+        let call = post("/admin/config/apply?request_id=r1", config);
+        step(what, call, ("ConfigService/ApplyConfig", request))
+    };
     // The two shapes of the user's design.
     let document = json!({"routes": [
         {
@@ -99,8 +104,9 @@ pub(crate) fn config() -> Vec<Step> {
                 json!({ "config": document.clone(), "validate_only": true }),
             ),
         ),
-        apply("a document is applied in one revision", document.clone()),
-        apply("again it changes nothing", document),
+        repeatable("a document is applied in one revision", document.clone()),
+        repeatable("the same call is answered as before", document.clone()),
+        apply("another changes nothing", document),
         apply("faults name their places", faulty.clone()),
         step(
             "the same as an answer",

@@ -6,9 +6,12 @@
 mod commit;
 mod events;
 mod objects;
+mod requests;
 mod revisions;
 mod tokens;
 mod value;
+
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use fastgate::{
@@ -22,8 +25,8 @@ use self::objects::{ROUTES, UPSTREAMS};
 use super::{Backend, Db};
 use crate::{
     domain::{
-        Actor, ApiKey, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
-        Outcome, Route, Stored, Token, Upstream, Usage,
+        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
+        Outcome, Replay, Route, Stored, Token, Upstream, Usage,
     },
     store::{Cursor, Head, KeyFilter, LoggedRevision, Page, Store, StoreError},
 };
@@ -52,7 +55,7 @@ impl SqlStore {
             environment: id,
             actor: Actor { token_id: tokens::NOBODY.into() },
             action: "bootstrap",
-            request_id: None,
+            repeatable: None,
             ops: vec![Op::PutEnvironment(default, Expect::Absent)],
             validate_only: false,
         };
@@ -85,6 +88,11 @@ impl Store for SqlStore {
         tx.commit().await?;
         self.backend.committed();
         Ok(outcome)
+    }
+
+    async fn replay(&self, call: &CallId) -> Result<Option<Replay>> {
+        let now_us = value::to_us(SystemTime::now());
+        requests::find(&mut self.read().await?, call, now_us).await
     }
 
     async fn key(&self, environment: &Id, key_id: &str) -> Result<Option<(Stored<ApiKey>, Usage)>> {

@@ -186,28 +186,12 @@ pub(super) async fn a_trial_changes_nothing(store: Db) {
     let before = store.heads().await.expect("reads");
     let mut trial = change(vec![Op::PutKey(key("k1"), Expect::Absent)]);
     trial.validate_only = true;
-    trial.request_id = Some("r1".into());
     for _ in 0..2 {
         let outcome = store.commit(&trial).await.expect("would commit");
         assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
     }
     assert_eq!(store.heads().await.expect("reads"), before);
     assert_eq!(store.key(&id("default"), "k1").await.expect("reads"), None);
-}
-
-pub(super) async fn a_repeated_request_is_answered_from_memory(store: Db) {
-    let mut create = change(vec![Op::PutKey(key("k1"), Expect::Absent)]);
-    create.request_id = Some("r1".into());
-    store.commit(&create).await.expect("commits");
-    let heads = store.heads().await.expect("reads");
-    create.ops = vec![Op::PutKey(key("k2"), Expect::Absent)];
-    let again = store.commit(&create).await.expect("answers");
-    assert_eq!(again, Outcome::Replayed(vec!["k1".into()]));
-    assert_eq!(store.heads().await.expect("reads"), heads);
-    assert_eq!(store.key(&id("default"), "k2").await.expect("reads"), None);
-    create.action = "another";
-    let other = store.commit(&create).await.expect("commits");
-    assert!(matches!(other, Outcome::Committed(_)), "{other:?}");
 }
 
 pub(super) async fn text_is_only_text(store: Db) {

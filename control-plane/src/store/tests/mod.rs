@@ -8,6 +8,7 @@ mod concurrency;
 #[path = "../../../../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is dumped here")]
 mod postgres;
+mod repeated;
 pub(crate) mod samples;
 
 use std::sync::Arc;
@@ -51,13 +52,15 @@ contract! {
     cases::an_environment_in_use_stays,
     cases::a_failed_change_leaves_nothing,
     cases::a_trial_changes_nothing,
-    cases::a_repeated_request_is_answered_from_memory,
     cases::text_is_only_text,
     cases::pages_hold_every_key_once,
     cases::the_last_owner_stays,
     cases::an_expired_owner_locks_nobody_out,
     cases::events_are_stored_once_and_counted,
     cases::events_are_found_by_every_field,
+    repeated::a_repeated_call_is_answered_from_memory,
+    repeated::a_repeated_call_that_creates_its_environment_is_too,
+    repeated::calls_that_come_at_once_are_one,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
     concurrency::nothing_is_put_into_an_environment_that_goes,
     concurrency::a_change_wakes_who_waits,

@@ -31,7 +31,7 @@ pub(crate) fn change(ops: Vec<Op>) -> Change {
         environment: id("default"),
         actor: Actor { token_id: "token-1".into() },
         action: "test",
-        request_id: None,
+        repeatable: None,
         ops,
         validate_only: false,
     }
@@ -48,7 +48,7 @@ pub(crate) async fn commit_change(
 ) -> Result<Committed, StoreError> {
     match store.commit(change).await? {
         Outcome::Committed(committed) => Ok(committed),
-        Outcome::Replayed(ids) => panic!("replayed {ids:?}"),
+        Outcome::Replayed(replay) => panic!("{replay:?}"),
     }
 }
 

@@ -107,6 +107,11 @@ pub(crate) fn keys() -> Vec<Step> {
             ("KeyService/CreateKey", json!({"key": {"source_path": "once"}, "request_id": "r1"})),
         ),
         step(
+            "its id with another request",
+            post("/admin/keys?request_id=r1", json!({"source_path": "other"})),
+            ("KeyService/CreateKey", json!({"key": {"source_path": "other"}, "request_id": "r1"})),
+        ),
+        step(
             "a rotation shows a new secret",
             post("/admin/keys/{key-1}/rotate", json!({"overlap": 60})),
             ("KeyService/RotateKey", json!({"key_id": "{key-1}", "overlap": 60})),

@@ -13,21 +13,31 @@ use self::{
     revision::{NextRevision, create_heads},
 };
 use super::{
-    Result, Tx, tokens,
+    Result, Tx, requests, tokens,
     value::{broken, from_us, to_us},
 };
-use crate::domain::{Change, Committed, Expect, Namespace, Op, Outcome, Route};
-
-/// How long a request id is remembered, in microseconds: a day.
-const REQUESTS_KEPT_US: i64 = 24 * 60 * 60 * 1_000_000;
+use crate::{
+    domain::{Change, Committed, Expect, Namespace, Op, Outcome, Repeatable, Replay, Route},
+    store::StoreError,
+};
 
 /// Runs a change; the caller commits or rolls back.
 pub(super) async fn run(tx: &mut Tx, change: &Change) -> Result<Outcome> {
     let now_us = to_us(SystemTime::now());
+    let is_new = match change.ops.first() {
+        Some(Op::PutEnvironment(_, Expect::Absent)) => {
+            create_heads(tx, &change.environment).await?
+        }
+        _ => true,
+    };
     let mut draft = Draft::begin(tx, change, now_us).await?;
     // Asked under the lock of the heads: of two calls with one id the second sees the first.
-    if let Some(ids) = draft.replay().await? {
-        return Ok(Outcome::Replayed(ids));
+    if let Some(replay) = draft.replay().await? {
+        return Ok(Outcome::Replayed(replay));
+    }
+    if !is_new {
+        let id = change.environment.to_string();
+        return Err(StoreError::Exists { kind: "environment", id });
     }
     let mut etags = Vec::with_capacity(change.ops.len());
     for op in &change.ops {
@@ -52,9 +62,6 @@ impl<'a> Draft<'a> {
     /// that two changes never wait for each other crosswise. Deleting an environment touches both:
     /// nothing may be put in while it is looked through for what is left.
     async fn begin(tx: &'a mut Tx, change: &'a Change, now_us: i64) -> Result<Self> {
-        if let Some(Op::PutEnvironment(_, Expect::Absent)) = change.ops.first() {
-            create_heads(tx, &change.environment).await?;
-        }
         let (mut keys, mut config) = (None, None);
         for (ns, next) in [(Namespace::Config, &mut config), (Namespace::Keys, &mut keys)] {
             let touches = |op: &Op| op.namespace() == ns || matches!(op, Op::DeleteEnvironment(_));
@@ -65,22 +72,10 @@ impl<'a> Draft<'a> {
         Ok(Self { tx, change, now_us, keys, config })
     }
 
-    /// What an earlier change with the same request id wrote.
-    async fn replay(&mut self) -> Result<Option<Vec<String>>> {
-        let Some(request_id) = &self.change.request_id else { return Ok(None) };
-        sqlx::query("DELETE FROM requests WHERE at_us < $1")
-            .bind(self.now_us - REQUESTS_KEPT_US)
-            .execute(&mut **self.tx)
-            .await?;
-        let ids: Option<(String,)> = sqlx::query_as(
-            "SELECT ids FROM requests WHERE environment = $1 AND action = $2 AND request_id = $3",
-        )
-        .bind(self.change.environment.as_str())
-        .bind(self.change.action)
-        .bind(request_id)
-        .fetch_optional(&mut **self.tx)
-        .await?;
-        ids.map(|(ids,)| serde_json::from_str(&ids).map_err(broken)).transpose()
+    /// What the same call was answered before, if it came before.
+    async fn replay(&mut self) -> Result<Option<Replay>> {
+        let Some(Repeatable { call, .. }) = &self.change.repeatable else { return Ok(None) };
+        requests::find(self.tx, call, self.now_us).await
     }
 
     fn next_revision(&mut self, kind: EntityKind) -> Result<&mut NextRevision> {
@@ -102,34 +97,21 @@ impl<'a> Draft<'a> {
         for next in [self.config.take(), self.keys.take()].into_iter().flatten() {
             next.log(self.tx, self.change, self.now_us).await?;
         }
-        let Change { environment, actor, action, ops, .. } = self.change;
-        let mut ids = Vec::with_capacity(ops.len());
+        let Change { environment, actor, action, ops, repeatable, .. } = self.change;
         for op in ops {
             let object = op_object(op, environment);
             let environment = environment.as_str();
             tokens::log_admin_event(self.tx, actor, action, environment, object, self.now_us)
                 .await?;
-            ids.push(object.1);
         }
-        self.remember(&ids).await?;
+        if let Some(repeatable) = repeatable
+            && !requests::keep(self.tx, repeatable, &committed, self.now_us).await?
+        {
+            // A call of another environment, or one without ops: these stand under no common lock.
+            let replay = requests::find(self.tx, &repeatable.call, self.now_us).await?;
+            return replay.map(Outcome::Replayed).ok_or_else(|| broken("a request id that went"));
+        }
         Ok(Outcome::Committed(committed))
-    }
-
-    /// Keeps what was written for a retry with the same request id.
-    async fn remember(&mut self, ids: &[&str]) -> Result<()> {
-        let Some(request_id) = &self.change.request_id else { return Ok(()) };
-        sqlx::query(
-            "INSERT INTO requests (environment, action, request_id, ids, at_us) \
-             VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(self.change.environment.as_str())
-        .bind(self.change.action)
-        .bind(request_id)
-        .bind(serde_json::to_string(ids).map_err(broken)?)
-        .bind(self.now_us)
-        .execute(&mut **self.tx)
-        .await?;
-        Ok(())
     }
 }
 

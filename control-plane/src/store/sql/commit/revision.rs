@@ -13,10 +13,7 @@ use super::super::{
     revisions::ns_name,
     value::{broken, not_found, to_i64, to_u64},
 };
-use crate::{
-    domain::{Change, Namespace},
-    store::StoreError,
-};
+use crate::domain::{Change, Namespace};
 
 /// Revisions kept in the log: a node further behind gets a snapshot.
 const LOG_KEPT: i64 = 10_000;
@@ -112,8 +109,8 @@ impl NextRevision {
 }
 
 /// The heads of a new environment, in an epoch of its own: what nodes hold of an earlier one of
-/// the same name is worth nothing.
-pub(super) async fn create_heads(tx: &mut Tx, environment: &Id) -> Result<()> {
+/// the same name is worth nothing. False where there are some already.
+pub(super) async fn create_heads(tx: &mut Tx, environment: &Id) -> Result<bool> {
     for ns in [Namespace::Config, Namespace::Keys] {
         let created = sqlx::query(
             "INSERT INTO config_heads (environment, ns, epoch, revision, digest) \
@@ -126,8 +123,8 @@ pub(super) async fn create_heads(tx: &mut Tx, environment: &Id) -> Result<()> {
         .execute(&mut **tx)
         .await?;
         if created.rows_affected() == 0 {
-            return Err(StoreError::Exists { kind: "environment", id: environment.to_string() });
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
