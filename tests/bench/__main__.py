@@ -1,0 +1,140 @@
+"""FastGate beside other gateways, on the same work: tests/bench/run --help says how."""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import rounds, work
+from .certificate import Certificate
+from .contestants import CONTESTANTS, Fleet
+from .control_plane import ControlPlane
+from .gateways.gateway import Setup
+from .idle import allow_files
+from .load import Load
+from .machine import ROOT, Machine
+from .process import Failed
+from .report import Report
+from .tables import COUNTS, TABLES
+from .upstream import Upstream
+
+TOOLS = ("nginx", "haproxy", "envoy", "wrk", "h2load")
+
+
+@dataclass
+class Bench:
+    """What measurements are made with."""
+
+    machine: Machine
+    load: Load
+    fleet: Fleet
+    rounds: int
+    seconds: int
+
+
+def main():
+    # Ended from outside, everything is stopped in order all the same.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = parse(sys.argv[1:])
+    try:
+        with contextlib.ExitStack() as stack:
+            run(options, stack)
+    except Failed as failure:
+        print(f"tests/bench: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run(options, stack):
+    stack.enter_context(alone())
+    allow_files(1024)
+    machine = Machine(options.target)
+    temporary = tempfile.TemporaryDirectory(prefix="fastgate-bench-", ignore_cleanup_errors=True)
+    folder = Path(stack.enter_context(temporary))
+    folder.chmod(0o755)  # Postgres and the workers of nginx run as others.
+    bench = assemble(options, machine, folder, stack)
+    report = Report(machine.describe() | {
+        "command": shlex.join(["tests/bench/run", *sys.argv[1:]]),
+        "rounds": bench.rounds, "seconds": bench.seconds, "keys": options.keys,
+        "connections": work.CONNECTIONS,
+        "versions": {tool: machine.version(tool) for tool in TOOLS}})
+    for table in options.tables:
+        names = [name for name in table.contestants if name in options.gateways]
+        if not names:
+            continue
+        notes = [table.note] if table.note else []
+        notes += [f"{name}: {note}" for name in names if (note := CONTESTANTS[name][0].note)]
+        print(report.add(table, rounds.run(bench, table, names), notes), flush=True)
+        report.save(options.save)
+    print(f"saved in {options.save}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def alone():
+    """Two benchmarks at once would measure each other: the second one waits."""
+    with open(Path(tempfile.gettempdir(), "fastgate-bench.lock"), "a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another benchmark to end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def assemble(options, machine, folder, stack):
+    """Everything but the gateways."""
+    upstream = Upstream(machine, folder)
+    stack.callback(upstream.stop)
+    plane = None
+    if any(name.startswith("fastgate") for name in options.gateways):
+        plane = ControlPlane(machine, folder, upstream, stack)
+        print(f"creating {options.keys} keys through the API", file=sys.stderr)
+        keys = plane.create_keys(options.keys, work.LIMIT)
+    else:
+        keys = work.made_up_keys(options.keys)
+    setup = Setup(machine, folder, upstream, keys, Certificate(machine, folder), plane)
+    return Bench(machine, Load(machine, folder, keys), Fleet(setup), options.rounds,
+                 options.seconds)
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each gateway has its turn")
+    parser.add_argument("--seconds", type=int, default=5, help="how long a turn is")
+    parser.add_argument("--keys", type=int, default=work.KEYS, help="how many keys there are")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="TABLE[,TABLE]",
+                        help=f"some of {', '.join(table.name for table in TABLES)}")
+    parser.add_argument("--gateways", type=lambda text: text.split(","), metavar="NAME[,NAME]",
+                        default=list(CONTESTANTS), help=f"some of {', '.join(CONTESTANTS)}")
+    parser.add_argument("--counts", action="store_true",
+                        help="count instructions and system calls instead of measuring time")
+    parser.add_argument("--smoke", action="store_true",
+                        help="all of it, once and briefly: whether it works, not how fast")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser.add_argument("--save", type=Path, default=target / "bench/result.json", metavar="FILE",
+                        help="where the figures go as JSON (default: target/bench/result.json)")
+    options = parser.parse_args(arguments)
+    options.target = target
+    if options.smoke:
+        options.rounds, options.seconds, options.keys = 1, 1, 200
+    known = {table.name: table for table in TABLES}
+    wanted = options.only or (COUNTS if options.counts else [
+        table.name for table in TABLES if table.by_request or options.smoke])
+    for kind, names, of in (("table", wanted, known), ("gateway", options.gateways, CONTESTANTS)):
+        for name in names:
+            if name not in of:
+                parser.error(f"there is no {kind} '{name}': give some of {', '.join(of)}")
+    options.tables = [known[name] for name in wanted]
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

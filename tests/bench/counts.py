@@ -1,0 +1,101 @@
+"""Counts that hardly depend on how busy the machine is: instructions and system calls a request."""
+
+import re
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from . import work
+from .process import Failed
+
+SETTLE = 1
+"""Seconds for a tracer to attach, or for requests under way to end."""
+
+TOP = 40
+"""Functions that are told by name."""
+
+
+def wrapper(machine, folder):
+    """How a program is started so that its instructions are counted."""
+    return (machine.program("valgrind"), "--tool=callgrind", "--separate-threads=yes",
+            f"--callgrind-out-file={folder}/callgrind.%p")
+
+
+def system_calls(bench, gateway):
+    """Calls of each name, from strace on all threads of a gateway under full load."""
+    summary = gateway.folder / "strace.txt"
+    pids = [word for pid in gateway.process.tree() for word in ("-p", str(pid))]
+    tracer = subprocess.Popen(
+        [bench.machine.program("strace"), "-f", "-c", "-o", summary, *pids],
+        stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(SETTLE)
+        figures = bench.load.wrk(gateway.url + work.SMALL, bench.seconds)
+    finally:
+        tracer.terminate()
+        tracer.wait()
+    row = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
+    rows = filter(None, map(row.match, summary.read_text().splitlines()))
+    calls = {found[2]: int(found[1]) / figures.requests for found in rows}
+    calls.pop("total", None)
+    if not calls:
+        raise Failed(f"strace counted nothing: {summary.read_text()}")
+    return {"system_calls": sum(calls.values()),
+            "calls": {name: rate for name, rate in calls.items() if rate > 0.001}}
+
+
+def instructions(bench, gateway):
+    """Instructions of all threads, from callgrind, without those of start and warm-up."""
+    bench.load.wrk(gateway.url + work.SMALL, bench.seconds)
+    before = gateway.settle(0)
+    time.sleep(SETTLE)
+    control(bench, gateway, "--zero")
+    figures = bench.load.wrk(gateway.url + work.SMALL, 2 * bench.seconds)
+    gateway.settle(before + figures.requests)
+    time.sleep(SETTLE)
+    control(bench, gateway, "--dump")
+    requests = gateway.records() - before
+    threads = [Profile(path) for path in gateway.folder.glob("callgrind.*.1-*")]
+    by_function = sum((thread.by_function for thread in threads), Counter())
+    busiest = max(threads, key=lambda thread: thread.total)
+    return {
+        "instructions": sum(thread.total for thread in threads) / requests,
+        "busiest_thread": busiest.total / requests,
+        "requests": requests,
+        "functions": {
+            name: round(count / requests) for name, count in by_function.most_common(TOP)},
+    }
+
+
+def control(bench, gateway, action):
+    subprocess.run(
+        [bench.machine.program("callgrind_control"), action, str(gateway.process.pid)],
+        check=True, capture_output=True)
+
+
+class Profile:
+    """What callgrind saw of one thread: instructions by function, without those it calls."""
+
+    def __init__(self, path):
+        self.names = {}
+        self.by_function = Counter()
+        function, is_call = None, False
+        for line in Path(path).read_text(errors="replace").splitlines():
+            if line.startswith("fn="):
+                function = self.name(line[3:])
+            elif line.startswith("cfn="):
+                self.name(line[4:])
+            elif line.startswith("calls="):
+                is_call = True
+            elif function and line[:1] in "+-*0123456789" and len(words := line.split()) == 2:
+                # The line behind a call is what the called function took.
+                if not is_call:
+                    self.by_function[function] += int(words[1])
+                is_call = False
+        self.total = self.by_function.total()
+
+    def name(self, text):
+        """Names stand in full once, and by number from then on."""
+        number, _, name = text.partition(" ")
+        return self.names.setdefault(number, name)

@@ -1,0 +1,1 @@
+"""The gateways that are compared, a module each."""

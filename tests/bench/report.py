@@ -1,0 +1,88 @@
+"""The report: medians over rounds, ratios within rounds, as Markdown for people and as JSON."""
+
+import json
+import statistics
+
+COLUMNS = {
+    "cpu_us": ("CPU µs a request", "{:.1f}"),
+    "added_p50_us": ("added p50 µs", "{:.0f}"),
+    "rps": ("requests/s", "{:,.0f}"),
+    "p50_us": ("p50 µs", "{:,.0f}"),
+    "p99_us": ("p99 µs", "{:,.0f}"),
+    "kib_per_connection": ("KiB a connection", "{:.1f}"),
+    "memory_mib": ("memory MiB", "{:.0f}"),
+    "instructions": ("instructions", "{:,.0f}"),
+    "busiest_thread": ("of them its busiest thread", "{:,.0f}"),
+    "system_calls": ("system calls", "{:.2f}"),
+    "records": ("recorded", "{:.0%}"),
+    "non_2xx": ("non-2xx", "{:.0f}"),
+    "errors": ("errors", "{:.0f}"),
+    "busy": ("busy", "{:.0%}"),
+    "others": ("others on its CPU", "{:.0%}"),
+}
+
+
+class Report:
+    """All that was measured."""
+
+    def __init__(self, about):
+        self.content = {"about": about, "tables": []}
+
+    def add(self, table, rounds, notes):
+        """Puts a table's rounds in, and returns the table for people."""
+        names = list(rounds[0])
+        medians = {name: median_of([figures[name] for figures in rounds]) for name in names}
+        ratios = [ratio_of(rounds, *pair) for pair in table.ratios
+                  if all(name in names for name in pair[:2])]
+        entry = {"name": table.name, "title": table.title, "medians": medians,
+                 "ratios": [ratio for ratio in ratios if ratio], "notes": notes, "rounds": rounds}
+        self.content["tables"].append(entry)
+        return as_text(entry)
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.content, indent=1, ensure_ascii=False) + "\n")
+
+
+def median_of(figures):
+    """The median of each figure by itself; what is no figure as it came first."""
+    return {
+        name: statistics.median(one[name] for one in figures)
+        if isinstance(value, (int, float)) else value
+        for name, value in figures[0].items()}
+
+
+def ratio_of(rounds, one, other, figure):
+    """One contestant's figure over another's in the same round; None: there is none."""
+    ratios = [figures[one][figure] / figures[other][figure]
+              for figures in rounds if figures[other].get(figure) and figure in figures[one]]
+    if not ratios:
+        return None
+    return {"of": one, "to": other, "figure": figure, "median": statistics.median(ratios),
+            "least": min(ratios), "most": max(ratios)}
+
+
+def as_text(entry):
+    """A table of Markdown, with its ratios and notes below."""
+    medians = entry["medians"]
+    columns = [name for name in COLUMNS if any(name in figures for figures in medians.values())]
+    lines = [f"**{entry['title']}** (`{entry['name']}`, medians of {len(entry['rounds'])})", ""]
+    lines.append("| | " + " | ".join(COLUMNS[name][0] for name in columns) + " |")
+    lines.append("|---|" + "---|" * len(columns))
+    for name, figures in medians.items():
+        cells = [cell(figures, column) for column in columns]
+        if "note" in figures:
+            cells[0] = figures["note"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines.append("")
+    for ratio in entry["ratios"]:
+        what = COLUMNS[ratio["figure"]][0]
+        lines.append(f"- {ratio['of']} / {ratio['to']}, {what}: **{ratio['median']:.2f}** "
+                     f"({ratio['least']:.2f} to {ratio['most']:.2f})")
+    lines += [f"- {note}" for note in entry["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def cell(figures, column):
+    value = figures.get(column)
+    return "" if value is None else COLUMNS[column][1].format(value)

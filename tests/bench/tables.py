@@ -1,0 +1,109 @@
+"""The tables: which work, by whom, and which figures are set against each other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import counts, measure, work
+
+GATEWAYS = ("nginx", "haproxy", "envoy", "fastgate")
+OURS = "fastgate"
+
+
+def ours_to(*others, figure="cpu_us"):
+    """Ratios of FastGate's figure to those of others."""
+    return tuple((OURS, other, figure) for other in others)
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    title: str
+    measure: Callable
+    """Takes the benchmark and a running gateway, gives figures by name."""
+    contestants: tuple = GATEWAYS
+    ratios: tuple = ours_to("nginx", "haproxy", "envoy")
+    """Who is set against whom, by which figure."""
+    fresh: bool = False
+    """Every measurement is of a gateway that has just been started."""
+    rounds: int = 1000
+    """As many rounds as were asked for, but no more than these."""
+    by_request: bool = True
+    """Part of a run for which no table is named."""
+    note: str = ""
+    """What to know when reading it."""
+    added_to: str = ""
+    """Whose p50 is taken from that of the others in the same round."""
+
+
+def http1(path, **options):
+    """The load of wrk on one path."""
+    def drive(bench, gateway):
+        url = gateway.url + path
+        return measure.under_load(
+            gateway, lambda seconds: bench.load.wrk(url, seconds, **options), bench.seconds)
+    return drive
+
+
+def http2(bench, gateway):
+    url = gateway.h2c_url + work.SMALL
+    return measure.under_load(
+        gateway, lambda seconds: bench.load.h2load(url, seconds), bench.seconds)
+
+
+def tls(close):
+    def drive(bench, gateway):
+        if gateway.tls_port is None:
+            return {"note": "no TLS listener yet"}
+        url = gateway.tls_url + work.SMALL
+        return measure.under_load(
+            gateway, lambda seconds: bench.load.wrk(url, seconds, close=close), bench.seconds)
+    return drive
+
+
+def fixed_rate(bench, gateway):
+    return measure.at_fixed_rate(gateway, bench.seconds, work.PREFIX + work.SMALL)
+
+
+def idle(count):
+    def watch(bench, gateway):
+        # On one connection: room left by others would hide what quiet ones take.
+        bench.load.wrk(gateway.url + work.SMALL, measure.WARM_UP, connections=1)
+        return measure.of_idle_connections(gateway, count)
+    return watch
+
+
+TABLES = (
+    Table("full", "Full work over HTTP/1.1, 1 KiB answers", http1(work.SMALL),
+          ("floor", *GATEWAYS), ours_to("floor", "nginx", "haproxy", "envoy")),
+    Table("h2c", "Full work over HTTP/2 without TLS", http2,
+          note="4 connections with 16 streams each; all requests carry one key, of all there are"),
+    Table("large", "Full work, 100 KiB answers", http1(work.LARGE),
+          ("floor", *GATEWAYS), ours_to("floor", "nginx", "haproxy", "envoy")),
+    Table("upload", "Full work, 16 KiB uploads", http1(work.UPLOAD, body=work.UPLOAD_SIZE),
+          ("floor", *GATEWAYS), ours_to("floor", "nginx", "haproxy", "envoy")),
+    Table("latency", "Latency at 3,000 requests a second", fixed_rate,
+          ("direct", "floor", *GATEWAYS),
+          ours_to("floor", "nginx", "haproxy", "envoy", figure="added_p50_us"), added_to="direct",
+          note="open loop: an answer's time counts from when its request was due"),
+    Table("redis", "Full work, limits in Redis", http1(work.SMALL),
+          ("fastgate", "fastgate-redis"), (("fastgate-redis", "fastgate", "cpu_us"),)),
+    Table("workers", "Full work, two workers", http1(work.SMALL),
+          ("nginx", "nginx-2-workers", "fastgate", "fastgate-2-workers"),
+          (("nginx-2-workers", "nginx", "rps"), ("fastgate-2-workers", "fastgate", "rps"),
+           ("nginx-2-workers", "nginx", "cpu_us"), ("fastgate-2-workers", "fastgate", "cpu_us")),
+          note="on two CPUs the load shares one with the second worker: requests/s can't double"),
+    Table("idle-1000", "1,000 quiet connections", idle(1_000), fresh=True, rounds=3,
+          ratios=ours_to("nginx", "haproxy", "envoy", figure="kib_per_connection")),
+    Table("idle-10000", "10,000 quiet connections", idle(10_000), fresh=True, rounds=3,
+          ratios=ours_to("nginx", "haproxy", "envoy", figure="kib_per_connection")),
+    Table("tls", "Full work over TLS 1.3, kept connections", tls(close=False)),
+    Table("tls-new", "Full work over TLS 1.3, a connection for each request", tls(close=True)),
+    Table("instructions", "Instructions in user space a request", counts.instructions, rounds=1,
+          ratios=ours_to("nginx", "haproxy", "envoy", figure="instructions"), by_request=False,
+          fresh=True, note="valgrind knows no SHA instructions: hashing the key takes FastGate some "
+          "6,000 more there than on a CPU that has them"),
+    Table("system-calls", "System calls a request", counts.system_calls, rounds=1,
+          ratios=ours_to("nginx", "haproxy", "envoy", figure="system_calls"), by_request=False),
+)
+
+COUNTS = ("instructions", "system-calls")
