@@ -75,7 +75,8 @@ impl Admin {
     }
 
     /// Reads an object, changes it and writes it back, unless that changes nothing. Without an
-    /// etag of the user it tries again when somebody else changed the object in between.
+    /// etag of the user it tries again when somebody else changed the object in between. A dry run
+    /// keeps the etag that is stored: with another, an update would pass over somebody's change.
     pub(super) async fn update<T: Kept>(
         &self,
         draft: &Draft,
@@ -94,8 +95,11 @@ impl Admin {
                 return Ok(stored);
             }
             tries -= 1;
-            let op = object.clone().put(Expect::Etag(stored.etag));
+            let op = object.clone().put(Expect::Etag(stored.etag.clone()));
             match self.store.commit(&draft.change(vec![op], None)).await {
+                Ok(Outcome::Committed(_)) if draft.validate_only => {
+                    return Ok(Stored { object, ..stored });
+                }
                 Ok(Outcome::Committed(committed)) => {
                     let (updated_at, etag) = (committed.at, committed.etag());
                     return Ok(Stored { object, created_at: stored.created_at, updated_at, etag });

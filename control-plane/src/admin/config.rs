@@ -147,32 +147,48 @@ impl Admin {
 impl Answer for ApplyConfigResponse {
     fn complete(&mut self, committed: &Committed) {
         for (change, etag) in self.changes.iter_mut().zip(&committed.etags) {
-            match &mut change.after {
-                Some(After::Route(route)) => route.etag.clone_from(etag),
-                Some(After::Upstream(upstream)) => upstream.etag.clone_from(etag),
-                None => {}
-            }
+            let (created_at, updated_at, shown) = match &mut change.after {
+                Some(After::Route(route)) => {
+                    (&mut route.created_at, &mut route.updated_at, &mut route.etag)
+                }
+                Some(After::Upstream(upstream)) => {
+                    (&mut upstream.created_at, &mut upstream.updated_at, &mut upstream.etag)
+                }
+                None => continue,
+            };
+            let at = committed.at.into();
+            created_at.get_or_insert(at);
+            *updated_at = Some(at);
+            shown.clone_from(etag);
         }
         self.revision = committed.config_revision.unwrap_or(self.revision);
     }
 }
 
-/// A step as users see it, before the commit. `is_dry`: there will be none, so that the id of a new
-/// route is not settled.
+/// A step as users see it, before the commit: what changes still has its etag and times. `is_dry`:
+/// there will be no commit, so that the id of a new route is not settled.
 fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
     let (exists, before, after) = match step {
         Step::Upstream { before, after } => {
             let before = before.as_ref().map(|stored| upstreams::wire(environment, stored));
-            let after = After::Upstream(after.shown(environment));
-            (before.is_some(), before.map(Before::UpstreamBefore), after)
+            let mut shown = after.shown(environment);
+            if let Some(before) = &before {
+                shown.etag.clone_from(&before.etag);
+                (shown.created_at, shown.updated_at) = (before.created_at, before.updated_at);
+            }
+            (before.is_some(), before.map(Before::UpstreamBefore), After::Upstream(shown))
         }
         Step::Route { before, after, made_up } => {
-            let mut after = after.shown(environment);
-            if *made_up && is_dry {
-                after.route_id.clear();
-            }
             let before = before.as_ref().map(|stored| routes::wire(environment, stored));
-            (before.is_some(), before.map(Before::RouteBefore), After::Route(after))
+            let mut shown = after.shown(environment);
+            if let Some(before) = &before {
+                shown.etag.clone_from(&before.etag);
+                (shown.created_at, shown.updated_at) = (before.created_at, before.updated_at);
+            }
+            if *made_up && is_dry {
+                shown.route_id.clear();
+            }
+            (before.is_some(), before.map(Before::RouteBefore), After::Route(shown))
         }
     };
     let action = if exists { Action::Update } else { Action::Create };
