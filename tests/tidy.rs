@@ -33,7 +33,6 @@ const KNOWS_NODE_API: &[&str] = &[
     "control-plane/src/feed/",
     "control-plane/src/nodes.rs", // what nodes said of themselves
     "control-plane/src/store/",   // keeps entities and deltas as the bytes that are sent
-    "data-plane/src/audit/batch.rs",
     "data-plane/src/audit/push.rs",
     "data-plane/src/compile/",
     "data-plane/src/sync/",
@@ -47,7 +46,6 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/feed/mod.rs",
     "control-plane/src/nodes.rs",
     "control-plane/src/store/",
-    "data-plane/src/audit/batch.rs", // events are sent as they will be listed
     "data-plane/src/audit/event.rs",
     "data-plane/src/compile/", // an entity holds a route or an upstream as it was written
     "ctl/src/client.rs",

@@ -18,6 +18,7 @@ mod settings;
 mod store;
 mod streams;
 
+pub use rest::Shown;
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};
 pub use store::OpenError;

@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
+use fastgate_control_plane::Shown;
 use prost::Message;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _,
-    SerializeOptions, Value,
+    DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _, Value,
 };
 use serde::{Serialize, Serializer, ser::Error as _};
 
@@ -55,15 +55,10 @@ impl Written<'_> {
     }
 }
 
-const AS_REST: SerializeOptions = SerializeOptions::new()
-    .use_proto_field_name(true)
-    .stringify_64_bit_integers(false)
-    .skip_default_fields(false);
-
 impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Whole(message) => message.serialize_with_options(serializer, &AS_REST),
+            Self::Whole(message) => Shown(message).serialize(serializer),
             Self::Document(message) => serializer.collect_map(
                 message.fields().map(|(field, value)| (field.name().to_owned(), Plain(value))),
             ),
@@ -78,7 +73,7 @@ impl Serialize for Plain<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Message(message) if message.descriptor().full_name() == TIMESTAMP => {
-                message.serialize_with_options(serializer, &AS_REST)
+                Shown(message).serialize(serializer)
             }
             Value::Message(message) => Written::Document(message).serialize(serializer),
             Value::List(items) => serializer.collect_seq(items.iter().map(Plain)),

@@ -124,8 +124,14 @@ fn dev_serves_a_demo_and_goes_on_after_a_restart() {
         assert!(Instant::now() < deadline, "the route did not reach the node");
         thread::sleep(Duration::from_millis(20));
     }
-    let logs = dev.fgctl(&["logs", "list", "--source-path", "demo", "--status", "2xx"]);
-    assert!(logs["logs"].as_array().is_some_and(|logs| !logs.is_empty()), "{logs}");
+    let listed = || {
+        let logs = dev.fgctl(&["logs", "list", "--source-path", "demo", "--status", "2xx"]);
+        logs["logs"].as_array().map_or(0, Vec::len)
+    };
+    while listed() == 0 {
+        assert!(Instant::now() < deadline, "no request was recorded");
+        thread::sleep(Duration::from_millis(20));
+    }
 
     let token = dev.get("admin_token").to_owned();
     let (code, took) = dev.end();

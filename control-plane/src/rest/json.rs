@@ -142,7 +142,8 @@ fn from_message(kind: &MessageDescriptor, message: &impl prost::Message) -> Opti
 
 /// A message as users read it: all fields in the order of the API, absent ones as null or their
 /// default, but for the branches of a choice that were not taken.
-pub(super) struct Shown<'a>(pub(super) &'a DynamicMessage);
+#[derive(Debug)]
+pub struct Shown<'a>(pub &'a DynamicMessage);
 
 /// One value of it.
 struct ShownValue<'a> {

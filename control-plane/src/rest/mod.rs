@@ -34,6 +34,7 @@ use crate::{
 pub(crate) use answer::plain;
 use answer::{Answer, Refusal};
 use endpoint::{Endpoint, Endpoints};
+pub use json::Shown;
 
 /// Bytes read of a body that is too large, and how long that may take.
 const DISCARDED: usize = 64 << 20;

@@ -38,7 +38,7 @@ struct Part {
 }
 
 impl Document {
-    /// Reads documents. All must be about the same environment, if they name one.
+    /// Reads documents. All must name the same environment, or none.
     pub(crate) fn parse(sources: &[Source]) -> Result<Self, Error> {
         let description = schema::describe("Config")?;
         let mut whole = Self { config: Config::default(), parts: Vec::new() };
@@ -79,15 +79,20 @@ impl Document {
 
     fn add(&mut self, source: &Source, config: Config, tree: tree::Node) -> Result<(), Fault> {
         let known = &mut self.config.environment;
-        if !config.environment.is_empty() {
-            if !known.is_empty() && *known != config.environment {
-                let message = format!(
-                    "environment is '{}', an earlier document says '{known}': apply them apart",
-                    config.environment
-                );
-                return Err(source.fault(tree.line_of("environment"), message));
-            }
+        if self.parts.is_empty() {
             *known = config.environment;
+        } else if *known != config.environment {
+            let named = |environment: &str| match environment {
+                "" => "not named".to_owned(),
+                name => format!("'{name}'"),
+            };
+            let message = format!(
+                "environment is {} here and {} in {}: name the same in all, or apply them apart",
+                named(&config.environment),
+                named(known),
+                self.parts.first().map_or("", |part| &part.name),
+            );
+            return Err(source.fault(tree.line_of("environment"), message));
         }
         self.parts.push(Part {
             name: source.name.clone(),

@@ -174,8 +174,19 @@ fn what_the_control_plane_finds_is_placed_in_its_file() {
 fn documents_of_two_environments_do_not_mix() {
     let first = source("a.yaml", "environment: staging\n");
     let second = source("b.yaml", "routes: []\nenvironment: default\n");
-    let error = Document::parse(&[first, second]).expect_err("two environments");
-    insta::assert_snapshot!(error, @"b.yaml:2: environment is 'default', an earlier document says 'staging': apply them apart");
+    let third = source("c.yaml", "routes: []\n");
+    let error = Document::parse(&[first, second, third]).expect_err("two environments");
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    assert_eq!(
+        lines,
+        [
+            "b.yaml:2: environment is 'default' here and 'staging' in a.yaml: name the same in all, \
+             or apply them apart",
+            "c.yaml: environment is not named here and 'staging' in a.yaml: name the same in all, \
+             or apply them apart",
+        ]
+    );
 }
 
 #[test]

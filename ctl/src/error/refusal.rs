@@ -58,8 +58,9 @@ impl Refusal {
             }
             Code::Unavailable => Some("try again; is the control plane well?"),
             Code::Unimplemented => Some("is the control plane of the same version as fgctl?"),
+            // A control plane never answers so: it is something else that was reached.
+            Code::Unknown => Some("is --addr the admin port of a control plane?"),
             Code::Ok
-            | Code::Unknown
             | Code::InvalidArgument
             | Code::NotFound
             | Code::AlreadyExists
