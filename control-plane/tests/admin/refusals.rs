@@ -183,3 +183,23 @@ async fn admins_who_change_one_key_at_once_do_not_undo_each_other() {
         }
     }
 }
+
+#[tokio::test]
+async fn only_is_active_true_undoes_a_revocation() {
+    let plane = Plane::start().await;
+    let key = plane.rest(Method::POST, "/admin/keys", r#"{"source_path": "app"}"#).await.json();
+    let path = format!("/admin/keys/{}", key["key_id"].as_str().expect("an id"));
+    let revoked = plane.rest(Method::POST, &format!("{path}/revoke"), "").await;
+    assert_eq!(revoked.json()["is_active"], false);
+    for (mask, body, is_active) in [
+        ("", json!({"is_active": null}), false),
+        ("?update_mask=is_active", json!({}), false),
+        ("?update_mask=*", json!({"source_path": "other"}), false),
+        ("?update_mask=*", json!({"source_path": "app", "is_active": null}), false),
+        ("", json!({"is_active": true}), true),
+        ("?update_mask=*", json!({"source_path": "other"}), true),
+    ] {
+        let answer = plane.rest(Method::PUT, &format!("{path}{mask}"), body.to_string()).await;
+        assert_eq!(answer.json()["is_active"], is_active, "{mask} {body} {:?}", answer.body);
+    }
+}
