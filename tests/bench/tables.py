@@ -100,8 +100,8 @@ TABLES = (
     Table("tls-new", "Full work over TLS 1.3, a connection for each request", tls(close=True)),
     Table("instructions", "Instructions in user space a request", counts.instructions, rounds=1,
           ratios=ours_to("nginx", "haproxy", "envoy", figure="instructions"), by_request=False,
-          fresh=True, note="valgrind knows no SHA instructions: hashing the key takes FastGate some "
-          "6,000 more there than on a CPU that has them"),
+          fresh=True, note="valgrind knows no SHA instructions: hashing a key takes FastGate some "
+          "6,000 more than on a CPU that has them"),
     Table("system-calls", "System calls a request", counts.system_calls, rounds=1,
           ratios=ours_to("nginx", "haproxy", "envoy", figure="system_calls"), by_request=False),
 )

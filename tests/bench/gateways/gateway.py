@@ -126,6 +126,10 @@ class FileGateway(Gateway):
         self.last = b"{}"
         super().__init__(name, setup)
 
+    def stop(self):
+        super().stop()
+        self.audit.unlink(missing_ok=True)
+
     def records(self):
         with self.audit.open("rb") as file:
             file.seek(self.read)

@@ -78,5 +78,8 @@ class HAProxy(FileGateway):
             upstream_port=setup.upstream.port, workers=setup.workers, limit=setup.limit,
             certificate=setup.certificate.both, record="{" + record + "}", prefix=work.PREFIX,
             strip=len(work.PREFIX)))
-        with self.audit.open("ab") as audit:
+        with self.audit.open("wb") as audit:
             return self.launch("-db", "-f", config, stdout=audit)
+
+    def forget(self):
+        """Not before it ends: it writes where it was, whatever became of the file."""

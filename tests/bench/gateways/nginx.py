@@ -26,6 +26,8 @@ http {{
     scgi_temp_path {folder}/scgi;
     tcp_nodelay on; server_tokens off; client_body_buffer_size 32k;
     keepalive_timeout 1h; keepalive_requests 1000000000;
+    # The largest answer stays in memory: with less, nginx puts part of it into a file.
+    proxy_buffers 16 8k;
 
     map_hash_max_size 65536; map_hash_bucket_size 256;
     map $http_x_api_key $client {{ default ""; include {folder}/keys; }}
