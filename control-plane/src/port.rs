@@ -10,6 +10,7 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use tonic::body::Body;
@@ -19,7 +20,7 @@ use tower::{Layer as _, Service, ServiceExt as _};
 use crate::{
     gate::Gate,
     metrics::Metrics,
-    rest::{Rest, plain},
+    rest::{Rest, not_allowed, plain},
     store::Store,
 };
 
@@ -42,11 +43,13 @@ impl AdminPort {
             let Ok(response) = GrpcWebLayer::new().layer(self.gate).oneshot(request).await;
             return response;
         }
-        match (request.method(), request.uri().path()) {
-            (&Method::GET, "/health") => self.health().await,
-            (&Method::GET, "/metrics") => self.metrics(),
-            _ => self.rest.answer(self.gate, request).await,
-        }
+        let open = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/health") => self.health().await,
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            (_, "/health" | "/metrics") => not_allowed(&[Method::GET, Method::HEAD]),
+            _ => return self.rest.answer(self.gate, request).await,
+        };
+        if request.method() == Method::HEAD { without_body(open) } else { open }
     }
 
     /// Whether the control plane can do its work. Says nothing but that: it is open to all.
@@ -89,6 +92,15 @@ impl Service<Request<Incoming>> for AdminPort {
         let port = self.clone();
         Box::pin(async move { Ok(port.answer(request).await) })
     }
+}
+
+/// What HEAD answers: as GET does, with the length of the body that is left out.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Body::empty())
 }
 
 /// gRPC and gRPC-Web say what they are; everything else is REST.

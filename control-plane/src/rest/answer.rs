@@ -107,13 +107,7 @@ impl Refusal {
             Self::NoSuchPath => {
                 problem(StatusCode::NOT_FOUND, "nothing of the admin API has this path", None)
             }
-            Self::NoSuchVerb { allowed } => {
-                let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
-                let allowed = allowed.join(", ");
-                let detail = format!("this path takes {allowed}");
-                let response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, None);
-                with_header(response, header::ALLOW, &allowed)
-            }
+            Self::NoSuchVerb { allowed } => not_allowed(&allowed),
             Self::TooLarge { limit } => {
                 let detail = format!("the body is larger than {limit} bytes: send less at once");
                 problem(StatusCode::PAYLOAD_TOO_LARGE, &detail, None)
@@ -179,6 +173,15 @@ fn with_header(mut response: Response<Body>, name: HeaderName, value: &str) -> R
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// The answer to another verb than the path takes.
+pub(crate) fn not_allowed(allowed: &[Method]) -> Response<Body> {
+    let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    let detail = format!("this path takes {allowed}");
+    let response = problem(StatusCode::METHOD_NOT_ALLOWED, &detail, None);
+    with_header(response, header::ALLOW, &allowed)
 }
 
 /// A response with a body of some kind, which no cache may keep.

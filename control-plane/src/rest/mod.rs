@@ -31,8 +31,8 @@ use crate::{
     error::Error,
     gate::{DEADLINE, Gate},
 };
-pub(crate) use answer::plain;
 use answer::{Answer, Refusal};
+pub(crate) use answer::{not_allowed, plain};
 use endpoint::{Endpoint, Endpoints};
 pub use json::Shown;
 

@@ -31,6 +31,8 @@ async fn bad_rest_input_names_what_is_wrong_and_changes_nothing() {
         (Method::GET, "/admin/nope", b"", 404, &[]),
         (Method::GET, "/", b"", 404, &[]),
         (Method::PATCH, "/admin/keys", b"", 405, &[]),
+        (Method::POST, "/health", b"{}", 405, &[]),
+        (Method::DELETE, "/metrics", b"", 405, &[]),
     ] {
         let answer = plane.rest(verb.clone(), path, Bytes::copy_from_slice(body)).await;
         let label = format!("{verb} {path}");
@@ -61,7 +63,8 @@ async fn a_message_that_cannot_be_read_is_the_callers_fault() {
 #[tokio::test]
 async fn without_a_valid_token_nothing_but_health_answers() {
     let plane = Plane::start().await;
-    let changed = format!("{}x", &plane.token[..plane.token.len() - 1]);
+    let (start, last) = plane.token.split_at(plane.token.len() - 1);
+    let changed = format!("{start}{}", if last == "x" { "y" } else { "x" });
     for token in ["", "Bearer ", "Bearer fga_x", &format!("Bearer {changed}"), "Basic Zm9v"] {
         let headers = [("authorization", token)];
         let answer = plane.send(Method::GET, "/admin/keys", &headers, Bytes::new(), false).await;
@@ -201,5 +204,26 @@ async fn only_is_active_true_undoes_a_revocation() {
     ] {
         let answer = plane.rest(Method::PUT, &format!("{path}{mask}"), body.to_string()).await;
         assert_eq!(answer.json()["is_active"], is_active, "{mask} {body} {:?}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_to_all_is_asked_for_with_get_or_head() {
+    let plane = Plane::start().await;
+    for path in ["/health", "/metrics"] {
+        let get = plane.send(Method::GET, path, &[], Bytes::new(), false).await;
+        let refused = plane.send(Method::POST, path, &[], Bytes::new(), false).await;
+        assert_eq!((refused.status, refused.headers["allow"].as_bytes()), (405, &b"GET, HEAD"[..]));
+        for h2 in [false, true] {
+            let head = plane.send(Method::HEAD, path, &[], Bytes::new(), h2).await;
+            assert_eq!((head.status, head.body.len()), (200, 0), "{path} {h2}");
+            assert_eq!(head.headers["content-type"], get.headers["content-type"]);
+            // The time in it has as many digits as it needs.
+            let length = |answer: &Answer| -> Option<usize> {
+                answer.headers["content-length"].to_str().ok()?.parse().ok()
+            };
+            let differ = length(&head).expect("a length").abs_diff(length(&get).expect("a length"));
+            assert!(differ < 10, "{path} {h2}");
+        }
     }
 }
