@@ -61,6 +61,32 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
+/// The filter of the log, from what `FASTGATE_LOG` says: a level, `target=level`, or several of
+/// them with commas between. Where it says nothing, `unless_said` is the level.
+///
+/// # Errors
+/// What is wrong with it. A misspelt level would otherwise be taken for a target, and silence
+/// the log.
+pub fn log_filter(said: Option<&str>, unless_said: &str) -> Result<String, Mistakes> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let Some(said) = said.filter(|said| !said.is_empty()) else {
+        // The database driver tells at every start what it need not do.
+        return Ok(format!("{unless_said},sqlx=warn"));
+    };
+    let is_level = |text: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
+    let is_sound = |part: &str| match part.split_once('=') {
+        None => is_level(part),
+        Some((target, level)) => !target.is_empty() && is_level(level),
+    };
+    if said.split(',').map(str::trim).all(is_sound) {
+        return Ok(said.to_owned());
+    }
+    Err(Mistakes::one(format!(
+        "FASTGATE_LOG is '{said}': give one of {}, or target=level, with commas between",
+        LEVELS.join(", ")
+    )))
+}
+
 /// Reads the text of a settings file; `name` is what it is called in mistakes.
 ///
 /// # Errors
@@ -70,14 +96,32 @@ pub fn from_yaml<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Mista
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|fault| {
         let line = fault.location().map_or(0, |at| at.line());
-        Mistakes::one(match &fault {
+        let told = match &fault {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
                 let expected = expected.join(", ");
-                format!("{name}:{line}: unknown field '{field}': use one of {expected}")
+                format!("unknown field '{field}': use one of {expected}")
             }
-            other => format!("{name}:{line}: {other}"),
-        })
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("field '{key}' stands here a second time: keep one")
+            }
+            other => {
+                let field = field_of(text, line).map(|field| format!("{field}: "));
+                let told = other.to_string();
+                let told = told.split(" at line ").next().unwrap_or_default();
+                format!("{}{told}: give one value for each field", field.unwrap_or_default())
+            }
+        };
+        Mistakes::one(format!("{name}:{line}: {told}"))
     })
+}
+
+/// The field a line begins with.
+fn field_of(text: &str, line: u64) -> Option<&str> {
+    let at = usize::try_from(line).ok()?.checked_sub(1)?;
+    let (field, _) = text.lines().nth(at)?.split_once(':')?;
+    let field = field.trim();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (!field.is_empty() && field.chars().all(is_name)).then_some(field)
 }
 
 #[cfg(test)]
@@ -102,13 +146,27 @@ mod tests {
                 "url: a://u:hidden@h\nwokers: 1\n",
                 ":2: unknown field 'wokers': use one of url, workers",
             ),
-            ("url: [a://:hidden@h]\n", ":1: "),
+            ("url: [a://:hidden@h]\n", ":1: url: "),
+            ("url: a\nurl: hidden\n", ":2: field 'url' stands here a second time: keep one"),
             ("url: 'hidden\n", ":"),
             ("hidden", ":"),
         ] {
             let found = from_yaml::<File>("x.yaml", text).expect_err(text).to_string();
             assert!(found.starts_with(&format!("x.yaml{expected}")), "{found}");
             assert!(!found.contains("hidden"), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_that_would_silence_the_log_is_refused() {
+        assert_eq!(log_filter(None, "info"), Ok("info,sqlx=warn".into()));
+        assert_eq!(log_filter(Some(""), "warn"), Ok("warn,sqlx=warn".into()));
+        for sound in ["info", "DEBUG", "warn, fastgate=trace", "hyper=off"] {
+            assert_eq!(log_filter(Some(sound), "info"), Ok(sound.into()));
+        }
+        for wrong in ["inof", "a=b=c", "=info", "fastgate", "info,", "a=4"] {
+            let mistake = log_filter(Some(wrong), "info").expect_err(wrong).to_string();
+            assert!(mistake.starts_with(&format!("FASTGATE_LOG is '{wrong}': give ")), "{mistake}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io::IsTerminal as _, process::ExitCode};
 
+use fastgate::settings::log_filter;
 use fastgate_control_plane::{Server, Settings, SettingsError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +20,16 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_SETTINGS);
         }
     };
-    let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let said = std::env::var("FASTGATE_LOG").ok();
+    let filter = match log_filter(said.as_deref(), "info") {
+        Ok(filter) => filter,
+        Err(mistake) => {
+            eprintln!("{mistake}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
@@ -52,5 +60,6 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
         asked.cancel();
     });
     server.run(stop).await;
+    tracing::info!("stopped");
     Ok(())
 }

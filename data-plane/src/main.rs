@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use fastgate::settings::log_filter;
 use fastgate_data_plane::{Server, Settings, SettingsError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,9 +28,16 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_SETTINGS);
         }
     };
-    let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let said = std::env::var("FASTGATE_LOG").ok();
+    let filter = match log_filter(said.as_deref(), "info") {
+        Ok(filter) => filter,
+        Err(mistake) => {
+            eprintln!("{mistake}");
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(filter))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();

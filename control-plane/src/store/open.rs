@@ -31,9 +31,14 @@ pub enum OpenError {
     Scheme,
     /// Not a URL the driver understands. What is wrong is not told: it may quote the password.
     #[error(
-        "the database URL can't be read: give one like 'postgres://user:password@host:5432/name'"
+        "the database URL can't be read: give one like 'postgres://user:password@host:5432/name', with '@', '/' and ':' of a password written as %40, %2F and %3A"
     )]
     Url,
+    /// The URL asks for what this program can't do.
+    #[error(
+        "the database URL asks for TLS, which is not spoken to Postgres yet: take 'sslmode' out"
+    )]
+    Tls,
     /// The server was not there, or refused.
     #[error(
         "can't use the database at {place}: {reason}: is the server running, and are user, password and name right?"
@@ -45,7 +50,9 @@ pub enum OpenError {
         reason: String,
     },
     /// The schema could not be brought up to date.
-    #[error("can't bring the schema of the database at {place} up to date: {reason}")]
+    #[error(
+        "can't bring the schema of the database at {place} up to date: {reason}: may its user create tables there?"
+    )]
     Migrate {
         /// Host, port and name, or the path.
         place: String,

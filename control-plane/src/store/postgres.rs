@@ -4,7 +4,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, PgPool, Transaction,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -28,6 +29,14 @@ const ACQUIRE: Duration = Duration::from_secs(1);
 /// Connects and brings the schema up to date.
 pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
     let options: PgConnectOptions = url.parse().map_err(|_| OpenError::Url)?;
+    // A password with a bare '@' or '/' in it makes the driver take part of it for the name.
+    if options.get_database().is_some_and(|name| name.contains(['@', '/'])) {
+        return Err(OpenError::Url);
+    }
+    if !matches!(options.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
+    {
+        return Err(OpenError::Tls);
+    }
     // A writer that waits for longer than this stands behind another that hangs.
     let options = options
         .application_name("fastgate")
@@ -50,7 +59,7 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
     migrator(Cow::Borrowed)
         .run(&pool)
         .await
-        .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: fault.to_string() })?;
+        .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: refusal(&fault) })?;
     let store = sql::SqlStore::open(Backend::start(pool)).await;
     store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
 }
@@ -58,6 +67,13 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
 /// What the server said. The driver would add a line of the server's source to it.
 fn reason(fault: &sqlx::Error) -> String {
     fault.as_database_error().map_or_else(|| fault.to_string(), |said| said.message().to_owned())
+}
+
+fn refusal(fault: &MigrateError) -> String {
+    match fault {
+        MigrateError::Execute(fault) | MigrateError::ExecuteMigration(fault, _) => reason(fault),
+        other => other.to_string(),
+    }
 }
 
 /// What differs from the other database.

@@ -22,6 +22,7 @@ mod upstream;
 use std::{io, time::Duration};
 
 use fastgate::model::Id;
+use fastgate::settings::log_filter;
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -49,9 +50,11 @@ pub(crate) fn run(
     around: &Surroundings,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let filter = EnvFilter::try_from_env("FASTGATE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let said = std::env::var("FASTGATE_LOG").ok();
+    let filter = log_filter(said.as_deref(), "warn").map_err(DevError::Log)?;
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter));
     // Fails only where somebody has set up a log before, who then wants their own.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = log.with_writer(io::stderr).try_init();
 
     let data = DataDir::open(args.data_dir.clone(), around)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -2,11 +2,15 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use fastgate::settings::Mistakes;
 use thiserror::Error;
 
 /// Why `fgctl dev` can't go on.
 #[derive(Debug, Error)]
 pub(crate) enum DevError {
+    /// What is to be logged can't be told.
+    #[error("{0}")]
+    Log(Mistakes),
     /// There is no place to keep things.
     #[error("there is no home folder to keep data in: give --data-dir")]
     NoDataDir,
