@@ -27,6 +27,8 @@ pub(super) enum Refusal {
     TooLarge {
         limit: usize,
     },
+    /// The body says that it is not JSON.
+    OtherKind,
     /// The connection broke within the body.
     BrokenBody,
     SlowBody,
@@ -111,6 +113,12 @@ impl Refusal {
             Self::TooLarge { limit } => {
                 let detail = format!("the body is larger than {limit} bytes: send less at once");
                 problem(StatusCode::PAYLOAD_TOO_LARGE, &detail, None)
+            }
+            Self::OtherKind => {
+                let detail = "the body must be JSON: send 'Content-Type: application/json'";
+                let response = problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail, None);
+                // RFC 9110 section 15.5.16.
+                with_header(response, header::ACCEPT, "application/json")
             }
             Self::BrokenBody => problem(StatusCode::BAD_REQUEST, "the body ended too soon", None),
             Self::SlowBody => {

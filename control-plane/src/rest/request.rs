@@ -7,6 +7,7 @@ use prost_types::FieldMask;
 use serde_json::Value as Json;
 
 use super::{
+    body,
     endpoint::{BodyField, Endpoint, Variable},
     json, percent,
 };
@@ -49,7 +50,7 @@ fn parse_body(endpoint: &Endpoint, body: &[u8], faults: &mut Violations) -> Json
     if !endpoint.takes_body() || body.trim_ascii().is_empty() {
         return empty();
     }
-    match serde_json::from_slice(body) {
+    match body::parse(body, faults) {
         Ok(Json::Object(object)) => Json::Object(object),
         Ok(_) => {
             faults.add("body", "must be a JSON object");

@@ -26,6 +26,20 @@ async fn bad_rest_input_names_what_is_wrong_and_changes_nothing() {
         (Method::POST, "/admin/keys", b"{\"nope\": 1}", 400, &["nope"]),
         (Method::POST, "/admin/keys", b"{\"rate_limit\": \"x\"}", 400, &["rate_limit"]),
         (Method::POST, "/admin/keys", long.as_bytes(), 413, &[]),
+        (
+            Method::POST,
+            "/admin/keys",
+            b"{\"name\": 1, \"source_path\": \"a\", \"source_path\": \"b\"}",
+            400,
+            &["source_path", "name"],
+        ),
+        (
+            Method::POST,
+            "/admin/routes",
+            b"{\"targets\": [{}, {\"url\": \"a\", \"url\": \"a\"}]}",
+            400,
+            &["targets[1].url"],
+        ),
         (Method::GET, "/admin/keys?nope=1", b"", 400, &["nope"]),
         (Method::GET, "/admin/keys?page_size=x", b"", 400, &["page_size"]),
         (Method::GET, "/admin/nope", b"", 404, &[]),
@@ -225,5 +239,29 @@ async fn what_is_open_to_all_is_asked_for_with_get_or_head() {
             let differ = length(&head).expect("a length").abs_diff(length(&get).expect("a length"));
             assert!(differ < 10, "{path} {h2}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_another_kind_than_json_is_refused() {
+    let plane = Plane::start().await;
+    let bearer = format!("Bearer {}", plane.token);
+    let post = async |kind: &str, body: &'static str| {
+        let kind = Some(("content-type", kind)).filter(|(_, kind)| !kind.is_empty());
+        let headers: Vec<_> =
+            [("authorization", bearer.as_str())].into_iter().chain(kind).collect();
+        plane.send(Method::POST, "/admin/keys", &headers, body.into(), false).await
+    };
+    let key = r#"{"source_path": "app"}"#;
+    for kind in ["", "application/json", "Application/JSON; charset=utf-8", "application/a+json"] {
+        assert_eq!(post(kind, key).await.status, 201, "{kind}");
+    }
+    for kind in ["text/plain", "application/xml", "application/x-www-form-urlencoded", "json"] {
+        let answer = post(kind, key).await;
+        assert_eq!(answer.status, 415, "{kind}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert_eq!(answer.headers["accept"], "application/json");
+        // Of what is not there, the kind does not matter.
+        assert_eq!(post(kind, "").await.status, 400, "{kind}");
     }
 }
