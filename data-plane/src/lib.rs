@@ -1,6 +1,8 @@
 //! The data plane: a node that proxies the traffic of one environment.
 
 mod admission;
+#[cfg(test)]
+mod allocations;
 mod audit;
 mod auth;
 mod backoff;

@@ -24,6 +24,9 @@ pub(crate) struct Recorder {
 pub(crate) struct Counts {
     produced: AtomicU64,
     dropped: AtomicU64,
+    /// Heap allocations of the worker's thread when it recorded its last event.
+    #[cfg(test)]
+    allocations: AtomicU64,
 }
 
 /// A ring for `capacity` events: the worker's end and the shipper's.
@@ -42,6 +45,8 @@ impl Recorder {
         if !taken {
             add_one(&self.counts.dropped);
         }
+        #[cfg(test)]
+        self.counts.allocations.store(crate::allocations::of_this_thread(), Relaxed);
         add_one(&self.counts.produced);
     }
 }
@@ -70,6 +75,12 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
+    /// Heap allocations of the worker up to its last event.
+    #[cfg(test)]
+    pub(crate) fn allocations(&self) -> u64 {
+        self.counts.allocations.load(Relaxed)
+    }
+
     /// The oldest event in the ring.
     pub(crate) fn pop(&mut self) -> Option<Event> {
         self.ring.pop().ok()

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod connections;
+mod cost;
 mod framing;
 mod headers;
 mod node;

@@ -99,6 +99,11 @@ impl Node {
         }
     }
 
+    /// Heap allocations of the worker up to the event that was recorded last.
+    pub(crate) fn allocations(&self) -> u64 {
+        self.events.lock().expect("no panic").allocations()
+    }
+
     /// Whether every audit event was taken.
     pub(crate) fn has_no_event(&self) -> bool {
         self.events.lock().expect("no panic").pop().is_none()
