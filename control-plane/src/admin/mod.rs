@@ -30,6 +30,7 @@ use fastgate::{
         route_service_server::RouteServiceServer, upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
+    time::Written,
 };
 use prost_reflect::DescriptorPool;
 use prost_types::Timestamp;
@@ -147,11 +148,9 @@ fn future(
 
 fn time(field: &str, sent: Option<Timestamp>, faults: &mut Violations) -> Option<SystemTime> {
     let sent = sent?;
-    // What RFC 3339 can write: an answer with another time could not be shown (years 1 to 9999).
-    let fits = (-62_135_596_800..=253_402_300_799).contains(&sent.seconds)
-        && (0..1_000_000_000).contains(&sent.nanos);
+    // An answer with a time that can't be written could not be shown.
     match SystemTime::try_from(sent) {
-        Ok(time) if fits => Some(time),
+        Ok(time) if Written::new(&sent).is_some() => Some(time),
         _ => {
             faults.add(field, "is no point in time: give one such as 2030-01-31T12:00:00Z");
             None

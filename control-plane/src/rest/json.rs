@@ -1,16 +1,16 @@
 //! Between JSON and messages: snake_case names, 64-bit numbers as numbers, and every fault with
 //! the path of its field.
 
-use std::time::SystemTime;
-
-use fastgate::model::Violations;
-use jiff::Timestamp;
+use fastgate::{
+    model::Violations,
+    time::{self, Written},
+};
 use prost::Message as _;
 use prost_reflect::{
     DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _,
     Value,
 };
-use prost_types::FieldMask;
+use prost_types::{FieldMask, Timestamp};
 use serde::ser::{Error as _, Serialize, SerializeMap as _, Serializer};
 use serde_json::Value as Json;
 
@@ -125,8 +125,7 @@ fn enum_number(kind: &EnumDescriptor, json: &Json) -> Option<i32> {
 }
 
 fn timestamp(kind: &MessageDescriptor, json: &Json) -> Option<Value> {
-    let time: Timestamp = json.as_str()?.parse().ok()?;
-    from_message(kind, &prost_types::Timestamp::from(SystemTime::from(time)))
+    from_message(kind, &time::parse(json.as_str()?)?)
 }
 
 fn field_mask(kind: &MessageDescriptor, json: &Json) -> Option<Value> {
@@ -211,9 +210,9 @@ fn show_timestamp<S: Serializer>(
     message: &DynamicMessage,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let time = prost_types::Timestamp::decode(message.encode_to_vec().as_slice());
-    let time = time.map_err(S::Error::custom)?;
-    let time = Timestamp::new(time.seconds, time.nanos).map_err(S::Error::custom)?;
+    let time = Timestamp::decode(message.encode_to_vec().as_slice()).map_err(S::Error::custom)?;
+    let time =
+        Written::new(&time).ok_or_else(|| S::Error::custom("a time beyond the year 9999"))?;
     serializer.collect_str(&time)
 }
 

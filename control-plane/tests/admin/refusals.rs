@@ -265,3 +265,23 @@ async fn a_body_of_another_kind_than_json_is_refused() {
         assert_eq!(post(kind, "").await.status, 400, "{kind}");
     }
 }
+
+#[tokio::test]
+async fn times_up_to_the_year_9999_are_taken_and_shown() {
+    let plane = Plane::start().await;
+    let last = "9999-12-31T23:59:59Z";
+    let key = json!({"key": {"source_path": "app", "expires_at": last}});
+    let key = plane.grpc("KeyService/CreateKey", &key).await.expect("a key");
+    let path = format!("/admin/keys/{}", key["key_id"].as_str().expect("an id"));
+    assert_eq!(plane.rest(Method::GET, &path, "").await.json()["expires_at"], last);
+    let key = json!({"source_path": "app", "expires_at": last}).to_string();
+    let key = plane.rest(Method::POST, "/admin/keys", key).await;
+    assert_eq!((key.status, &key.json()["expires_at"]), (201, &json!(last)));
+    for wrong in ["2999-01-01T00:00:00+24:00", "2999-01-01T00:00:00", "+010000-01-01T00:00:00Z"] {
+        let key = json!({"source_path": "app", "expires_at": wrong}).to_string();
+        let answer = plane.rest(Method::POST, "/admin/keys", key).await;
+        assert_eq!((answer.status, fields(&answer)), (400, vec!["expires_at".into()]), "{wrong}");
+    }
+    let keys = plane.rest(Method::GET, "/admin/keys", "").await;
+    assert_eq!(keys.json()["keys"].as_array().map(Vec::len), Some(2), "{:?}", keys.body);
+}
