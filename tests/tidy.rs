@@ -31,8 +31,8 @@ const KNOWS_NODE_API: &[&str] = &[
     "control-plane/src/audit/ingest.rs",
     "control-plane/src/domain/object.rs", // makes what nodes get of an object
     "control-plane/src/feed/",
-    "control-plane/src/nodes.rs", // what nodes said of themselves
-    "control-plane/src/store/",   // keeps entities and deltas as the bytes that are sent
+    "control-plane/src/nodes/", // what nodes said of themselves
+    "control-plane/src/store/", // keeps entities and deltas as the bytes that are sent
     "data-plane/src/audit/push.rs",
     "data-plane/src/compile/",
     "data-plane/src/sync/",
@@ -44,7 +44,7 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/admin/",
     "control-plane/src/domain/", // routes and upstreams are kept as they were written
     "control-plane/src/feed/mod.rs",
-    "control-plane/src/nodes.rs",
+    "control-plane/src/nodes/",
     "control-plane/src/store/",
     "data-plane/src/compile/", // an entity holds a route or an upstream as it was written
     "ctl/src/client.rs",

@@ -37,6 +37,14 @@ pub(crate) struct Gate {
     _turn: Turn,
 }
 
+/// One more control plane on the database of a gateway.
+pub(crate) struct Replica {
+    /// REST with the owner's token.
+    pub(crate) admin: Client,
+    node_port: u16,
+    _process: Process,
+}
+
 /// What a gateway is made of.
 pub(crate) struct GateBuilder {
     nodes: usize,
@@ -106,7 +114,7 @@ impl GateBuilder {
         gate.start_control_plane().await;
         gate.admin = gate.admin.clone().with("authorization", &format!("Bearer {}", gate.token()));
         for n in 1..=self.nodes {
-            let node = gate.node(n);
+            let node = gate.node(n, gate.node_port);
             gate.nodes.push(node);
         }
         for node in &gate.nodes {
@@ -123,20 +131,42 @@ impl Gate {
 
     /// Starts the control plane, the first time or again, and waits until it answers.
     pub(crate) async fn start_control_plane(&mut self) {
+        let ports = (self.admin_port, self.node_port);
+        self.control_plane = Some(self.launch("control-plane", ports).await);
+    }
+
+    /// Starts one more control plane.
+    pub(crate) async fn start_replica(&self) -> Replica {
+        let (admin_port, node_port) = (free_port(), free_port());
+        let process = self.launch("replica", (admin_port, node_port)).await;
+        let admin = Client::new(format!("http://127.0.0.1:{admin_port}"));
+        let admin = admin.with("authorization", &format!("Bearer {}", self.token()));
+        Replica { admin, node_port, _process: process }
+    }
+
+    /// Starts one more node, which follows that control plane, and waits until it serves.
+    pub(crate) async fn add_node(&mut self, replica: &Replica) {
+        let node = self.node(self.nodes.len() + 1, replica.node_port);
+        node.ready().await;
+        self.nodes.push(node);
+    }
+
+    async fn launch(&self, name: &str, (admin_port, node_port): (u16, u16)) -> Process {
         let mut command = program("fastgate-control-plane");
         command
             .env("FASTGATE_DATABASE_URL", Postgres::url_at(self.wire.port, &self.database))
-            .arg(format!("--admin-addr=127.0.0.1:{}", self.admin_port))
-            .arg(format!("--node-addr=127.0.0.1:{}", self.node_port))
+            .arg(format!("--admin-addr=127.0.0.1:{admin_port}"))
+            .arg(format!("--node-addr=127.0.0.1:{node_port}"))
             .arg("--bootstrap-token-file")
             .arg(self.token_file());
-        self.control_plane = Some(Process::start("control-plane", command, self.dir.path()));
-        let admin = Client::new(format!("http://127.0.0.1:{}", self.admin_port));
+        let process = Process::start(name, command, self.dir.path());
+        let admin = Client::new(format!("http://127.0.0.1:{admin_port}"));
         eventually("the control plane answers", async || {
             let answer = admin.try_send(Method::GET, "/health", "").await.ok()?;
             (answer.status == StatusCode::OK).then_some(())
         })
         .await;
+        process
     }
 
     pub(crate) fn control_plane(&mut self) -> &mut Process {
@@ -223,6 +253,11 @@ impl Gate {
         }
     }
 
+    /// Where nodes open their streams.
+    pub(crate) fn node_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.node_port)
+    }
+
     pub(crate) fn token(&self) -> String {
         std::fs::read_to_string(self.token_file()).expect("a token").trim().to_owned()
     }
@@ -244,7 +279,7 @@ impl Gate {
         command
     }
 
-    fn node(&self, number: usize) -> Node {
+    fn node(&self, number: usize, node_port: u16) -> Node {
         let (proxy, ops) = (free_port(), free_port());
         let name = format!("node-{number}");
         let state_dir = self.dir.path().join(&name);
@@ -252,7 +287,7 @@ impl Gate {
             format!("--listen=127.0.0.1:{proxy}"),
             format!("--ops-addr=127.0.0.1:{ops}"),
             format!("--node-id={name}"),
-            format!("--control-plane=http://127.0.0.1:{}", self.node_port),
+            format!("--control-plane=http://127.0.0.1:{node_port}"),
             format!("--state-dir={}", state_dir.display()),
             "--workers=2".into(),
         ];

@@ -7,10 +7,9 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::{Shared, history::History};
-use crate::store::{Head, StoreError};
+use crate::store::{Head, News, StoreError};
 
 /// How often the store is asked even if it announced nothing.
 const POLL: Duration = Duration::from_secs(1);
@@ -18,15 +17,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Revisions read from the log in one go.
 const READ: u32 = 256;
 
-/// Follows the store until `stop`, also while the store hangs.
-pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = follow_for_ever(&shared) => {}
-    }
-}
-
-async fn follow_for_ever(shared: &Shared) {
+/// Follows the store for ever.
+pub(super) async fn run(shared: &Shared) {
     let mut is_away = false;
     loop {
         match catch_up(shared).await {
@@ -43,7 +35,7 @@ async fn follow_for_ever(shared: &Shared) {
             }
         }
         tokio::select! {
-            () = shared.store.changed() => {}
+            () = shared.store.changed(News::Config) => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }

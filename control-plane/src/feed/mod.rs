@@ -53,7 +53,8 @@ struct Shared {
 type Track = watch::Sender<Option<Arc<History>>>;
 
 impl Feed {
-    /// Starts to follow the store. The task ends with `stop`.
+    /// Starts to follow the store, and the nodes of other replicas. The task ends with `stop`, also
+    /// while the store hangs.
     pub(crate) fn start(store: Arc<dyn Store>, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let shared = Arc::new(Shared {
             store,
@@ -62,11 +63,19 @@ impl Feed {
             tracks: RwLock::default(),
             ready: watch::Sender::new(false),
         });
-        let task = tokio::spawn(follow::run(Arc::clone(&shared), stop.clone()));
-        (Self { shared, stop }, task)
+        let feed = Self { shared, stop };
+        let (shared, stop) = (Arc::clone(&feed.shared), feed.stop.clone());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = follow::run(&shared) => {}
+                () = shared.nodes.share(Arc::clone(&shared.store)) => {}
+            }
+        });
+        (feed, task)
     }
 
-    /// The nodes this control plane knows, by environment and id.
+    /// The nodes of all control planes, by environment and id.
     pub(crate) fn nodes(&self, environment: Option<&Id>) -> Vec<fastgate::admin::v1::Node> {
         self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
     }

@@ -5,18 +5,22 @@
 //! and the admin event, and announces the new revision. Commit order is revision order.
 
 mod fault;
+mod news;
 mod open;
 mod postgres;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastgate::{
-    admin::v1::{AdminEvent, LogEvent},
+    admin::v1::{AdminEvent, LogEvent, Node},
     digest::Digest,
     model::Id,
     node::v1::Entity,
@@ -28,6 +32,7 @@ use crate::domain::{
     Replay, Route, Stored, Token, Upstream, Usage,
 };
 
+pub(crate) use news::News;
 pub use open::OpenError;
 pub(crate) use open::open;
 
@@ -99,9 +104,9 @@ pub(crate) trait Store: Send + Sync {
         after: u64,
         limit: u32,
     ) -> Result<Vec<LoggedRevision>, StoreError>;
-    /// Returns when another revision may have been committed, here or on another replica.
-    /// May return too early, and may miss changes while the database is away: poll as well.
-    async fn changed(&self);
+    /// Returns when there may be news, from here or from another replica. May return too early, and
+    /// may miss news while the database is away: poll as well.
+    async fn changed(&self, news: News);
 
     /// Adds a token, with its admin event.
     async fn create_token(&self, token: &Token, actor: &Actor) -> Result<(), StoreError>;
@@ -126,6 +131,19 @@ pub(crate) trait Store: Send + Sync {
         filter: &EventFilter,
         page: &Page,
     ) -> Result<Vec<(Cursor, LogEvent)>, StoreError>;
+
+    /// Notes what a replica knows of these nodes, in place of what it said before, and forgets what
+    /// no replica has said again for `kept`. Makes no revision. `announced`: the others are to look
+    /// at once.
+    async fn put_nodes(
+        &self,
+        replica: &str,
+        nodes: &[Node],
+        kept: Duration,
+        announced: bool,
+    ) -> Result<(), StoreError>;
+    /// What the other replicas said of their nodes.
+    async fn nodes_of_others(&self, replica: &str) -> Result<Vec<SaidNode>, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -190,6 +208,14 @@ pub(crate) struct LoggedRevision {
     pub(crate) revision: u64,
     /// An encoded `fastgate.node.v1.Delta` from the revision before to this one, digest included.
     pub(crate) delta: Bytes,
+}
+
+/// A node as another replica knows it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct SaidNode {
+    pub(crate) node: Node,
+    /// How long ago the replica said so, by the clock of the database.
+    pub(crate) age: Duration,
 }
 
 /// Why the store did not do as asked. Nothing was changed.

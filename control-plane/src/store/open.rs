@@ -63,7 +63,10 @@ pub enum OpenError {
 
 /// The schema in the words of one database.
 pub(super) fn migrator(words: fn(&'static str) -> Cow<'static, str>) -> Migrator {
-    let steps = [(1, "what the control plane keeps", include_str!("schema.sql"))];
+    let steps = [
+        (1, "what the control plane keeps", include_str!("schema.sql")),
+        (2, "the nodes of each replica", include_str!("nodes.sql")),
+    ];
     let migrations = steps.map(|(version, description, sql)| {
         let sql = sqlx::AssertSqlSafe(words(sql).into_owned());
         Migration::new(

@@ -7,9 +7,13 @@ use sqlx::{
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::task::JoinHandle;
 
-use super::open::{OpenError, migrator};
+use super::{
+    News,
+    news::Unread,
+    open::{OpenError, migrator},
+};
 
 #[path = "sql/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "the same statements, compiled once for each database")]
@@ -17,8 +21,16 @@ mod sql;
 
 type Db = sqlx::Postgres;
 
+/// The database's clock, in microseconds since 1970.
+const NOW_US: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// What a change announces itself on; the payload says nothing: who hears it looks.
-const CHANNEL: &str = "fastgate_config";
+const fn channel(news: News) -> &'static str {
+    match news {
+        News::Config => "fastgate_config",
+        News::Nodes => "fastgate_nodes",
+    }
+}
 
 /// Connections of one control plane: it has many nodes, but they do not query.
 const CONNECTIONS: u32 = 16;
@@ -79,15 +91,15 @@ fn refusal(fault: &MigrateError) -> String {
 /// What differs from the other database.
 pub(super) struct Backend {
     pool: PgPool,
-    changed: Arc<Notify>,
+    unread: Arc<Unread>,
     listener: JoinHandle<()>,
 }
 
 impl Backend {
     fn start(pool: PgPool) -> Self {
-        let changed = Arc::new(Notify::new());
-        let listener = tokio::spawn(listen(pool.clone(), changed.clone()));
-        Self { pool, changed, listener }
+        let unread = Arc::<Unread>::default();
+        let listener = tokio::spawn(listen(pool.clone(), unread.clone()));
+        Self { pool, unread, listener }
     }
 
     async fn write(&self) -> sqlx::Result<Transaction<'static, Db>> {
@@ -100,16 +112,16 @@ impl Backend {
     }
 
     /// Announces the change with its commit.
-    async fn announce(&self, tx: &mut Transaction<'static, Db>) -> sqlx::Result<()> {
-        sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut **tx).await?;
+    async fn announce(&self, tx: &mut Transaction<'static, Db>, news: News) -> sqlx::Result<()> {
+        sqlx::query("SELECT pg_notify($1, '')").bind(channel(news)).execute(&mut **tx).await?;
         Ok(())
     }
 
     /// Nothing left to do: the announcement went with the commit.
-    fn committed(&self) {}
+    fn committed(&self, _news: News) {}
 
-    async fn changed(&self) {
-        self.changed.notified().await;
+    async fn changed(&self, news: News) {
+        self.unread.wait(news).await;
     }
 }
 
@@ -119,10 +131,10 @@ impl Drop for Backend {
     }
 }
 
-/// Wakes the feed at every announcement, and when announcements may have been missed.
-async fn listen(pool: PgPool, changed: Arc<Notify>) {
+/// Wakes who waits at every announcement, and when announcements may have been missed.
+async fn listen(pool: PgPool, unread: Arc<Unread>) {
     loop {
-        let heard = hear(&pool, &changed).await;
+        let heard = hear(&pool, &unread).await;
         if let Err(fault) = heard {
             tracing::warn!("can't listen for changes, polling meanwhile: {fault}");
         }
@@ -130,12 +142,14 @@ async fn listen(pool: PgPool, changed: Arc<Notify>) {
     }
 }
 
-async fn hear(pool: &PgPool, changed: &Notify) -> sqlx::Result<()> {
+async fn hear(pool: &PgPool, unread: &Unread) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen(CHANNEL).await?;
+    listener.listen_all(News::ALL.map(channel)).await?;
+    News::ALL.into_iter().for_each(|news| unread.add(news));
     loop {
-        changed.notify_one();
         // `None`: the connection was lost and is back, and something may have been missed.
-        drop(listener.try_recv().await?);
+        let heard = listener.try_recv().await?;
+        let may_be = |news: &News| heard.as_ref().is_none_or(|h| h.channel() == channel(*news));
+        News::ALL.into_iter().filter(may_be).for_each(|news| unread.add(news));
     }
 }

@@ -6,15 +6,21 @@ use sqlx::{
     ConnectOptions as _, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::Notify;
 
-use super::open::{OpenError, migrator};
+use super::{
+    News,
+    news::Unread,
+    open::{OpenError, migrator},
+};
 
 #[path = "sql/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "the same statements, compiled once for each database")]
 mod sql;
 
 type Db = sqlx::Sqlite;
+
+/// The database's clock, in microseconds since 1970.
+const NOW_US: &str = "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
 
 /// Opens or creates a file and brings the schema up to date.
 pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
@@ -35,7 +41,7 @@ pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
         .map_err(|fault| OpenError::Migrate { place: path.into(), reason: fault.to_string() })?;
     let some = SqlitePoolOptions::new().max_connections(4);
     let readers = some.connect_with(options.read_only(true)).await.map_err(connect)?;
-    let store = sql::SqlStore::open(Backend { writer, readers, changed: Notify::new() }).await;
+    let store = sql::SqlStore::open(Backend { writer, readers, unread: Unread::default() }).await;
     store.map_err(|fault| OpenError::Connect { place: path.into(), reason: fault.to_string() })
 }
 
@@ -44,7 +50,7 @@ pub(super) struct Backend {
     /// One connection: SQLite lets one write at a time, and waiting here is fair.
     writer: SqlitePool,
     readers: SqlitePool,
-    changed: Notify,
+    unread: Unread,
 }
 
 impl Backend {
@@ -59,15 +65,15 @@ impl Backend {
 
     /// Only this process writes to the file: [`Backend::committed`] is enough.
     #[allow(clippy::unused_async, reason = "the other database asks its server")]
-    async fn announce(&self, _tx: &mut Transaction<'static, Db>) -> sqlx::Result<()> {
+    async fn announce(&self, _tx: &mut Transaction<'static, Db>, _news: News) -> sqlx::Result<()> {
         Ok(())
     }
 
-    fn committed(&self) {
-        self.changed.notify_one();
+    fn committed(&self, news: News) {
+        self.unread.add(news);
     }
 
-    async fn changed(&self) {
-        self.changed.notified().await;
+    async fn changed(&self, news: News) {
+        self.unread.wait(news).await;
     }
 }

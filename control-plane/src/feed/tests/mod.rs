@@ -6,6 +6,7 @@ mod life;
 mod model;
 mod random;
 mod refusal;
+mod replicas;
 mod resume;
 mod slow;
 

@@ -5,30 +5,31 @@
 
 mod commit;
 mod events;
+mod nodes;
 mod objects;
 mod requests;
 mod revisions;
 mod tokens;
 mod value;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use fastgate::{
-    admin::v1::{AdminEvent, LogEvent},
+    admin::v1::{AdminEvent, LogEvent, Node},
     model::Id,
     node::v1::Entity,
 };
 use sqlx::Transaction;
 
 use self::objects::{ROUTES, UPSTREAMS};
-use super::{Backend, Db};
+use super::{Backend, Db, NOW_US};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
         Outcome, Replay, Route, Stored, Token, Upstream, Usage,
     },
-    store::{Cursor, Head, KeyFilter, LoggedRevision, Page, Store, StoreError},
+    store::{Cursor, Head, KeyFilter, LoggedRevision, News, Page, SaidNode, Store, StoreError},
 };
 
 /// One connection, in a transaction.
@@ -84,9 +85,9 @@ impl Store for SqlStore {
             tx.rollback().await?;
             return Ok(outcome);
         }
-        self.backend.announce(&mut tx).await?;
+        self.backend.announce(&mut tx, News::Config).await?;
         tx.commit().await?;
-        self.backend.committed();
+        self.backend.committed(News::Config);
         Ok(outcome)
     }
 
@@ -175,8 +176,8 @@ impl Store for SqlStore {
         revisions::log(&mut self.read().await?, environment, ns, after, limit).await
     }
 
-    async fn changed(&self) {
-        self.backend.changed().await;
+    async fn changed(&self, news: News) {
+        self.backend.changed(news).await;
     }
 
     async fn create_token(&self, token: &Token, actor: &Actor) -> Result<()> {
@@ -219,6 +220,29 @@ impl Store for SqlStore {
 
     async fn events(&self, filter: &EventFilter, page: &Page) -> Result<Vec<(Cursor, LogEvent)>> {
         events::list(&mut self.read().await?, filter, page).await
+    }
+
+    async fn put_nodes(
+        &self,
+        replica: &str,
+        nodes: &[Node],
+        kept: Duration,
+        announced: bool,
+    ) -> Result<()> {
+        let mut tx = self.write().await?;
+        nodes::put(&mut tx, replica, nodes, kept).await?;
+        if announced {
+            self.backend.announce(&mut tx, News::Nodes).await?;
+        }
+        tx.commit().await?;
+        if announced {
+            self.backend.committed(News::Nodes);
+        }
+        Ok(())
+    }
+
+    async fn nodes_of_others(&self, replica: &str) -> Result<Vec<SaidNode>> {
+        nodes::of_others(&mut self.read().await?, replica).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -386,3 +386,59 @@ pub(super) async fn events_are_found_by_every_field(store: Db) {
     none.path_prefix = Some("/b".into());
     assert!(store.events(&none, &all()).await.expect("reads").is_empty(), "letter case counts");
 }
+
+fn node(environment: &str, n: usize) -> v1::Node {
+    v1::Node {
+        node_id: format!("n{n:04}"),
+        environment: environment.into(),
+        connected: true,
+        last_nack: "revision 3: route a: path: is odd, \u{fc}ber".into(),
+        keys_revision: u64::MAX,
+        ..v1::Node::default()
+    }
+}
+
+/// What the replicas but one said, by environment and id.
+async fn said_to(store: &Db, replica: &str) -> Vec<v1::Node> {
+    let said = store.nodes_of_others(replica).await.expect("reads");
+    assert!(said.iter().all(|said| said.age < Duration::from_secs(60)), "{said:?}");
+    let mut nodes: Vec<_> = said.into_iter().map(|said| said.node).collect();
+    nodes.sort_by_key(|node| (node.environment.clone(), node.node_id.clone()));
+    nodes
+}
+
+pub(super) async fn replicas_tell_each_other_of_their_nodes(store: Db) {
+    let heads = store.heads().await.expect("reads");
+    let hour = Duration::from_secs(3600);
+    let put = async |replica: &str, nodes: &[v1::Node]| {
+        store.put_nodes(replica, nodes, hour, false).await.expect("writes");
+    };
+    // More than one statement takes, and one of them known to another replica too.
+    let many: Vec<_> = (0..4500).map(|n| node("default", n)).collect();
+    put("a", &many).await;
+    put("b", &[node("default", 7), node("staging", 7)]).await;
+    put("c", &[]).await;
+    assert_eq!(said_to(&store, "b").await, many);
+    assert_eq!(said_to(&store, "a").await, [node("default", 7), node("staging", 7)]);
+    assert_eq!(said_to(&store, "c").await.len(), 4502);
+
+    let went = v1::Node { connected: false, ..node("staging", 7) };
+    put("b", std::slice::from_ref(&went)).await;
+    assert_eq!(said_to(&store, "a").await, [node("default", 7), went]);
+    assert_eq!(store.heads().await.expect("reads"), heads, "none of it is a revision");
+}
+
+pub(super) async fn what_is_not_said_again_of_a_node_is_forgotten(store: Db) {
+    let put = async |replica: &str, n: usize, kept: Duration| {
+        store.put_nodes(replica, &[node("default", n)], kept, false).await.expect("writes");
+    };
+    put("a", 1, Duration::from_secs(3600)).await;
+    put("a", 2, Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    put("a", 2, Duration::from_secs(3600)).await;
+    let said = store.nodes_of_others("b").await.expect("reads");
+    let is_old = |said: &crate::store::SaidNode| said.age > Duration::from_millis(500);
+    assert_eq!(said.iter().filter(|said| is_old(said)).count(), 1, "{said:?}");
+    put("b", 3, Duration::from_millis(500)).await;
+    assert_eq!(said_to(&store, "c").await, [node("default", 2), node("default", 3)]);
+}

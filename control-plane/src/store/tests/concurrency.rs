@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::samples::{change, commit, commit_change, environment, id, key};
 use crate::{
     domain::{Change, Expect, Namespace, Op},
-    store::{Store, StoreError},
+    store::{News, Store, StoreError},
 };
 
 const WRITERS: usize = 16;
@@ -85,11 +85,29 @@ pub(super) async fn nothing_is_put_into_an_environment_that_goes(store: Arc<dyn 
 
 pub(super) async fn a_change_wakes_who_waits(store: Arc<dyn Store>) {
     // What was announced before, such as the start, may wake at once.
-    while tokio::time::timeout(Duration::from_millis(500), store.changed()).await.is_ok() {}
+    while tokio::time::timeout(Duration::from_millis(500), store.changed(News::Config))
+        .await
+        .is_ok()
+    {}
     let waiting = {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.changed().await })
+        tokio::spawn(async move { store.changed(News::Config).await })
     };
     commit(&store, vec![Op::PutKey(key("k1"), Expect::Absent)]).await.expect("commits");
     tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("wakes").expect("waits");
+}
+
+pub(super) async fn an_announced_node_wakes_who_waits(store: Arc<dyn Store>) {
+    while tokio::time::timeout(Duration::from_millis(500), store.changed(News::Nodes)).await.is_ok()
+    {
+    }
+    let put = async |announced| {
+        store.put_nodes("a", &[], Duration::from_secs(60), announced).await.expect("writes");
+    };
+    let woken = async |within| tokio::time::timeout(within, store.changed(News::Nodes)).await;
+    put(false).await;
+    commit(&store, vec![Op::PutKey(key("k1"), Expect::Absent)]).await.expect("commits");
+    assert!(woken(Duration::from_millis(500)).await.is_err(), "that was no news");
+    put(true).await;
+    woken(Duration::from_secs(5)).await.expect("wakes");
 }

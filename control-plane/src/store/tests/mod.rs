@@ -61,9 +61,12 @@ contract! {
     repeated::a_repeated_call_is_answered_from_memory,
     repeated::a_repeated_call_that_creates_its_environment_is_too,
     repeated::calls_that_come_at_once_are_one,
+    cases::replicas_tell_each_other_of_their_nodes,
+    cases::what_is_not_said_again_of_a_node_is_forgotten,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
     concurrency::nothing_is_put_into_an_environment_that_goes,
     concurrency::a_change_wakes_who_waits,
+    concurrency::an_announced_node_wakes_who_waits,
 }
 
 fn sqlite_url() -> (String, TempDir) {

@@ -1,0 +1,40 @@
+//! What a store wakes those for who wait.
+
+use tokio::sync::Notify;
+
+/// What may have changed, here or on another replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum News {
+    /// Another revision was committed.
+    Config,
+    /// A node came or went.
+    Nodes,
+}
+
+impl News {
+    pub(super) const ALL: [Self; 2] = [Self::Config, Self::Nodes];
+}
+
+/// News that nobody has looked at yet. One waits for each kind.
+#[derive(Default)]
+pub(super) struct Unread {
+    config: Notify,
+    nodes: Notify,
+}
+
+impl Unread {
+    pub(super) fn add(&self, news: News) {
+        self.of(news).notify_one();
+    }
+
+    pub(super) async fn wait(&self, news: News) {
+        self.of(news).notified().await;
+    }
+
+    fn of(&self, news: News) -> &Notify {
+        match news {
+            News::Config => &self.config,
+            News::Nodes => &self.nodes,
+        }
+    }
+}
