@@ -70,10 +70,12 @@ def run(options, stack):
         names = [name for name in table.contestants if name in options.gateways]
         if not names:
             continue
-        notes = [table.note] if table.note else []
-        notes += [f"{name}: {note}" for name in names if (note := CONTESTANTS[name][0].note)]
-        print(report.add(table, rounds.run(bench, table, names), notes), flush=True)
+        print(report.add(table, rounds.run(bench, table, names)), flush=True)
         report.save(options.save)
+    print(report.summary(), flush=True)
+    for name, (kind, _) in CONTESTANTS.items():
+        if kind.note and name in options.gateways:
+            print(f"- {name}: {kind.note}")
     print(f"saved in {options.save}", file=sys.stderr)
 
 
@@ -111,7 +113,7 @@ def parse(arguments):
     parser.add_argument("--seconds", type=int, default=5, help="how long a turn is")
     parser.add_argument("--keys", type=int, default=work.KEYS, help="how many keys there are")
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="TABLE[,TABLE]",
-                        help=f"some of {', '.join(table.name for table in TABLES)}")
+                        help=f"some of {', '.join(table.name for table in TABLES + COUNTS)}")
     parser.add_argument("--gateways", type=lambda text: text.split(","), metavar="NAME[,NAME]",
                         default=list(CONTESTANTS), help=f"some of {', '.join(CONTESTANTS)}")
     parser.add_argument("--counts", action="store_true",
@@ -125,9 +127,10 @@ def parse(arguments):
     options.target = target
     if options.smoke:
         options.rounds, options.seconds, options.keys = 1, 1, 200
-    known = {table.name: table for table in TABLES}
-    wanted = options.only or (COUNTS if options.counts else [
-        table.name for table in TABLES if table.by_request or options.smoke])
+    known = {table.name: table for table in TABLES + COUNTS}
+    wanted = options.only or [table.name for table in (COUNTS if options.counts else TABLES)]
+    if options.smoke and not options.only:
+        wanted = list(known)
     for kind, names, of in (("table", wanted, known), ("gateway", options.gateways, CONTESTANTS)):
         for name in names:
             if name not in of:

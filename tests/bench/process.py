@@ -9,6 +9,9 @@ from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
+PATIENCE = 120
+"""Seconds for a program to start: what is traced takes its time."""
+
 
 class Failed(Exception):
     """Something did not do what it has to; the text says what, for people."""
@@ -33,7 +36,7 @@ class Process:
     def pid(self):
         return self.child.pid
 
-    def wait_for(self, what, check, seconds=30):
+    def wait_for(self, what, check, seconds=PATIENCE):
         """Asks until `check` gives something true, and returns it."""
         deadline = time.monotonic() + seconds
         while not (found := check()):

@@ -22,22 +22,39 @@ COLUMNS = {
 }
 
 
+SUMMARY = ("floor", "nginx", "haproxy", "envoy", "fastgate")
+"""Whose figures are in the summary."""
+
+
 class Report:
     """All that was measured."""
 
     def __init__(self, about):
         self.content = {"about": about, "tables": []}
 
-    def add(self, table, rounds, notes):
+    def add(self, table, rounds):
         """Puts a table's rounds in, and returns the table for people."""
-        names = list(rounds[0])
-        medians = {name: median_of([figures[name] for figures in rounds]) for name in names}
-        ratios = [ratio_of(rounds, *pair) for pair in table.ratios
-                  if all(name in names for name in pair[:2])]
-        entry = {"name": table.name, "title": table.title, "medians": medians,
-                 "ratios": [ratio for ratio in ratios if ratio], "notes": notes, "rounds": rounds}
+        medians = {name: median_of([figures[name] for figures in rounds]) for name in rounds[0]}
+        ratios = [ratio_of(rounds, *pair, figure) for figure in table.figures
+                  for pair in table.pairs() if medians.keys() >= set(pair)]
+        entry = {"name": table.name, "title": table.title, "figure": table.figures[0],
+                 "medians": medians, "ratios": [ratio for ratio in ratios if ratio],
+                 "note": table.note, "rounds": rounds}
         self.content["tables"].append(entry)
         return as_text(entry)
+
+    def summary(self):
+        """A row for each table: the figure that is compared, by gateway, and its ratios."""
+        lines = ["| | " + " | ".join(SUMMARY) + " | ratios |", "|---|" + "---|" * 6]
+        for entry in self.content["tables"]:
+            figure, medians = entry["figure"], entry["medians"]
+            cells = [cell(medians.get(name, {}), figure) for name in SUMMARY]
+            ratios = ", ".join(
+                f"{ratio['of']} {ratio['median']:.2f} x {ratio['to']}".removeprefix("fastgate ")
+                for ratio in entry["ratios"] if ratio["figure"] == figure)
+            title = f"{entry['title']}: {COLUMNS[figure][0]}"
+            lines.append("| " + " | ".join([title, *cells, ratios]) + " |")
+        return "\n".join(lines) + "\n"
 
     def save(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +96,8 @@ def as_text(entry):
         what = COLUMNS[ratio["figure"]][0]
         lines.append(f"- {ratio['of']} / {ratio['to']}, {what}: **{ratio['median']:.2f}** "
                      f"({ratio['least']:.2f} to {ratio['most']:.2f})")
-    lines += [f"- {note}" for note in entry["notes"]]
+    if entry["note"]:
+        lines.append(f"- {entry['note']}")
     return "\n".join(lines) + "\n"
 
 

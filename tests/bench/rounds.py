@@ -22,18 +22,15 @@ def one_round(bench, table, names, running, number):
     figures = {}
     for name in names:
         with contextlib.ExitStack() as stack:
-            gateway = running.get(name) or stack.enter_context(start(bench, table, name))
+            gateway = running.get(name) or stack.enter_context(
+                bench.fleet.running(name, table.counted))
             figures[name] = table.measure(bench, gateway)
         print(f"{table.name} {number} {name}: {brief(figures[name])}", file=sys.stderr, flush=True)
-    if base := figures.get(table.added_to):
+    if base := figures.get(table.baseline):
         for name, own in figures.items():
-            if name != table.added_to:
+            if name != table.baseline:
                 own["added_p50_us"] = own["p50_us"] - base["p50_us"]
     return figures
-
-
-def start(bench, table, name):
-    return bench.fleet.running(name, counted=table.name == "instructions")
 
 
 def brief(figures):

@@ -9,11 +9,6 @@ GATEWAYS = ("nginx", "haproxy", "envoy", "fastgate")
 OURS = "fastgate"
 
 
-def ours_to(*others, figure="cpu_us"):
-    """Ratios of FastGate's figure to those of others."""
-    return tuple((OURS, other, figure) for other in others)
-
-
 @dataclass(frozen=True)
 class Table:
     name: str
@@ -21,18 +16,24 @@ class Table:
     measure: Callable
     """Takes the benchmark and a running gateway, gives figures by name."""
     contestants: tuple = GATEWAYS
-    ratios: tuple = ours_to("nginx", "haproxy", "envoy")
-    """Who is set against whom, by which figure."""
+    figures: tuple = ("cpu_us",)
+    """What gateways are compared by, the most telling first."""
+    sides: tuple = ()
+    """Who is compared with whom; where nothing is said, FastGate with all others."""
     fresh: bool = False
     """Every measurement is of a gateway that has just been started."""
+    counted: bool = False
+    """Its gateways are started so that their instructions are counted."""
     rounds: int = 1000
     """As many rounds as were asked for, but no more than these."""
-    by_request: bool = True
-    """Part of a run for which no table is named."""
+    baseline: str = ""
+    """Whose p50 is taken from that of the others in the same round."""
     note: str = ""
     """What to know when reading it."""
-    added_to: str = ""
-    """Whose p50 is taken from that of the others in the same round."""
+
+    def pairs(self):
+        others = [name for name in self.contestants if name not in (OURS, self.baseline)]
+        return self.sides or [(OURS, other) for other in others]
 
 
 def http1(path, **options):
@@ -74,36 +75,35 @@ def idle(count):
 
 TABLES = (
     Table("full", "Full work over HTTP/1.1, 1 KiB answers", http1(work.SMALL),
-          ("floor", *GATEWAYS), ours_to("floor", "nginx", "haproxy", "envoy")),
+          ("floor", *GATEWAYS)),
     Table("h2c", "Full work over HTTP/2 without TLS", http2,
           note="4 connections with 16 streams each; all requests carry one key, of all there are"),
-    Table("large", "Full work, 100 KiB answers", http1(work.LARGE),
-          ("floor", *GATEWAYS), ours_to("floor", "nginx", "haproxy", "envoy")),
+    Table("large", "Full work, 100 KiB answers", http1(work.LARGE), ("floor", *GATEWAYS)),
     Table("upload", "Full work, 16 KiB uploads", http1(work.UPLOAD, body=work.UPLOAD_SIZE),
-          ("floor", *GATEWAYS), ours_to("floor", "nginx", "haproxy", "envoy")),
+          ("floor", *GATEWAYS)),
     Table("latency", "Latency at 3,000 requests a second", fixed_rate,
-          ("direct", "floor", *GATEWAYS),
-          ours_to("floor", "nginx", "haproxy", "envoy", figure="added_p50_us"), added_to="direct",
+          ("direct", "floor", *GATEWAYS), figures=("added_p50_us",), baseline="direct",
           note="open loop: an answer's time counts from when its request was due"),
-    Table("redis", "Full work, limits in Redis", http1(work.SMALL),
-          ("fastgate", "fastgate-redis"), (("fastgate-redis", "fastgate", "cpu_us"),)),
+    Table("redis", "Full work, limits in Redis", http1(work.SMALL), ("fastgate", "fastgate-redis"),
+          sides=(("fastgate-redis", "fastgate"),)),
     Table("workers", "Full work, two workers", http1(work.SMALL),
           ("nginx", "nginx-2-workers", "fastgate", "fastgate-2-workers"),
-          (("nginx-2-workers", "nginx", "rps"), ("fastgate-2-workers", "fastgate", "rps"),
-           ("nginx-2-workers", "nginx", "cpu_us"), ("fastgate-2-workers", "fastgate", "cpu_us")),
+          figures=("cpu_us", "rps"),
+          sides=(("nginx-2-workers", "nginx"), ("fastgate-2-workers", "fastgate")),
           note="on two CPUs the load shares one with the second worker: requests/s can't double"),
-    Table("idle-1000", "1,000 quiet connections", idle(1_000), fresh=True, rounds=3,
-          ratios=ours_to("nginx", "haproxy", "envoy", figure="kib_per_connection")),
-    Table("idle-10000", "10,000 quiet connections", idle(10_000), fresh=True, rounds=3,
-          ratios=ours_to("nginx", "haproxy", "envoy", figure="kib_per_connection")),
+    Table("idle-1000", "1,000 quiet connections", idle(1_000), figures=("kib_per_connection",),
+          fresh=True, rounds=3),
+    Table("idle-10000", "10,000 quiet connections", idle(10_000), figures=("kib_per_connection",),
+          fresh=True, rounds=3),
     Table("tls", "Full work over TLS 1.3, kept connections", tls(close=False)),
     Table("tls-new", "Full work over TLS 1.3, a connection for each request", tls(close=True)),
-    Table("instructions", "Instructions in user space a request", counts.instructions, rounds=1,
-          ratios=ours_to("nginx", "haproxy", "envoy", figure="instructions"), by_request=False,
-          fresh=True, note="valgrind knows no SHA instructions: hashing a key takes FastGate some "
-          "6,000 more than on a CPU that has them"),
-    Table("system-calls", "System calls a request", counts.system_calls, rounds=1,
-          ratios=ours_to("nginx", "haproxy", "envoy", figure="system_calls"), by_request=False),
 )
 
-COUNTS = ("instructions", "system-calls")
+COUNTS = (
+    Table("instructions", "Instructions in user space a request", counts.instructions,
+          figures=("instructions",), fresh=True, counted=True, rounds=1,
+          note="valgrind knows no SHA instructions: hashing a key takes FastGate some 6,000 more "
+               "than on a CPU that has them"),
+    Table("system-calls", "System calls a request", counts.system_calls,
+          figures=("system_calls",), rounds=1),
+)
