@@ -138,16 +138,12 @@ impl<'a> Output<'a> {
 
 /// When something happened, to the second; empty for never.
 pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> String {
-    exact(time).map(|time| format!("{time:.0}")).unwrap_or_default()
+    time.and_then(fastgate::time::Written::new).map(|time| format!("{time:.0}")).unwrap_or_default()
 }
 
 /// When something happened, to the millisecond; empty for never.
 pub(crate) fn time_ms(time: Option<&prost_types::Timestamp>) -> String {
-    exact(time).map(|time| format!("{time:.3}")).unwrap_or_default()
-}
-
-fn exact(time: Option<&prost_types::Timestamp>) -> Option<jiff::Timestamp> {
-    time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok())
+    time.and_then(fastgate::time::Written::new).map(|time| format!("{time:.3}")).unwrap_or_default()
 }
 
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {

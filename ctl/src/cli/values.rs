@@ -1,8 +1,13 @@
 //! Values of options that are more than a text: targets, times, spans.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use fastgate::time;
+use jiff::{Span, SpanRelativeTo};
+use prost_types::Timestamp;
 
 /// Seconds above zero.
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
@@ -51,6 +56,10 @@ impl FromStr for TargetArg {
     }
 }
 
+/// Where a span leads beyond all times: the control plane refuses them.
+const FAR_PAST: Timestamp = Timestamp { seconds: i64::MIN, nanos: 0 };
+const FAR_FUTURE: Timestamp = Timestamp { seconds: i64::MAX, nanos: 0 };
+
 /// A point in time, as written or as far from now.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Moment {
@@ -62,18 +71,18 @@ pub(crate) enum Moment {
 
 impl Moment {
     /// The time so long before `now`, unless it was written out.
-    pub(crate) fn ago(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn ago(self, now: SystemTime) -> Timestamp {
         match self {
             Self::At(time) => time,
-            Self::Span(span) => now.checked_sub(span).unwrap_or(Timestamp::MIN),
+            Self::Span(span) => now.checked_sub(span).map_or(FAR_PAST, Into::into),
         }
     }
 
     /// The time so long after `now`, unless it was written out.
-    pub(crate) fn ahead(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn ahead(self, now: SystemTime) -> Timestamp {
         match self {
             Self::At(time) => time,
-            Self::Span(span) => now.checked_add(span).unwrap_or(Timestamp::MAX),
+            Self::Span(span) => now.checked_add(span).map_or(FAR_FUTURE, Into::into),
         }
     }
 }
@@ -82,7 +91,7 @@ impl FromStr for Moment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
+        if let Some(time) = time::parse(text) {
             return Ok(Self::At(time));
         }
         span(text).map(Self::Span).map_err(|()| {
@@ -135,15 +144,19 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        let now: Timestamp = "2026-11-23T07:00:00Z".parse().expect("a time");
+        let now = time::parse("2026-11-23T07:00:00Z").expect("a time");
+        let now = SystemTime::try_from(now).expect("a time");
         for (text, ago) in [
             ("15m", Some("2026-11-23T06:45:00Z")),
             ("1d", Some("2026-11-22T07:00:00Z")),
             ("2020-01-01T00:00:00+01:00", Some("2019-12-31T23:00:00Z")),
+            ("9999-12-31T23:59:59Z", Some("9999-12-31T23:59:59Z")),
+            ("2020-01-01T00:00:00+24:00", None),
             ("-1h", None),
             ("yesterday", None),
         ] {
-            let read = text.parse::<Moment>().ok().map(|moment| moment.ago(now).to_string());
+            let read = text.parse::<Moment>().ok().map(|moment| moment.ago(now));
+            let read = read.and_then(|time| time::Written::new(&time)).map(|time| time.to_string());
             assert_eq!(read.as_deref(), ago, "{text}");
         }
         assert_eq!("24h".parse(), Ok(Overlap(86_400.0)));

@@ -1,7 +1,5 @@
 //! Which fields of an object a command sets, as a field mask.
 
-use std::time::SystemTime;
-
 use fastgate::admin::v1::Target;
 use prost_types::FieldMask;
 
@@ -56,29 +54,7 @@ pub(super) fn targets(given: Vec<TargetArg>) -> Vec<Target> {
     given.into_iter().map(target).collect()
 }
 
-/// A time as the API has it.
-pub(super) fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
-    SystemTime::from(time).into()
-}
-
 /// A number of a table; empty where it is not set.
 pub(super) fn number(value: Option<i64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_before_1970_counts_its_parts_of_a_second_upwards() {
-        for (text, seconds, nanos) in [
-            ("1970-01-01T00:00:01.5Z", 1, 500_000_000),
-            ("1969-12-31T23:59:59.5Z", -1, 500_000_000),
-            ("1969-12-31T23:59:59Z", -1, 0),
-        ] {
-            let time = timestamp(text.parse().expect("a time"));
-            assert_eq!((time.seconds, time.nanos), (seconds, nanos), "{text}");
-        }
-    }
 }

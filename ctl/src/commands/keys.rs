@@ -1,13 +1,14 @@
 //! `fgctl keys`.
 
+use std::time::SystemTime;
+
 use fastgate::admin::v1::{
     CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, Key, ListKeysRequest, ListKeysResponse,
     RevokeKeyRequest, RotateKeyRequest, UpdateKeyRequest,
 };
-use jiff::Timestamp;
 
 use super::{
-    fields::{Changes, number, timestamp},
+    fields::{Changes, number},
     pages,
 };
 use crate::{
@@ -120,7 +121,7 @@ fn set(given: KeyFields, key: &mut Key, changes: &mut Changes) {
     changes.set_list("permissions", &mut key.permissions, given.permissions);
     changes.set("rate_limit", &mut key.rate_limit, given.rate_limit);
     changes.set("rate_limit_fallback", &mut key.rate_limit_fallback, given.rate_limit_fallback);
-    let expires_at = given.expires_at.map(|moment| timestamp(moment.ahead(Timestamp::now())));
+    let expires_at = given.expires_at.map(|moment| moment.ahead(SystemTime::now()));
     changes.set("expires_at", &mut key.expires_at, expires_at);
     changes.set("description", &mut key.description, given.description);
 }

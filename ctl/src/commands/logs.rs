@@ -1,9 +1,10 @@
 //! `fgctl logs`.
 
-use fastgate::admin::v1::{ListLogsRequest, ListLogsResponse, LogEvent};
-use jiff::Timestamp;
+use std::time::SystemTime;
 
-use super::{fields::timestamp, pages};
+use fastgate::admin::v1::{ListLogsRequest, ListLogsResponse, LogEvent};
+
+use super::pages;
 use crate::{
     cli::{LogCommand, LogFilter},
     client::Client,
@@ -19,7 +20,7 @@ pub(super) async fn run(
     let LogCommand::List(filter) = command;
     let mut logs = client.logs();
     let limit = filter.limit;
-    let request = request(filter, client.environment(), Timestamp::now());
+    let request = request(filter, client.environment(), SystemTime::now());
     let (logs, more) = pages(limit, async |page_size, page_token| {
         let request = ListLogsRequest { page_size, page_token, ..request.clone() };
         let answer = logs.list_logs(request).await?.into_inner();
@@ -30,7 +31,7 @@ pub(super) async fn run(
     output.list("ListLogsResponse", &ListLogsResponse { logs, ..Default::default() }, rows)
 }
 
-fn request(filter: LogFilter, environment: String, now: Timestamp) -> ListLogsRequest {
+fn request(filter: LogFilter, environment: String, now: SystemTime) -> ListLogsRequest {
     ListLogsRequest {
         environment,
         key_id: filter.key_id.unwrap_or_default(),
@@ -38,8 +39,8 @@ fn request(filter: LogFilter, environment: String, now: Timestamp) -> ListLogsRe
         path_prefix: filter.path_prefix.unwrap_or_default(),
         method: filter.method.unwrap_or_default().to_ascii_uppercase(),
         status_code: filter.status.unwrap_or_default(),
-        start_time: filter.since.map(|since| timestamp(since.ago(now))),
-        end_time: filter.until.map(|until| timestamp(until.ago(now))),
+        start_time: filter.since.map(|since| since.ago(now)),
+        end_time: filter.until.map(|until| until.ago(now)),
         request_id: filter.request_id.unwrap_or_default(),
         route_id: filter.route_id.unwrap_or_default(),
         ..Default::default()

@@ -1,11 +1,12 @@
 //! `fgctl tokens`.
 
+use std::time::SystemTime;
+
 use fastgate::admin::v1::{
     CreateTokenRequest, ListTokensRequest, ListTokensResponse, RevokeTokenRequest, Token,
 };
-use jiff::Timestamp;
 
-use super::{fields::timestamp, pages};
+use super::pages;
 use crate::{
     cli::TokenCommand,
     client::Client,
@@ -32,7 +33,7 @@ pub(super) async fn run(
             output.list("ListTokensResponse", &answer, rows)
         }
         TokenCommand::Create { name, role, expires_at, check } => {
-            let expires_at = expires_at.map(|moment| timestamp(moment.ahead(Timestamp::now())));
+            let expires_at = expires_at.map(|moment| moment.ahead(SystemTime::now()));
             let token = Some(Token { name, role, expires_at, ..Default::default() });
             let request = CreateTokenRequest { token, validate_only: check.dry_run };
             let token = access.create_token(request).await?.into_inner();
