@@ -20,13 +20,15 @@ class Failed(Exception):
 class Process:
     """A program and all the processes it starts."""
 
-    def __init__(self, name, command, cpus, folder, stdout=None, stop_signal=signal.SIGTERM):
+    def __init__(self, name, command, cpus, folder, stdout=None, stop_signal=signal.SIGTERM,
+                 user=None):
         self.name = name
         self.stop_signal = stop_signal
         self.log = Path(folder) / f"{name}.log"
-        # setpriv: it ends even when the benchmark is killed. taskset: children inherit the CPUs.
-        pinned = ["setpriv", "--pdeathsig", signal.Signals(stop_signal).name[3:]]
-        pinned += ["taskset", "-c", ",".join(map(str, cpus)), *map(str, command)]
+        # taskset: children inherit the CPUs. setpriv: it ends even when the benchmark is killed.
+        pinned = ["taskset", "-c", ",".join(map(str, cpus))]
+        pinned += ["setpriv", "--pdeathsig", signal.Signals(stop_signal).name[3:], *as_user(user)]
+        pinned += map(str, command)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 pinned, stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
@@ -84,6 +86,11 @@ class Process:
     def memory(self):
         """Bytes in memory; what its processes share counts once."""
         return sum(map(proportional_set, self.tree()))
+
+
+def as_user(name):
+    """What setpriv is told to run a program as this user."""
+    return [f"--reuid={name}", f"--regid={name}", "--clear-groups"] if name else []
 
 
 def cpu_seconds(pid):

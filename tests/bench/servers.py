@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from .process import Failed, Process, free_port
+from .process import Failed, Process, as_user, free_port
 
 
 class Postgres:
@@ -17,18 +17,17 @@ class Postgres:
         folder.mkdir()
         self.port = free_port()
         self.bin = newest_postgres()
-        as_user = []
-        if os.geteuid() == 0:  # which Postgres refuses to run as
-            shutil.chown(folder, "postgres")
-            as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        user = "postgres" if os.geteuid() == 0 else None  # It refuses to run as root.
+        if user:
+            shutil.chown(folder, user)
         subprocess.run(
-            [*as_user, self.bin / "initdb", "--auth=trust", "--username=postgres", "--no-sync",
-             "-D", folder / "data"], check=True, capture_output=True, cwd=folder)
+            ["setpriv", *as_user(user), self.bin / "initdb", "-D", folder / "data", "--no-sync",
+             "--auth=trust", "--username=postgres"], check=True, capture_output=True, cwd=folder)
         self.process = Process(
             "postgres",
-            [*as_user, self.bin / "postgres", "-D", folder / "data", "-p", self.port, "-k", folder,
+            [self.bin / "postgres", "-D", folder / "data", "-p", self.port, "-k", folder,
              "-c", "listen_addresses=127.0.0.1"],
-            machine.server_cpus, folder, stop_signal=signal.SIGINT)
+            machine.server_cpus, folder, stop_signal=signal.SIGINT, user=user)
         self.process.wait_for("answers", lambda: self.sql("SELECT 1") == "1")
 
     @property
