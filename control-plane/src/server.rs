@@ -7,7 +7,6 @@ use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic_health::server::HealthReporter;
 
 use crate::{
     access::{self, Access},
@@ -15,7 +14,8 @@ use crate::{
     audit::Ingest,
     feed::Feed,
     gate::Gate,
-    health, listen,
+    health::{self, Health},
+    listen,
     metrics::Metrics,
     port::AdminPort,
     rest::Rest,
@@ -30,7 +30,7 @@ pub struct Server {
     addresses: Addresses,
     port: AdminPort,
     store: Arc<dyn Store>,
-    reporter: HealthReporter,
+    health: Health,
     /// What nodes call.
     node_services: Routes,
     streams: Streams,
@@ -102,7 +102,8 @@ impl Server {
             Routes::default().add_service(feed.service()).add_service(ingest.service());
         let services =
             Admin { store: Arc::clone(&store), feed, access: access.clone(), pool: pool.clone() };
-        let (services, reporter) = health::add_services(services.routes(), &pool, &stop)
+        let (services, health) = health::add_services(services.routes(), &pool, &stop)
+            .await
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
         let gate = Gate { access, metrics: metrics.clone(), services };
         Ok(Self {
@@ -111,7 +112,7 @@ impl Server {
             addresses: Addresses { admin: admin_addr, node: node_addr },
             port: AdminPort { gate, rest, metrics, store: Arc::clone(&store) },
             store,
-            reporter,
+            health,
             node_services,
             streams: Streams { stop, follower },
         })
@@ -126,7 +127,7 @@ impl Server {
     /// Serves until `stop` is cancelled and the answers under way have gone out, within ten seconds.
     pub async fn run(self, stop: CancellationToken) {
         let last_words = async {
-            health::report(self.reporter, self.store, stop.clone()).await;
+            self.health.report(self.store, stop.clone()).await;
             // After that, so that who watches the health hears of the end first.
             self.streams.end().await;
         };

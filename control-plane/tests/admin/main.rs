@@ -9,6 +9,7 @@
 
 mod dry_runs;
 mod golden;
+mod health;
 mod plane;
 mod refusals;
 mod repeated;
