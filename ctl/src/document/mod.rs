@@ -130,12 +130,20 @@ fn parse_one(
 fn syntax_fault(source: &Source, fault: &serde_saphyr::Error) -> Fault {
     use serde_saphyr::Error as Yaml;
     let line = fault.location().map(|location| location.line());
-    let message = match fault.without_snippet() {
+    // Within an alias the fault itself is one level down.
+    let mut what = fault.without_snippet();
+    while let Yaml::AliasError { error, .. } = what {
+        what = error;
+    }
+    let message = match what {
         Yaml::MultipleDocuments { .. } => {
             "a second document begins: put it into its own file".into()
         }
         Yaml::DuplicateMappingKey { key: Some(key), .. } => {
             format!("field '{key}' stands here a second time: keep one")
+        }
+        Yaml::Budget { .. } => {
+            "holds more than can be read: split it, nest less, or write out anchors".into()
         }
         other => without_place(&other.to_string()),
     };

@@ -54,7 +54,10 @@ pub(super) fn options() -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_events: 16_000_000,
             max_nodes: 8_000_000,
+            max_recorded_anchor_events: 100_000,
         },
+        // The control plane says of a number what is wrong with it, with its field.
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
         strict_booleans: true,
         with_snippet: false,
     }

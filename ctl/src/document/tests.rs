@@ -100,6 +100,7 @@ fn every_fault_names_file_line_and_field() {
         "routes:\n  - path: /a\n    targets:\n      - url: http://a\n        wait: 3\n    pathPrefix: /b\n",
         "routes:\n  - path: /a\n    timeout: soon\n",
         "routes:\n  - path: /a\n    retry_count: 3.5\n",
+        "routes:\n  - path: /a\n    retry_count: .inf\n",
         "routes:\n  - path: /a\n    retry_count: 99999999999\n",
         "routes:\n  - path: /a\n    auth_required: yes\n",
         "routes:\n  - path: /a\n    targets: http://a\n",
@@ -132,6 +133,7 @@ fn every_fault_names_file_line_and_field() {
     gateway.yaml:3: routes[0].timeout must be a number
     gateway.yaml:3: routes[0].retry_count must be a whole number of at most 32 bits
     gateway.yaml:3: routes[0].retry_count must be a whole number of at most 32 bits
+    gateway.yaml:3: routes[0].retry_count must be a whole number of at most 32 bits
     gateway.yaml:3: routes[0].auth_required must be true or false
     gateway.yaml:3: routes[0].targets must be a list
     gateway.yaml:3: routes[0].targets must be a list
@@ -152,6 +154,26 @@ fn every_fault_names_file_line_and_field() {
     gateway.yaml:1: must begin with 'routes:' or 'upstreams:'
     gateway.yaml:2: unexpected character: `\u{7}'
     ");
+}
+
+#[test]
+fn a_number_without_end_is_for_the_control_plane_to_refuse() {
+    let config = parse("routes:\n  - path: /a\n    timeout: .inf\n").expect("read").config;
+    assert_eq!(config.routes[0].timeout, Some(f64::INFINITY));
+}
+
+#[test]
+fn anchors_that_unfold_without_end_are_refused() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..9 {
+        let tens = vec![format!("*a{}", n - 1); 10].join(", ");
+        let _ = writeln!(text, "a{n}: &a{n} [{tens}]");
+    }
+    let told = parse(&text).expect_err("too much").to_string();
+    assert_eq!(
+        told,
+        "gateway.yaml:5: holds more than can be read: split it, nest less, or write out anchors"
+    );
 }
 
 #[test]
