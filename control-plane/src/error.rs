@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// `field`: the one of the route that says which paths it matches.
     #[error("route '{id}' matches the same requests as route '{other}'")]
     RouteCollision { id: String, other: String, field: &'static str },
+    /// `field`: the etag of a config document that says so.
+    #[error("{kind} '{id}' has changed since it was read")]
+    Stale { kind: &'static str, id: String, field: String },
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
     #[error("the call took too long")]
@@ -61,6 +64,7 @@ impl Error {
             Self::BadToken => (Code::Unauthenticated, "BAD_TOKEN"),
             Self::Forbidden { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
             Self::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
+            Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {
@@ -110,6 +114,9 @@ impl Error {
             Self::Store(StoreError::RequestReused { .. }) => {
                 one("request_id", "was sent with another request before: choose a new one".into())
             }
+            Self::Stale { field, .. } => {
+                one(field, "is that of an earlier state: take the one that is stored".into())
+            }
             Self::RouteCollision { other, field, .. } => one(
                 field,
                 format!(
@@ -131,7 +138,8 @@ impl Error {
                 StoreError::NotFound { kind, id }
                 | StoreError::Exists { kind, id }
                 | StoreError::Stale { kind, id },
-            ) => pairs(&[("kind", kind), ("id", id)]),
+            )
+            | Self::Stale { kind, id, .. } => pairs(&[("kind", kind), ("id", id)]),
             Self::Store(StoreError::UpstreamInUse { id, route }) => {
                 pairs(&[("kind", "upstream"), ("id", id), ("route", route)])
             }

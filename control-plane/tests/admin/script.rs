@@ -119,6 +119,13 @@ pub(crate) fn config() -> Vec<Step> {
             ("ConfigService/ExportConfig", json!({})),
         ),
         apply(
+            "a stale etag names its place",
+            json!({"routes": [
+                {"path": "/d", "targets": [{"url": "http://d"}]},
+                {"name": "订单服务", "path": "/c", "targets": [{"url": "http://c"}], "etag": "0"},
+            ]}),
+        ),
+        apply(
             "a route is known by its name",
             json!({
                 "upstreams": [{"upstream_id": "orders", "targets": [{"url": "http://o"}]}],

@@ -21,6 +21,8 @@ pub(super) struct Document {
 
 /// An upstream of the document.
 pub(super) struct DocumentUpstream {
+    /// Its place in the document.
+    pub(super) at: usize,
     pub(super) etag: String,
     pub(super) upstream: Upstream,
 }
@@ -80,7 +82,7 @@ fn parse_upstreams(wire: Vec<v1::Upstream>, faults: &mut Violations) -> Vec<Docu
                     let fault = format!("is '{id}' here and in upstreams[{first}]: keep one");
                     faults.add(format!("upstreams[{at}].upstream_id"), fault);
                 }
-                upstreams.push(DocumentUpstream { etag, upstream });
+                upstreams.push(DocumentUpstream { at, etag, upstream });
             }
             Err(part) => faults.add_below(&format!("upstreams[{at}]"), part),
         }

@@ -20,7 +20,6 @@ use self::{
 use crate::{
     domain::{Expect, Op, Route, Stored, Upstream},
     error::Error,
-    store::StoreError,
 };
 
 /// The routes and upstreams of an environment as of one revision.
@@ -88,9 +87,10 @@ fn steps(document: Document, held: Held) -> Result<Vec<Step>, Error> {
     let stored = held.upstreams.into_iter();
     let mut stored: HashMap<_, _> =
         stored.map(|stored| (stored.object.model.upstream_id.clone(), stored)).collect();
-    for DocumentUpstream { etag, upstream: after } in document.upstreams {
+    for DocumentUpstream { at, etag, upstream: after } in document.upstreams {
         let before = stored.remove(&after.model.upstream_id);
-        check_etag("upstream", after.model.upstream_id.as_str(), &etag, before.as_ref())?;
+        let place = ("upstream", after.model.upstream_id.as_str(), at);
+        check_etag(place, &etag, before.as_ref())?;
         if before.as_ref().is_none_or(|before| before.object != after) {
             steps.push(Step::Upstream { before: before.map(Box::new), after: Box::new(after) });
         }
@@ -98,9 +98,9 @@ fn steps(document: Document, held: Held) -> Result<Vec<Step>, Error> {
     let stored = held.routes.into_iter();
     let mut stored: HashMap<_, _> =
         stored.map(|stored| (stored.object.model.route_id.clone(), stored)).collect();
-    for DocumentRoute { etag, route: after, identity, .. } in document.routes {
+    for DocumentRoute { at, etag, route: after, identity } in document.routes {
         let before = stored.remove(&after.model.route_id);
-        check_etag("route", after.model.route_id.as_str(), &etag, before.as_ref())?;
+        check_etag(("route", after.model.route_id.as_str(), at), &etag, before.as_ref())?;
         if before.as_ref().is_none_or(|before| before.object != after) {
             let (before, after) = (before.map(Box::new), Box::new(after));
             steps.push(Step::Route { before, after, made_up: identity == Identity::New });
@@ -109,16 +109,17 @@ fn steps(document: Document, held: Held) -> Result<Vec<Step>, Error> {
     Ok(steps)
 }
 
-/// An etag in a document asks for the object in just that state.
+/// An etag in a document asks for the object in just that state. The object: its kind, its id, and
+/// its place in the list of its kind.
 fn check_etag<T>(
-    kind: &'static str,
-    id: &str,
+    (kind, id, at): (&'static str, &str, usize),
     sent: &str,
     stored: Option<&Stored<T>>,
 ) -> Result<(), Error> {
     match stored {
         Some(stored) if !sent.is_empty() && sent != stored.etag => {
-            Err(StoreError::Stale { kind, id: id.to_owned() }.into())
+            let field = format!("{kind}s[{at}].etag");
+            Err(Error::Stale { kind, id: id.to_owned(), field })
         }
         _ => Ok(()),
     }
