@@ -1,12 +1,12 @@
 """Counts that hardly depend on how busy the machine is: instructions and system calls a request."""
 
+import contextlib
 import re
 import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
-from . import work
 from .process import Failed
 
 SETTLE = 1
@@ -22,8 +22,25 @@ def wrapper(machine, folder):
             f"--callgrind-out-file={folder}/callgrind.%p")
 
 
-def system_calls(bench, gateway):
+def system_calls(drive):
     """Calls of each name, from strace on all threads of a gateway under full load."""
+    def count(bench, gateway):
+        with traced(bench, gateway) as summary:
+            figures = drive(bench, gateway, bench.seconds)
+        row = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
+        rows = filter(None, map(row.match, summary.read_text().splitlines()))
+        calls = {found[2]: int(found[1]) / figures.requests for found in rows}
+        calls.pop("total", None)
+        if not calls:
+            raise Failed(f"strace counted nothing: {summary.read_text()}")
+        return {"system_calls": sum(calls.values()),
+                "calls": {name: rate for name, rate in calls.items() if rate > 0.001}}
+    return count
+
+
+@contextlib.contextmanager
+def traced(bench, gateway):
+    """Has a gateway's calls counted; the file they are in is complete at the end."""
     summary = gateway.folder / "strace.txt"
     pids = [word for pid in gateway.process.tree() for word in ("-p", str(pid))]
     tracer = subprocess.Popen(
@@ -31,41 +48,35 @@ def system_calls(bench, gateway):
         stderr=subprocess.DEVNULL)
     try:
         time.sleep(SETTLE)
-        figures = bench.load.wrk(gateway.url + work.SMALL, bench.seconds)
+        yield summary
     finally:
         tracer.terminate()
         tracer.wait()
-    row = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
-    rows = filter(None, map(row.match, summary.read_text().splitlines()))
-    calls = {found[2]: int(found[1]) / figures.requests for found in rows}
-    calls.pop("total", None)
-    if not calls:
-        raise Failed(f"strace counted nothing: {summary.read_text()}")
-    return {"system_calls": sum(calls.values()),
-            "calls": {name: rate for name, rate in calls.items() if rate > 0.001}}
 
 
-def instructions(bench, gateway):
+def instructions(drive):
     """Instructions of all threads, from callgrind, without those of start and warm-up."""
-    bench.load.wrk(gateway.url + work.SMALL, bench.seconds)
-    before = gateway.settle(0)
-    time.sleep(SETTLE)
-    control(bench, gateway, "--zero")
-    figures = bench.load.wrk(gateway.url + work.SMALL, 2 * bench.seconds)
-    gateway.settle(before + figures.requests)
-    time.sleep(SETTLE)
-    control(bench, gateway, "--dump")
-    requests = gateway.records() - before
-    threads = [Profile(path) for path in gateway.folder.glob("callgrind.*.1-*")]
-    by_function = sum((thread.by_function for thread in threads), Counter())
-    busiest = max(threads, key=lambda thread: thread.total)
-    return {
-        "instructions": sum(thread.total for thread in threads) / requests,
-        "busiest_thread": busiest.total / requests,
-        "requests": requests,
-        "functions": {
-            name: round(count / requests) for name, count in by_function.most_common(TOP)},
-    }
+    def count(bench, gateway):
+        drive(bench, gateway, bench.seconds)
+        before = gateway.settle(0)
+        time.sleep(SETTLE)
+        control(bench, gateway, "--zero")
+        figures = drive(bench, gateway, 2 * bench.seconds)
+        gateway.settle(before + figures.requests)
+        time.sleep(SETTLE)
+        control(bench, gateway, "--dump")
+        requests = gateway.records() - before
+        dumps = gateway.folder.glob(f"callgrind.{gateway.process.pid}.1-*")
+        threads = [Profile(path) for path in dumps]
+        by_function = sum((thread.by_function for thread in threads), Counter())
+        return {
+            "instructions": sum(thread.total for thread in threads) / requests,
+            "busiest_thread": max(thread.total for thread in threads) / requests,
+            "requests": requests,
+            "functions": {
+                name: round(each / requests) for name, each in by_function.most_common(TOP)},
+        }
+    return count
 
 
 def control(bench, gateway, action):

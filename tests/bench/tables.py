@@ -38,27 +38,30 @@ class Table:
 
 def http1(path, **options):
     """The load of wrk on one path."""
-    def drive(bench, gateway):
-        url = gateway.url + path
-        return measure.under_load(
-            gateway, lambda seconds: bench.load.wrk(url, seconds, **options), bench.seconds)
-    return drive
+    return lambda bench, gateway, seconds: bench.load.wrk(gateway.url + path, seconds, **options)
 
 
-def http2(bench, gateway):
-    url = gateway.h2c_url + work.SMALL
-    return measure.under_load(
-        gateway, lambda seconds: bench.load.h2load(url, seconds), bench.seconds)
+def http2(bench, gateway, seconds):
+    return bench.load.h2load(gateway.h2c_url + work.SMALL, seconds)
 
 
 def tls(close):
-    def drive(bench, gateway):
-        if gateway.tls_port is None:
-            return {"note": "no TLS listener yet"}
-        url = gateway.tls_url + work.SMALL
+    return lambda bench, gateway, seconds: bench.load.wrk(
+        gateway.tls_url + work.SMALL, seconds, close=close)
+
+
+def timed(drive, without=lambda gateway: None):
+    """CPU time under a load, or a note why a gateway can't take it."""
+    def measured(bench, gateway):
+        if note := without(gateway):
+            return {"note": note}
         return measure.under_load(
-            gateway, lambda seconds: bench.load.wrk(url, seconds, close=close), bench.seconds)
-    return drive
+            gateway, lambda seconds: drive(bench, gateway, seconds), bench.seconds)
+    return measured
+
+
+def without_tls(gateway):
+    return None if gateway.tls_port else "no TLS listener yet"
 
 
 def fixed_rate(bench, gateway):
@@ -73,20 +76,23 @@ def idle(count):
     return watch
 
 
+H2C_NOTE = "4 connections with 16 streams each; all requests carry one key, of all there are"
+CALLGRIND_NOTE = ("valgrind knows no SHA instructions: hashing a key takes FastGate some 6,000 "
+                  "more than on a CPU that has them")
+
 TABLES = (
-    Table("full", "Full work over HTTP/1.1, 1 KiB answers", http1(work.SMALL),
+    Table("full", "Full work over HTTP/1.1, 1 KiB answers", timed(http1(work.SMALL)),
           ("floor", *GATEWAYS)),
-    Table("h2c", "Full work over HTTP/2 without TLS", http2,
-          note="4 connections with 16 streams each; all requests carry one key, of all there are"),
-    Table("large", "Full work, 100 KiB answers", http1(work.LARGE), ("floor", *GATEWAYS)),
-    Table("upload", "Full work, 16 KiB uploads", http1(work.UPLOAD, body=work.UPLOAD_SIZE),
+    Table("h2c", "Full work over HTTP/2 without TLS", timed(http2), note=H2C_NOTE),
+    Table("large", "Full work, 100 KiB answers", timed(http1(work.LARGE)), ("floor", *GATEWAYS)),
+    Table("upload", "Full work, 16 KiB uploads", timed(http1(work.UPLOAD, body=work.UPLOAD_SIZE)),
           ("floor", *GATEWAYS)),
     Table("latency", "Latency at 3,000 requests a second", fixed_rate,
           ("direct", "floor", *GATEWAYS), figures=("added_p50_us",), baseline="direct",
           note="open loop: an answer's time counts from when its request was due"),
-    Table("redis", "Full work, limits in Redis", http1(work.SMALL), ("fastgate", "fastgate-redis"),
-          sides=(("fastgate-redis", "fastgate"),)),
-    Table("workers", "Full work, two workers", http1(work.SMALL),
+    Table("redis", "Full work, limits in Redis", timed(http1(work.SMALL)),
+          ("fastgate", "fastgate-redis"), sides=(("fastgate-redis", "fastgate"),)),
+    Table("workers", "Full work, two workers", timed(http1(work.SMALL)),
           ("nginx", "nginx-2-workers", "fastgate", "fastgate-2-workers"),
           figures=("cpu_us", "rps"),
           sides=(("nginx-2-workers", "nginx"), ("fastgate-2-workers", "fastgate")),
@@ -95,15 +101,21 @@ TABLES = (
           fresh=True, rounds=3),
     Table("idle-10000", "10,000 quiet connections", idle(10_000), figures=("kib_per_connection",),
           fresh=True, rounds=3),
-    Table("tls", "Full work over TLS 1.3, kept connections", tls(close=False)),
-    Table("tls-new", "Full work over TLS 1.3, a connection for each request", tls(close=True)),
+    Table("tls", "Full work over TLS 1.3, kept connections",
+          timed(tls(close=False), without_tls)),
+    Table("tls-new", "Full work over TLS 1.3, a connection for each request",
+          timed(tls(close=True), without_tls)),
 )
 
 COUNTS = (
-    Table("instructions", "Instructions in user space a request", counts.instructions,
-          figures=("instructions",), fresh=True, counted=True, rounds=1,
-          note="valgrind knows no SHA instructions: hashing a key takes FastGate some 6,000 more "
-               "than on a CPU that has them"),
-    Table("system-calls", "System calls a request", counts.system_calls,
+    Table("instructions", "Instructions in user space a request",
+          counts.instructions(http1(work.SMALL)), figures=("instructions",), fresh=True,
+          counted=True, rounds=1, note=CALLGRIND_NOTE),
+    Table("system-calls", "System calls a request", counts.system_calls(http1(work.SMALL)),
+          figures=("system_calls",), rounds=1),
+    Table("instructions-h2c", "Instructions in user space a request, HTTP/2",
+          counts.instructions(http2), figures=("instructions",), fresh=True, counted=True,
+          rounds=1, note=CALLGRIND_NOTE),
+    Table("system-calls-h2c", "System calls a request, HTTP/2", counts.system_calls(http2),
           figures=("system_calls",), rounds=1),
 )
