@@ -68,6 +68,10 @@ def fixed_rate(bench, gateway):
     return measure.at_fixed_rate(gateway, bench.seconds, work.PREFIX + work.SMALL)
 
 
+def at_rest(_bench, gateway):
+    return {"memory_mib": gateway.process.memory() / measure.MIB}
+
+
 def idle(count):
     def watch(bench, gateway):
         # On one connection: room left by others would hide what quiet ones take.
@@ -97,6 +101,8 @@ TABLES = (
           figures=("cpu_us", "rps"),
           sides=(("nginx-2-workers", "nginx"), ("fastgate-2-workers", "fastgate")),
           note="on two CPUs the load shares one with the second worker: requests/s can't double"),
+    Table("memory", "Memory with all keys, before any load", at_rest, figures=("memory_mib",),
+          fresh=True, rounds=3),
     Table("idle-1000", "1,000 quiet connections", idle(1_000), figures=("kib_per_connection",),
           fresh=True, rounds=3),
     Table("idle-10000", "10,000 quiet connections", idle(10_000), figures=("kib_per_connection",),

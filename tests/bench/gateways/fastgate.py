@@ -11,7 +11,8 @@ from .gateway import Gateway
 
 class FastGate(Gateway):
     program = "fastgate-data-plane"
-    note = "its records go to the control plane and into Postgres; answers carry RateLimit headers"
+    note = ("its records go to the control plane and into Postgres, which share the load's CPU where "
+            "there are only two; its answers carry RateLimit headers")
     redis = False
 
     def start(self):
