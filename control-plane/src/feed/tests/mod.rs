@@ -122,13 +122,7 @@ impl Plane {
 
     /// Opens a stream and says nothing. Little can be on its way while nobody reads.
     async fn dial(&self) -> Wire {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("a URL");
-        let channel =
-            endpoint.initial_stream_window_size(WINDOW).connect().await.expect("connects");
-        let (outbound, messages) = mpsc::channel(64);
-        let mut client = ConfigStreamClient::new(channel);
-        let stream = client.sync(ReceiverStream::new(messages)).await.expect("a stream");
-        Wire { outbound, inbound: stream.into_inner() }
+        Wire::dial(self.address, WINDOW).await
     }
 }
 
@@ -139,6 +133,16 @@ impl Drop for Plane {
 }
 
 impl Wire {
+    async fn dial(address: SocketAddr, window: u32) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+        let endpoint = endpoint.initial_stream_window_size(window);
+        let channel = endpoint.connect().await.expect("connects");
+        let (outbound, messages) = mpsc::channel(64);
+        let mut client = ConfigStreamClient::new(channel);
+        let stream = client.sync(ReceiverStream::new(messages)).await.expect("a stream");
+        Self { outbound, inbound: stream.into_inner() }
+    }
+
     async fn say(&self, body: Body) {
         let message = NodeMessage { body: Some(body) };
         self.outbound.send(message).await.expect("the stream is open");

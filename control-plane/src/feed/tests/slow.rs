@@ -1,12 +1,24 @@
 //! Nodes that read slowly or not at all: they hold up nobody, themselves least of all.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use fastgate::{admin::v1, digest::Digest, node::v1::Namespace};
+use fastgate::{
+    admin::v1,
+    digest::Digest,
+    node::v1::{Namespace, node_message::Body},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
 use tonic::Code;
 
 use super::{
-    World, id, key,
+    Wire, World, id, key,
     model::{Node, Step, Stream},
 };
 use crate::domain::{Expect, Op, Upstream};
@@ -61,6 +73,58 @@ async fn a_revocation_goes_out_between_the_chunks_of_the_config() {
     stream.hold(&step).await;
     let revision = world.add_upstream("more").await;
     stream.take(CONFIG, revision).await;
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_no_more_than_a_slow_link_has_taken() {
+    let world = World::start().await;
+    world.commit("default", (0..100).map(large_upstream).collect()).await;
+    world.add_key("k1").await;
+    world.settle().await;
+    // A node ready to take megabytes, on a link that stops in the midst of them.
+    let (link, carries) = link(world.plane.address, 256 << 10).await;
+    let wire = Wire::dial(link, 4 << 20).await;
+    wire.say(Body::Hello(Node::new("default").hello())).await;
+    let mut stream = Node::new("default").on(wire);
+    stream.take(KEYS, 1).await;
+    stream.read_into_snapshot(CONFIG).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let revoke = Op::DeleteKey(id("k1"), Expect::Present);
+    let revision = world.commit("default", vec![revoke]).await.keys_revision;
+    world.settle().await;
+    carries.send_replace(usize::MAX);
+    let step = stream.step().await;
+    assert!(matches!(&step, Step::Delta(delta) if Some(delta.to) == revision), "{step:?}");
+    println!("the revocation came after {} of some 100 chunks", stream.chunks);
+    assert!(stream.chunks <= 12, "{} chunks came first", stream.chunks);
+}
+
+/// A way to an address that carries so many bytes back and then waits until it may carry more.
+async fn link(to: SocketAddr, first: usize) -> (SocketAddr, watch::Sender<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (carries, mut may_carry) = watch::channel(first);
+    tokio::spawn(async move {
+        let (mut here, _) = listener.accept().await.expect("accepts");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 << 10).expect("set");
+        let mut there = socket.connect(to).await.expect("connects");
+        let ((mut from, mut back), (mut answers, mut asked)) = (here.split(), there.split());
+        let forth = tokio::io::copy(&mut from, &mut asked);
+        let back = async {
+            let mut carried = 0;
+            let mut bytes = vec![0; 16 << 10];
+            loop {
+                may_carry.wait_for(|limit| carried < *limit).await?;
+                let read = answers.read(&mut bytes).await?;
+                back.write_all(&bytes[..read]).await?;
+                carried += read;
+            }
+        };
+        let _: Result<_, Box<dyn std::error::Error + Send + Sync>> = tokio::select! { copied = forth => copied.map(drop).map_err(Into::into), carried = back => carried };
+    });
+    (address, carries)
 }
 
 #[tokio::test]
