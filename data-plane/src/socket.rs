@@ -33,12 +33,35 @@ pub(crate) struct Socket {
     gateway: Gateway,
     /// What is left to be written of such an answer.
     refusal: Bytes,
+    /// What was read of the next request before hyper was taken off.
+    unread: Bytes,
 }
 
 impl Socket {
     /// The socket of a connection that was accepted.
     pub(crate) fn new(stream: TcpStream, watch: Rc<Watch>, gateway: Gateway) -> Self {
-        Self { stream, watch, gateway, refusal: Bytes::new() }
+        Self { stream, watch, gateway, refusal: Bytes::new(), unread: Bytes::new() }
+    }
+
+    /// Puts back what was read and not used.
+    pub(crate) fn with_unread(self, unread: Bytes) -> Self {
+        Self { unread, ..self }
+    }
+
+    /// Shows what will be read next, as far as it has come, and says how much that is; nothing at
+    /// the end of the stream.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, seen: &mut [u8]) -> Poll<usize> {
+        let mut buf = ReadBuf::new(seen);
+        self.stream.poll_peek(cx, &mut buf).map(|peeked| peeked.unwrap_or(0))
+    }
+
+    /// Ready when there is something to be read, if only the end.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unread.is_empty() {
+            self.stream.poll_read_ready(cx).map(drop)
+        } else {
+            Poll::Ready(())
+        }
     }
 
     /// Puts the gateway's refusal in the place of hyper's, if these bytes are one.
@@ -78,6 +101,13 @@ impl AsyncRead for Socket {
             // It fits into the empty send buffer, or the client does not want it.
             drop(self.stream.try_write(&refusal));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if !self.unread.is_empty() {
+            let amount = self.unread.len().min(buf.remaining());
+            let bytes = self.unread.split_to(amount);
+            self.watch.received(&bytes);
+            buf.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);

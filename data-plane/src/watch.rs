@@ -14,6 +14,9 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use crate::{request_line::RequestLine, settings::Settings};
 
+/// After how long without a request a connection is parked.
+const PARK_AFTER: Duration = Duration::from_secs(2);
+
 /// How long a connection without requests may take to end once it was asked to.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,8 @@ pub(crate) struct Watch {
     streams: RefCell<Vec<Rc<Stream>>>,
     /// Since when it is asked to end.
     finishing: Cell<Option<Instant>>,
+    /// It needs nothing but its socket.
+    is_parked: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -60,6 +65,8 @@ enum Doing {
 pub(crate) enum Order {
     /// Nothing else than it does.
     GoOn,
+    /// Wait for the next request with nothing but the socket.
+    Park,
     /// Refuse the head that does not come to an end.
     RefuseHead,
     /// Finish what is under way, and take nothing new.
@@ -80,6 +87,7 @@ impl Watch {
             blocked: Cell::new(None),
             streams: RefCell::default(),
             finishing: Cell::new(None),
+            is_parked: Cell::new(false),
             order: Cell::new(Order::GoOn),
             waker: RefCell::default(),
         })
@@ -103,6 +111,9 @@ impl Watch {
         match self.doing.get() {
             Doing::Idle(_) | Doing::Head(_) if was_asked_to_end => self.give(Order::Abort),
             Doing::Idle(since) if is_over(since, settings.keep_alive_timeout) => self.finish(),
+            Doing::Idle(since) if is_over(since, PARK_AFTER) && self.can_park() => {
+                self.give(Order::Park);
+            }
             Doing::Head(since) if is_over(since, settings.header_timeout) => {
                 self.give(Order::RefuseHead);
             }
@@ -143,9 +154,7 @@ impl Watch {
             return;
         }
         if let Doing::Idle(_) = self.doing.get() {
-            if bytes.starts_with(b"PRI * HTTP/2") {
-                return self.is_http2.set(true);
-            }
+            self.is_parked.set(false);
             self.doing.set(Doing::Head(Instant::now()));
             self.request_line.borrow_mut().clear();
         }
@@ -187,16 +196,39 @@ impl Watch {
         lingers
     }
 
+    /// Notes which protocol is spoken.
+    pub(crate) fn speaks_http2(&self) {
+        self.is_http2.set(true);
+    }
+
     /// What to do. The connection is woken when that changes.
     pub(crate) fn poll_order(&self, cx: &Context<'_>) -> Order {
-        self.waker.replace(Some(cx.waker().clone()));
-        self.order.get()
+        let order = self.order.get();
+        if order == Order::Park {
+            // Said once: what came meanwhile may have made it wrong.
+            self.order.set(Order::GoOn);
+            if !(self.can_park() && matches!(self.doing.get(), Doing::Idle(_))) {
+                return self.poll_order(cx);
+            }
+            self.is_parked.set(true);
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        order
+    }
+
+    /// Whether hyper holds nothing that its socket would miss.
+    fn can_park(&self) -> bool {
+        !self.is_http2.get() && !self.is_parked.get() && self.is_silent.get()
     }
 
     fn give(&self, order: Order) {
         self.order.set(order);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::server::conn::auto;
 use tokio::{
     net::TcpStream,
     runtime::{self, LocalOptions},
@@ -19,15 +18,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::Recorder, connection, counters::WorkerMetrics, executor::LocalExecutor,
-    known::KnownSecrets, limits::Limiter, random::Random, settings::Settings, shared::Shared,
-    snapshot::SnapshotCell, upstream::Forwarder, watch::Watch,
+    audit::Recorder,
+    connection::{self, Http},
+    counters::WorkerMetrics,
+    executor::LocalExecutor,
+    known::KnownSecrets,
+    limits::Limiter,
+    random::Random,
+    settings::Settings,
+    shared::Shared,
+    snapshot::SnapshotCell,
+    upstream::Forwarder,
+    watch::Watch,
 };
 
-/// Larger request heads are refused with 431. It also bounds what is read ahead of a body.
-const MAX_HEAD: usize = 64 * 1024;
-/// Streams of one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
 /// How often connections are looked through for idle and slow ones.
 const PATROL: Duration = Duration::from_millis(500);
 /// How often a worker that drains looks whether it is done.
@@ -73,7 +77,7 @@ impl Worker {
             random,
             metrics: self.metrics,
         });
-        let http = Rc::new(http(shared.executor.clone()));
+        let http = Rc::new(Http::new(shared.executor.clone()));
         let mut crowd = Crowd { shared, http, watches: Vec::new() };
         let mut patrol = interval(PATROL);
         patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -99,7 +103,7 @@ impl Worker {
 /// The connections of a worker.
 struct Crowd {
     shared: Rc<Shared>,
-    http: Rc<auto::Builder<LocalExecutor>>,
+    http: Rc<Http>,
     /// One for every connection. Its task holds the other reference while it lives.
     watches: Vec<Rc<Watch>>,
 }
@@ -140,14 +144,4 @@ impl Crowd {
         self.watches.retain(|watch| Rc::strong_count(watch) > 1);
         self.shared.metrics.connections.set(self.watches.len() as u64);
     }
-}
-
-fn http(executor: LocalExecutor) -> auto::Builder<LocalExecutor> {
-    let mut http = auto::Builder::new(executor);
-    // Timeouts are the patrol's, see `watch`.
-    http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
-    http.http2()
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
-    http
 }

@@ -48,6 +48,53 @@ fn slow_heads_and_idle_connections_are_closed() {
 }
 
 #[test]
+fn a_parked_connection_serves_on_and_ends_like_any_other() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |settings| {
+        settings.keep_alive_timeout = Duration::from_millis(4500);
+    });
+    let (mut client, mut other, mut third) = (node.connect(), node.connect(), node.connect());
+    for client in [&mut client, &mut other, &mut third] {
+        assert_eq!(client.send(&get("/", "")).status, 200);
+    }
+    // Longer than it takes to be parked.
+    thread::sleep(Duration::from_millis(2800));
+    assert_eq!(client.send(&get("/", "")).status, 200);
+    client.write(&[get("/a", ""), get("/b", "")].concat());
+    assert_eq!((client.read(false).status, client.read(false).status), (200, 200));
+    // Parked or not, idle is idle.
+    let began = Instant::now();
+    assert!(other.is_closed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    drop(third);
+    let began = Instant::now();
+    node.begin_stop();
+    assert!(client.is_closed());
+    node.stop();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_protocol_is_told_however_slowly_it_begins() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    let mut client = node.connect();
+    for byte in get("/", "").replace("GET", "PROPFIND").chars() {
+        client.write(&byte.to_string());
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(client.read(false).status, 200);
+    let mut client = node.connect();
+    for byte in ["P", "R", "I", " ", "* HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0\0\u{4}\0\0\0\0\0"] {
+        client.write(byte);
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut frame = [0; 9];
+    std::io::Read::read_exact(client.stream(), &mut frame).expect("settings");
+    assert_eq!(frame[3], 4, "a SETTINGS frame: {frame:?}");
+}
+
+#[test]
 fn a_request_that_takes_longer_than_idle_may_is_let_be() {
     let upstream = slow(1500);
     let node = open_node(&upstream, |settings| {
