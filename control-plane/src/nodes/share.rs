@@ -1,6 +1,7 @@
 //! Tells the other replicas of the nodes here, and hears of theirs.
 
 use std::{
+    mem,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -31,15 +32,22 @@ impl Nodes {
         let replica = Uuid::now_v7().simple().to_string();
         let mut heard: Option<Instant> = None;
         let mut lenient_until = Instant::now();
-        let mut is_news = false;
+        let (mut is_news, mut is_away) = (false, false);
         loop {
-            if let Ok(said) = exchange(&*store, &replica, &self.to_tell(), is_news).await {
-                // The others could not say anything either, and get the time to do so.
-                if heard.is_some_and(|heard| heard.elapsed() > EVERY * 2) {
-                    lenient_until = Instant::now() + STALE;
+            match exchange(&*store, &replica, &self.to_tell(), is_news).await {
+                Ok(said) => {
+                    is_away = false;
+                    // The others could not say anything either, and get the time to do so.
+                    if heard.is_some_and(|heard| heard.elapsed() > EVERY * 2) {
+                        lenient_until = Instant::now() + STALE;
+                    }
+                    heard = Some(Instant::now());
+                    self.hear(said, Instant::now() < lenient_until);
                 }
-                heard = Some(Instant::now());
-                self.hear(said, Instant::now() < lenient_until);
+                Err(fault) if !mem::replace(&mut is_away, true) => {
+                    tracing::warn!(error = %fault, "can't hear of the nodes of other control planes");
+                }
+                Err(_) => {}
             }
             is_news = tokio::select! {
                 () = self.0.came_or_went.notified() => {
