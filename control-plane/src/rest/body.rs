@@ -64,12 +64,14 @@ pub(super) fn parse(body: &[u8], faults: &mut Violations) -> serde_json::Result<
     Ok(json)
 }
 
-/// Whether the body says that it is JSON, or does not say what it is.
+/// Whether the body says that it is JSON, or does not say what it is. `curl -d` calls everything a
+/// form, and means nothing by it.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
     let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    matches!(kind, "application/json" | "application/x-www-form-urlencoded")
+        || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 /// Reads what is on its way, within bounds: most clients look for an answer only when they have

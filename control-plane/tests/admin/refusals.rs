@@ -253,10 +253,17 @@ async fn a_body_of_another_kind_than_json_is_refused() {
         plane.send(Method::POST, "/admin/keys", &headers, body.into(), false).await
     };
     let key = r#"{"source_path": "app"}"#;
-    for kind in ["", "application/json", "Application/JSON; charset=utf-8", "application/a+json"] {
+    for kind in [
+        "",
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/a+json",
+        // What curl -d says of whatever it sends.
+        "application/x-www-form-urlencoded",
+    ] {
         assert_eq!(post(kind, key).await.status, 201, "{kind}");
     }
-    for kind in ["text/plain", "application/xml", "application/x-www-form-urlencoded", "json"] {
+    for kind in ["text/plain", "application/xml", "multipart/form-data", "json"] {
         let answer = post(kind, key).await;
         assert_eq!(answer.status, 415, "{kind}");
         assert_eq!(answer.headers["content-type"], "application/problem+json");
