@@ -24,6 +24,8 @@ impl LocalExecutor {
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         let listed = Listed(self.tasks.clone());
+        // Boxed: spawning copies a future several times, and a stream's has kilobytes.
+        let future = Box::pin(future);
         let task = task::spawn_local(async move {
             let _listed = listed;
             future.await;
