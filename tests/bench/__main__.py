@@ -1,9 +1,7 @@
-"""FastGate beside other gateways, on the same work: tests/bench/run --help says how."""
+"""FastGate beside other gateways, on the same work, in one run; the README says what is measured."""
 
-import argparse
 import contextlib
 import fcntl
-import os
 import shlex
 import signal
 import sys
@@ -18,10 +16,10 @@ from .control_plane import ControlPlane
 from .gateways.gateway import Setup
 from .idle import allow_files
 from .load import Load
-from .machine import ROOT, Machine
+from .machine import Machine
+from .options import parse
 from .process import Failed
 from .report import Report
-from .tables import COUNTS, TABLES
 from .upstream import Upstream
 
 TOOLS = ("nginx", "haproxy", "envoy", "wrk", "h2load")
@@ -41,7 +39,7 @@ class Bench:
 def main():
     # Ended from outside, everything is stopped in order all the same.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    options = parse(sys.argv[1:])
+    options = parse(sys.argv[1:], about=__doc__)
     try:
         with contextlib.ExitStack() as stack:
             run(options, stack)
@@ -105,38 +103,6 @@ def assemble(options, machine, folder, stack):
     setup = Setup(machine, folder, upstream, keys, Certificate(machine, folder), plane)
     return Bench(machine, Load(machine, folder, keys), Fleet(setup), options.rounds,
                  options.seconds)
-
-
-def parse(arguments):
-    parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each gateway has its turn")
-    parser.add_argument("--seconds", type=int, default=5, help="how long a turn is")
-    parser.add_argument("--keys", type=int, default=work.KEYS, help="how many keys there are")
-    parser.add_argument("--only", type=lambda text: text.split(","), metavar="TABLE[,TABLE]",
-                        help=f"some of {', '.join(table.name for table in TABLES + COUNTS)}")
-    parser.add_argument("--gateways", type=lambda text: text.split(","), metavar="NAME[,NAME]",
-                        default=list(CONTESTANTS), help=f"some of {', '.join(CONTESTANTS)}")
-    parser.add_argument("--counts", action="store_true",
-                        help="count instructions and system calls instead of measuring time")
-    parser.add_argument("--smoke", action="store_true",
-                        help="all of it, once and briefly: whether it works, not how fast")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    parser.add_argument("--save", type=Path, default=target / "bench/result.json", metavar="FILE",
-                        help="where the figures go as JSON (default: target/bench/result.json)")
-    options = parser.parse_args(arguments)
-    options.target = target
-    if options.smoke:
-        options.rounds, options.seconds, options.keys = 1, 1, 200
-    known = {table.name: table for table in TABLES + COUNTS}
-    wanted = options.only or [table.name for table in (COUNTS if options.counts else TABLES)]
-    if options.smoke and not options.only:
-        wanted = list(known)
-    for kind, names, of in (("table", wanted, known), ("gateway", options.gateways, CONTESTANTS)):
-        for name in names:
-            if name not in of:
-                parser.error(f"there is no {kind} '{name}': give some of {', '.join(of)}")
-    options.tables = [known[name] for name in wanted]
-    return options
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from . import idle, pace, work
-from .process import TICKS
+from .process import TICKS, Failed
 
 MIB = 1 << 20
 WARM_UP = 1
@@ -16,6 +16,8 @@ def under_load(gateway, drive, seconds):
     records = gateway.settle(0)
     with watch(gateway) as used:
         figures = drive(seconds)
+    if not figures.requests:
+        raise Failed(f"{gateway.name} answered nothing:\n{gateway.process.tail()}")
     result = {
         "cpu_us": used["cpu"] / figures.requests * 1e6,
         "rps": figures.requests / figures.seconds,

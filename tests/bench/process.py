@@ -106,14 +106,17 @@ def proportional_set(pid):
     raise Failed(f"the kernel says nothing about the memory of process {pid}")
 
 
-def free_port(given=set()):
+GIVEN_PORTS = set()
+
+
+def free_port():
     """A port that nobody listens on, and that was not given before."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        if port not in given:
-            given.add(port)
+        if port not in GIVEN_PORTS:
+            GIVEN_PORTS.add(port)
             return port
 
 
