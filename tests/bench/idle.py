@@ -8,7 +8,7 @@ import time
 from . import work
 from .process import Failed
 
-QUIET = 3
+QUIET = 5
 """Seconds after the last request until memory is read: a gateway may take its time to tidy up."""
 
 
