@@ -9,12 +9,11 @@ use fastgate::{
     model::{self, Route},
     secret::{Kind, SecretHash},
 };
-use http::{HeaderMap, header};
 
 use crate::{
     error::{Malformed, Refusal},
     exchange::Exchange,
-    forwarding::API_KEY,
+    head::{self, Lines},
     known::{Fingerprint, KnownSecrets},
     snapshot::{KeyEntry, KeyTable},
 };
@@ -32,39 +31,33 @@ pub(crate) enum Sent {
     New(SecretHash, Fingerprint),
 }
 
-/// Takes the key out of a request's headers, so that no upstream sees it.
+/// The key of a request, wherever it stands in its head.
+pub(crate) struct SentKey {
+    pub(crate) sent: Sent,
+    /// Whether it stands in `Authorization`.
+    pub(crate) is_bearer: bool,
+}
+
+/// Looks for the key in a request's head.
 ///
 /// # Errors
 /// When there are two, wherever they stand.
-pub(crate) fn take_sent(headers: &mut HeaderMap, known: &KnownSecrets) -> Result<Sent, Malformed> {
-    let bearer = take_bearer(headers, known)?;
-    let mut keys = headers.get_all(API_KEY).iter();
+pub(crate) fn sent(lines: Lines<'_>, known: &KnownSecrets) -> Result<SentKey, Malformed> {
+    let mut keys = lines.values(head::Kind::ApiKey);
     let (key, second) = (keys.next(), keys.next());
-    if second.is_some() || (key.is_some() && bearer != Sent::Nothing) {
+    // A bearer token that looks like a key is one; any other Authorization is the upstream's.
+    let bearer = lines.values(head::Kind::Authorization).find_map(|value| {
+        let token = token_of(value)?;
+        is_ours(token).then_some(token)
+    });
+    let has_two = second.is_some()
+        || (bearer.is_some()
+            && (key.is_some() || lines.values(head::Kind::Authorization).count() > 1));
+    if has_two {
         return Err(Malformed::TwoKeys);
     }
-    let Some(key) = key.map(|key| hash(key.as_bytes(), known)) else { return Ok(bearer) };
-    headers.remove(API_KEY);
-    Ok(key)
-}
-
-/// A bearer token that looks like a key is one; any other Authorization is the upstream's.
-fn take_bearer(headers: &mut HeaderMap, known: &KnownSecrets) -> Result<Sent, Malformed> {
-    let is_key = |value: &[u8]| token_of(value).is_some_and(is_ours);
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(first) = values.next() else { return Ok(Sent::Nothing) };
-    let more = values.next().is_some();
-    let any_key =
-        headers.get_all(header::AUTHORIZATION).iter().any(|value| is_key(value.as_bytes()));
-    if !any_key {
-        return Ok(Sent::Nothing);
-    }
-    if more {
-        return Err(Malformed::TwoKeys);
-    }
-    let sent = token_of(first.as_bytes()).map_or(Sent::Junk, |token| hash(token, known));
-    headers.remove(header::AUTHORIZATION);
-    Ok(sent)
+    let sent = key.or(bearer).map_or(Sent::Nothing, |key| hash(key, known));
+    Ok(SentKey { sent, is_bearer: bearer.is_some() })
 }
 
 /// The token of `Bearer <token>`; the scheme is read in any case (RFC 9110 section 11.1).

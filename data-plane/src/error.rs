@@ -9,6 +9,8 @@ use fastgate::path::PathFault;
 use http::{Method, StatusCode};
 use thiserror::Error;
 
+use crate::framing::Doubt;
+
 /// Why a request is not answered by an upstream. The text is what the client reads.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
@@ -63,6 +65,9 @@ pub(crate) enum Refusal {
     /// The client's body ended before its end.
     #[error("the request body broke off")]
     BodyBroken,
+    /// The client went away before there was an answer. It reads nothing of this.
+    #[error("the client is gone")]
+    ClientGone,
     /// No connection to a target could be made.
     #[error("the upstream can't be reached")]
     Unreachable,
@@ -72,6 +77,15 @@ pub(crate) enum Refusal {
     /// The upstream did not answer in time.
     #[error("the upstream did not answer in time")]
     UpstreamTimeout,
+}
+
+impl From<Doubt> for Refusal {
+    fn from(doubt: Doubt) -> Self {
+        Self::Malformed(match doubt {
+            Doubt::ContentLength => Malformed::ContentLength,
+            Doubt::TransferEncoding => Malformed::TransferEncoding,
+        })
+    }
 }
 
 /// What is wrong with a request's head.
@@ -95,8 +109,8 @@ pub(crate) enum Malformed {
     /// See [`fastgate::path`].
     #[error("{0}")]
     Path(#[from] PathFault),
-    /// An HTTP/2 request may have several lines of it, which must say the same.
-    #[error("the Content-Length headers differ")]
+    /// No number, or several that differ (RFC 9112 section 6.3).
+    #[error("the Content-Length is malformed, or said twice in different ways")]
     ContentLength,
     /// RFC 9112 section 6.1: anything but a lone `chunked`.
     #[error("the Transfer-Encoding is not supported")]
@@ -121,18 +135,12 @@ impl Malformed {
     }
 }
 
-impl Refusal {
-    /// Why a head could not be read, by the status found for it.
-    pub(crate) fn of_unread_head(status: StatusCode) -> Self {
-        match status {
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => {
-                Self::HeadTooLarge
-            }
-            StatusCode::REQUEST_TIMEOUT => Self::HeadTimeout,
-            _ => Self::Malformed(Malformed::Head),
-        }
-    }
+/// What is noted in place of a status when there was nobody left to be sent one.
+pub(crate) fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
 
+impl Refusal {
     /// The status the client sees.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -146,6 +154,7 @@ impl Refusal {
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::ClientGone => client_gone(),
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unreachable | Self::Reset => StatusCode::BAD_GATEWAY,
             Self::NotReady | Self::LimitsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -172,6 +181,7 @@ impl Refusal {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
+            Self::ClientGone => "client_gone",
             Self::Unreachable => "upstream_unreachable",
             Self::Reset => "upstream_reset",
             Self::UpstreamTimeout => "upstream_timeout",

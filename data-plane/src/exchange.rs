@@ -3,25 +3,28 @@
 use std::{
     mem,
     net::IpAddr,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use fastgate::model::{Id, Key};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
-use http_body::{Body, Frame, SizeHint};
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::{
     audit::Event,
+    body::BodyFault,
+    error::client_gone,
     forwarding,
+    head::Kind,
     limits::Standings,
+    request::RequestHead,
+    request_body::{Bounds, RequestBody},
+    request_id::RequestId,
     shared::Shared,
-    upstream::{BodyFault, Progress, ResponseBody, Trail},
+    upstream::Trail,
     watch::Busy,
 };
 
@@ -30,9 +33,6 @@ const PATH: usize = 2048;
 
 /// What is recorded of a user agent.
 const USER_AGENT: usize = 512;
-
-/// Noted when the client was gone before there was an answer.
-const CLIENT_GONE: u16 = 499;
 
 /// A request under way. Dropping it, whenever that is, records it: so there is one event for
 /// every request, and never a second.
@@ -45,16 +45,19 @@ pub(crate) struct Exchange {
     method: Method,
     path: Bytes,
     user_agent: Bytes,
+    /// Of the body that was taken out at the end.
+    request_size: u64,
     /// The status the client was sent; `None` while there is no answer.
     status: Option<StatusCode>,
     ttfb: Duration,
-    response_size: u64,
+    /// Bytes of the answer's body that were given to the client.
+    pub(crate) response_size: u64,
     /// The client's address, behind trusted proxies.
     pub(crate) client: IpAddr,
     /// The client's id for the request, or a new one.
-    pub(crate) request_id: HeaderValue,
-    /// How far the request's body has come.
-    pub(crate) progress: Rc<Progress>,
+    pub(crate) request_id: RequestId,
+    /// What the client sends behind the head.
+    pub(crate) body: RequestBody,
     /// The route that matched.
     pub(crate) route_id: Option<Id>,
     /// The key that was sent, if it is known, and the version of its secret.
@@ -69,47 +72,53 @@ pub(crate) struct Exchange {
     pub(crate) standings: Standings,
 }
 
-/// What a client's request is known by.
-pub(crate) struct Heard<'a> {
-    /// Where its connection came from.
-    pub(crate) peer: IpAddr,
-    pub(crate) method: &'a Method,
-    pub(crate) target: &'a Uri,
-    pub(crate) headers: &'a HeaderMap,
-    /// Whether the client has more to send of it.
-    pub(crate) has_body: bool,
+/// When a request began.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    /// For how long things take.
+    pub(crate) instant: Instant,
+    /// For people.
+    pub(crate) wall: SystemTime,
+}
+
+impl Moment {
+    /// This one.
+    pub(crate) fn now() -> Self {
+        Self { instant: Instant::now(), wall: SystemTime::now() }
+    }
 }
 
 impl Exchange {
     /// Begins when a head was read, or could not be.
-    pub(crate) fn begin(worker: &Rc<Shared>, heard: &Heard<'_>, busy: Busy) -> Self {
-        let (began, timestamp) = (Instant::now(), SystemTime::now());
+    pub(crate) fn begin(
+        worker: &Rc<Shared>,
+        head: &RequestHead<'_>,
+        peer: IpAddr,
+        (began, body, busy): (Moment, RequestBody, Busy),
+    ) -> Self {
         let copy = |bytes: &[u8], bound: usize| {
             Bytes::copy_from_slice(bytes.get(..bound).unwrap_or(bytes))
         };
-        let user_agent = heard.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
-        let request_id = forwarding::sent_request_id(heard.headers)
-            .and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok())
-            .or_else(|| worker.random.request_id(timestamp));
+        let user_agent = head.lines.values(Kind::UserAgent).next();
+        let request_id = forwarding::sent_request_id(head.lines)
+            .map_or_else(|| worker.random.request_id(began.wall), RequestId::new);
         worker.metrics.active_requests.add_one();
+        let trusted = &worker.settings.trusted_proxies;
         Self {
             worker: worker.clone(),
             busy,
-            began,
-            timestamp,
-            method: heard.method.clone(),
-            path: copy(heard.target.path().as_bytes(), PATH),
+            began: began.instant,
+            timestamp: began.wall,
+            method: head.method.clone(),
+            path: copy(head.target.path, PATH),
             user_agent: copy(user_agent.unwrap_or_default(), USER_AGENT),
+            request_size: 0,
             status: None,
             ttfb: Duration::ZERO,
             response_size: 0,
-            client: forwarding::client_address(
-                heard.headers,
-                heard.peer,
-                &worker.settings.trusted_proxies,
-            ),
-            request_id: request_id.unwrap_or(HeaderValue::from_static("none")),
-            progress: Progress::starting(began, heard.has_body),
+            client: forwarding::client_address(head.lines, peer, trusted),
+            request_id,
+            body,
             route_id: None,
             key: None,
             error: None,
@@ -124,30 +133,62 @@ impl Exchange {
         self.timestamp
     }
 
-    /// Gives the answer to the client; it is recorded when its body ends.
-    pub(crate) fn answer(mut self, response: Response<Answer>) -> Response<Recorded> {
-        self.status = Some(response.status());
-        self.ttfb = self.began.elapsed();
-        self.busy.gave();
-        response.map(|answer| Recorded { answer, exchange: self, ended: false })
+    /// The method of the request.
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
     }
 
-    /// Records an answer that is written whole, without hyper.
-    pub(crate) fn answer_at_once(mut self, response: &Response<Bytes>) {
-        self.status = Some(response.status());
+    /// Notes that an answer of this status begins.
+    pub(crate) fn answers(&mut self, status: StatusCode) {
+        self.status = Some(status);
         self.ttfb = self.began.elapsed();
-        self.response_size = response.body().len() as u64;
+        self.busy.gave();
+    }
+
+    /// Notes that the client has room for more of the answer.
+    pub(crate) fn is_asked(&self) {
+        self.busy.is_asked();
+    }
+
+    /// Notes that so much more of the answer's body is on its way to the client.
+    pub(crate) fn gave(&mut self, bytes: usize) {
+        self.response_size += bytes as u64;
+        self.busy.gave();
+    }
+
+    /// Notes that the answer broke off.
+    pub(crate) fn broke_off(&mut self, fault: BodyFault) {
+        self.error = Some(match fault {
+            BodyFault::Stalled => "upstream_timeout",
+            BodyFault::TooLarge | BodyFault::Broken => "upstream_reset",
+            BodyFault::ClientGone => "client_gone",
+        });
+    }
+
+    /// Notes that the client did not take the answer to its end.
+    pub(crate) fn client_left(&mut self) {
+        self.error.get_or_insert("client_gone");
+    }
+
+    /// Ends, and returns what is left of the request's body.
+    pub(crate) fn end(mut self) -> RequestBody {
+        let none = RequestBody::absent(&Bounds {
+            began: self.began,
+            max_size: None,
+            timeout: Duration::ZERO,
+            timers: &self.worker.timers,
+        });
+        self.request_size = self.body.bytes();
+        mem::replace(&mut self.body, none)
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let response_time = self.began.elapsed();
-        if self.progress.is_unread() {
-            self.busy.leave_unread();
-        }
-        let gone = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
-        let status = self.status.unwrap_or(gone);
+        let now = Instant::now();
+        let response_time = now.duration_since(self.began);
+        self.busy.ends_at(now);
+        let status = self.status.unwrap_or_else(client_gone);
         let metrics = &self.worker.metrics;
         metrics.active_requests.take_one();
         metrics.request_ended(status, response_time);
@@ -165,7 +206,7 @@ impl Drop for Exchange {
             response_time,
             ttfb: self.ttfb,
             upstream_time: self.trail.upstream_time,
-            request_size: self.progress.bytes(),
+            request_size: self.request_size.max(self.body.bytes()),
             response_size: self.response_size,
             user_agent: mem::take(&mut self.user_agent),
             ip_address: self.client,
@@ -173,80 +214,5 @@ impl Drop for Exchange {
             error: self.error.or(self.status.is_none().then_some("client_gone")),
             rate_limited: self.rate_limited,
         });
-    }
-}
-
-/// What answers a request.
-pub(crate) enum Answer {
-    /// The gateway; `None` when all of it was sent.
-    Own(Option<Bytes>),
-    /// An upstream.
-    Upstream(ResponseBody),
-}
-
-/// A body that ends its exchange.
-pub(crate) struct Recorded {
-    answer: Answer,
-    exchange: Exchange,
-    ended: bool,
-}
-
-impl Body for Recorded {
-    type Data = Bytes;
-    type Error = BodyFault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let this = &mut *self;
-        this.exchange.busy.is_asked();
-        let mut frame = match &mut this.answer {
-            Answer::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Answer::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
-        };
-        match &mut frame {
-            Some(Ok(frame)) => {
-                let size = frame.data_ref().map_or(0, Bytes::len);
-                this.exchange.response_size += size as u64;
-                this.exchange.busy.gave();
-                if let Some(trailers) = frame.trailers_mut() {
-                    forwarding::from_upstream(trailers);
-                }
-            }
-            Some(Err(fault)) => {
-                this.ended = true;
-                this.exchange.error = Some(match fault {
-                    BodyFault::Stalled => "upstream_timeout",
-                    BodyFault::TooLarge | BodyFault::Broken => "upstream_reset",
-                });
-            }
-            None => this.ended = true,
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.answer {
-            Answer::Own(bytes) => bytes.is_none(),
-            Answer::Upstream(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.answer {
-            Answer::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Answer::Upstream(body) => body.size_hint(),
-        }
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        // An answer to HEAD has no body to be read, so that one alone says nothing of the client.
-        let unread = !self.ended && !self.is_end_stream();
-        if unread && self.exchange.method != Method::HEAD {
-            self.exchange.error.get_or_insert("client_gone");
-        }
     }
 }

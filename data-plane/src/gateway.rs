@@ -8,153 +8,108 @@
 //! One snapshot serves a request from begin to end. Whatever becomes of it, its [`Exchange`]
 //! records it once, when the last byte of the answer is out.
 
-use std::{
-    convert::Infallible,
-    net::IpAddr,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::rc::Rc;
 
 use fastgate::path;
-use http::{Method, Request, Response};
-use http_body::Body as _;
-use hyper::body::Incoming;
+use http::Method;
 
 use crate::{
     admission, auth,
     error::{Malformed, Refusal},
-    exchange::{Answer, Exchange, Heard, Recorded},
-    forwarding::{self, Peer, Said},
-    framing::{self, Asked},
-    request_line::RequestLine,
+    exchange::Exchange,
+    forwarding::{Peer, Said},
+    reply::Reply,
+    request::{Asked, RequestHead},
     respond,
     route::{CompiledRoute, Found},
     shared::Shared,
     snapshot::Snapshot,
-    upstream::{Outbound, RequestBody},
-    watch::Watch,
+    upstream::Outbound,
 };
 
 /// The gateway as one connection sees it.
 #[derive(Clone)]
 pub(crate) struct Gateway {
     /// What all connections of a worker share.
-    worker: Rc<Shared>,
+    pub(crate) worker: Rc<Shared>,
     /// Who is at the other end.
-    peer: Peer,
-    /// Told of every request, so that the connection does not count as idle.
-    watch: Rc<Watch>,
+    pub(crate) peer: Rc<Peer>,
 }
 
 impl Gateway {
-    /// The gateway for a connection from this address.
-    pub(crate) fn new(worker: Rc<Shared>, peer: IpAddr, watch: Rc<Watch>) -> Self {
-        Self { worker, peer: Peer::new(peer), watch }
+    /// Answers a request. Its exchange is told what there is to be recorded.
+    pub(crate) async fn serve(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Reply {
+        match self.proxy(head, exchange).await {
+            Ok(reply) => reply,
+            Err(refusal) => self.refuse(&refusal, exchange),
+        }
     }
 
-    /// Answers a request.
-    pub(crate) async fn serve(self, request: Request<Incoming>) -> Response<Recorded> {
-        let heard = Heard {
-            peer: self.peer.address,
-            method: request.method(),
-            target: request.uri(),
-            headers: request.headers(),
-            has_body: !request.body().is_end_stream(),
-        };
-        let busy = self.watch.request(self.worker.executor.current());
-        let mut exchange = Exchange::begin(&self.worker, &heard, busy);
-        let proxied = self.proxy(request, &mut exchange).await;
-        let mut response = proxied.unwrap_or_else(|refusal| {
-            exchange.error = Some(refusal.audit_name());
-            respond::refuse(&refusal, &exchange.request_id).map(|body| Answer::Own(Some(body)))
-        });
-        let headers = response.headers_mut();
-        headers.insert(forwarding::REQUEST_ID, exchange.request_id.clone());
-        respond::put_standings(&exchange.standings, headers);
-        exchange.answer(response)
+    /// Answers in place of an upstream.
+    pub(crate) fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) -> Reply {
+        exchange.error = Some(refusal.audit_name());
+        Reply::Own(respond::refuse(refusal, &exchange.request_id))
     }
 
     async fn proxy(
         &self,
-        request: Request<Incoming>,
+        head: &RequestHead<'_>,
         exchange: &mut Exchange,
-    ) -> Result<Response<Answer>, Refusal> {
+    ) -> Result<Reply, Refusal> {
         let worker = &*self.worker;
-        let (mut head, body) = request.into_parts();
         let snapshot = worker.snapshot().ok_or(Refusal::NotReady)?;
 
-        let has_fragment = self.watch.with_request_line(RequestLine::has_fragment);
-        let route = match framing::read(&head, has_fragment)? {
-            Asked::Resource { host, path } => find_route(&snapshot, &host, path, &head.method)?,
-            Asked::Server => return Ok(respond::server_options().map(|_| Answer::Own(None))),
+        let (host, path) = match head.asked()? {
+            Asked::Resource { host, path } => (host, path),
+            Asked::Server => return Ok(Reply::Own(respond::server_options())),
             Asked::Tunnel => return Err(Refusal::MethodNotAllowed(Vec::new())),
         };
+        let route = find_route(&snapshot, &host, path, head.method)?;
         exchange.route_id = Some(route.route.route_id.clone());
 
-        let sent = auth::take_sent(&mut head.headers, &worker.known)?;
-        let caller = auth::identify(&snapshot.keys, &route.route, sent, &worker.known, exchange)?;
+        let key = auth::sent(head.lines, &worker.known)?;
+        let caller =
+            auth::identify(&snapshot.keys, &route.route, key.sent, &worker.known, exchange)?;
         let caller = caller.as_deref();
         auth::authorise(&route.route, caller)?;
         admission::admit(&worker.limiter, &snapshot, &route.route, caller, exchange).await?;
 
-        let body = RequestBody::new(body, &exchange.progress, &worker.settings)?;
+        if exchange.body.is_too_large() {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let targets = snapshot.targets(route).ok_or(Refusal::Unreachable)?;
         let said = Said {
             peer: &self.peer,
             peer_is_trusted: worker.trusts(self.peer.address),
-            request_id: &exchange.request_id,
-            source_path: caller.map(|entry| &entry.source_path),
-            authority: head.uri.authority().map(http::uri::Authority::as_str),
+            request_id: exchange.request_id.as_bytes(),
+            source_path: caller.map(|entry| entry.source_path.as_bytes()),
+            bearer_is_key: key.is_bearer,
         };
-        forwarding::to_upstream(&mut head.headers, &said);
-        let targets = snapshot.targets(&route).ok_or(Refusal::Unreachable)?;
-        let progress = exchange.progress.clone();
-        let (method, uri, headers) = (head.method, head.uri, head.headers);
-        let outbound = Outbound { method, headers, copy: Vec::new(), uri, body, progress };
-        let sent = worker.forwarder.send(outbound, &route, targets, &mut exchange.trail);
-        let mut response = sent.await?;
-        forwarding::from_upstream(response.headers_mut());
-        Ok(response.map(Answer::Upstream))
+        let outbound = Outbound { head, path, said };
+        let (body, trail) = (&mut exchange.body, &mut exchange.trail);
+        let answer = worker.forwarder.send(&outbound, body, (route, targets), trail).await?;
+        Ok(Reply::Upstream(answer))
     }
 }
 
-/// The route of a request. It is kept beyond the head it was found by, which is changed next.
-fn find_route(
-    snapshot: &Snapshot,
+/// The route of a request.
+fn find_route<'a>(
+    snapshot: &'a Snapshot,
     host: &str,
     path: &str,
     method: &Method,
-) -> Result<Arc<CompiledRoute>, Refusal> {
+) -> Result<&'a CompiledRoute, Refusal> {
     match snapshot.routes.find(host, path, method) {
         Found::Route(route) => {
             // Until here the path may hold `%2F`: only the route says whether it may.
             path::check(path.as_bytes(), route.route.allow_encoded_slash)
                 .map_err(Malformed::Path)?;
-            Ok(route.clone())
+            Ok(route)
         }
         Found::MethodNotAllowed(allowed) => Err(Refusal::MethodNotAllowed(allowed)),
         Found::Nothing => Err(Refusal::NoRoute),
     }
 }
-
-/// For tower layers around the gateway; a bare one is called by its connections directly.
-impl tower::Service<Request<Incoming>> for Gateway {
-    type Response = Response<Recorded>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let gateway = self.clone();
-        Box::pin(async move { Ok(gateway.serve(request).await) })
-    }
-}
-
-mod unread;
 
 #[cfg(test)]
 mod tests;

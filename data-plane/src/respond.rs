@@ -1,21 +1,18 @@
 //! Makes the answers the gateway gives itself; the only place a refusal becomes a response.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use crate::{
     error::Refusal,
     limits::{Standing, Standings},
+    request_id::RequestId,
 };
 
 /// Limits are written in requests a minute.
 const WINDOW_SECONDS: u64 = 60;
-
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// A problem as RFC 9457 writes it.
 #[derive(Serialize)]
@@ -28,7 +25,7 @@ struct Problem<'a> {
 }
 
 /// The answer to a refused request.
-pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<Bytes> {
+pub(crate) fn refuse(refusal: &Refusal, request_id: &RequestId) -> Response<Bytes> {
     let status = refusal.status();
     let problem = Problem {
         r#type: "about:blank",
@@ -36,7 +33,7 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
         status: status.as_u16(),
         detail: &refusal.to_string(),
         // It is made of letters, digits and '-' alone.
-        request_id: request_id.to_str().unwrap_or_default(),
+        request_id: str::from_utf8(request_id.as_bytes()).unwrap_or_default(),
     };
     // Strings and numbers alone can't fail to be written.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -71,27 +68,6 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &HeaderValue) -> Response<By
     response
 }
 
-/// An answer as HTTP/1.1 writes it, for a connection that ends with it.
-pub(crate) fn last_bytes(response: &Response<Bytes>) -> Bytes {
-    let (status, body) = (response.status(), response.body());
-    let reason = status.canonical_reason().unwrap_or_default();
-    let date = httpdate::HttpDate::from(SystemTime::now());
-    let mut bytes = format!(
-        "HTTP/1.1 {} {reason}\r\ndate: {date}\r\nconnection: close\r\ncontent-length: {}\r\n",
-        status.as_u16(),
-        body.len(),
-    )
-    .into_bytes();
-    for (name, value) in response.headers() {
-        bytes.extend_from_slice(
-            &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat(),
-        );
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(body);
-    bytes.into()
-}
-
 /// The answer to `OPTIONS *`: it asks about the server itself (RFC 9110 section 9.3.7).
 pub(crate) fn server_options() -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
@@ -101,25 +77,24 @@ pub(crate) fn server_options() -> Response<Bytes> {
 
 /// Says where the caller's limits stand (draft-ietf-httpapi-ratelimit-headers-10), in place of
 /// whatever an upstream says about its own.
-pub(crate) fn put_standings(standings: &Standings, headers: &mut HeaderMap) {
-    let (mut policies, mut states) = (Vec::with_capacity(64), Vec::with_capacity(64));
+pub(crate) fn put_standings(standings: &Standings, mut put: impl FnMut(&[u8], &[u8])) {
+    let (mut policies, mut states) = (Text::new(), Text::new());
     for Standing { name, quota, remaining, reset } in standings.iter() {
         list_item(&mut policies, name, [("q", u64::from(*quota)), ("w", WINDOW_SECONDS)]);
         list_item(&mut states, name, [("r", u64::from(*remaining)), ("t", *reset)]);
     }
-    if policies.is_empty() {
-        return;
-    }
-    for (name, value) in [(RATELIMIT_POLICY, policies), (RATELIMIT, states)] {
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
-            headers.insert(name, value);
-        }
+    if !policies.is_empty() {
+        put(b"ratelimit-policy", &policies);
+        put(b"ratelimit", &states);
     }
 }
 
+/// Holds what a request with two limits is told.
+type Text = SmallVec<[u8; 64]>;
+
 /// Adds `"name";a=1;b=2` to a list (RFC 9651 section 4.1.1). Not by `format!`, which costs several
 /// times as much, for every request.
-fn list_item(list: &mut Vec<u8>, name: &str, parameters: [(&str, u64); 2]) {
+fn list_item(list: &mut Text, name: &str, parameters: [(&str, u64); 2]) {
     if !list.is_empty() {
         list.extend_from_slice(b", ");
     }
@@ -145,7 +120,7 @@ mod tests {
 
     #[test]
     fn refusals_look_as_documented() {
-        let id = HeaderValue::from_static("id-1");
+        let id = RequestId::new(b"id-1");
         let mut shown = String::new();
         for refusal in [
             Refusal::Malformed(Malformed::HostCount),
@@ -203,7 +178,7 @@ mod tests {
 
     #[test]
     fn no_answer_tells_what_is_wrong_with_a_key() {
-        let id = HeaderValue::from_static("id-1");
+        let id = RequestId::new(b"id-1");
         let refusals =
             [Refusal::KeyMissing, Refusal::KeyUnknown, Refusal::KeyRevoked, Refusal::KeyExpired];
         let mut faces: Vec<_> = refusals

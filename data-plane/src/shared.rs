@@ -4,13 +4,16 @@ use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 
 use crate::{
     audit::Recorder,
+    buffers::Buffers,
     counters::WorkerMetrics,
+    date::Dates,
     executor::LocalExecutor,
     known::KnownSecrets,
     limits::WorkerLimiter,
     random::Random,
     settings::Settings,
     snapshot::{Snapshot, SnapshotReader},
+    timers::Timers,
     upstream::Forwarder,
 };
 
@@ -24,6 +27,9 @@ pub(crate) struct Shared {
     pub(crate) known: KnownSecrets,
     pub(crate) forwarder: Forwarder,
     pub(crate) executor: LocalExecutor,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) dates: Dates,
     pub(crate) random: Rc<Random>,
     pub(crate) metrics: Arc<WorkerMetrics>,
 }

@@ -1,164 +1,138 @@
-//! The socket of a client connection, as hyper sees it.
-//!
-//! It notes what comes and goes in the connection's [`Watch`], and does two things hyper does not.
-//! Where hyper refuses a head it can't read, the gateway's answer takes the place of the bare
-//! status hyper would send; a head that does not come to an end is answered too. And a connection that is closed while its client is still sending
-//! listens on for a while: closing at once would reset it, and the client would lose the answer
-//! (RFC 9112 section 9.6).
+//! The socket of a client connection. What is written to it is noted in the connection's [`Watch`].
 
 use std::{
-    io,
+    cell::RefCell,
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::{Buf as _, Bytes};
-use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_util::io::poll_read_buf;
 
-use crate::{gateway::Gateway, watch::Watch};
+use crate::watch::Watch;
 
-/// Bytes thrown away at once from a client that is still sending.
-const SCRATCH: usize = 8 * 1024;
-
-/// A client's connection.
+/// A client's connection, read and written from several places of one task.
 pub(crate) struct Socket {
-    stream: TcpStream,
+    // Borrowed for single calls below.
+    stream: RefCell<TcpStream>,
     watch: Rc<Watch>,
-    /// Answers for heads hyper can't read.
-    gateway: Gateway,
-    /// What is left to be written of such an answer.
-    refusal: Bytes,
-    /// What was read of the next request before hyper was taken off.
-    unread: Bytes,
 }
 
 impl Socket {
     /// The socket of a connection that was accepted.
-    pub(crate) fn new(stream: TcpStream, watch: Rc<Watch>, gateway: Gateway) -> Self {
-        Self { stream, watch, gateway, refusal: Bytes::new(), unread: Bytes::new() }
+    pub(crate) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
+        Self { stream: RefCell::new(stream), watch }
     }
 
-    /// Puts back what was read and not used.
-    pub(crate) fn with_unread(self, unread: Bytes) -> Self {
-        Self { unread, ..self }
-    }
-
-    /// Shows what will be read next, as far as it has come, and says how much that is; nothing at
-    /// the end of the stream.
-    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>, seen: &mut [u8]) -> Poll<usize> {
-        let mut buf = ReadBuf::new(seen);
-        self.stream.poll_peek(cx, &mut buf).map(|peeked| peeked.unwrap_or(0))
+    /// Reads on behind what is in `buffer`; 0 at the end of the stream.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        poll_read_buf(Pin::new(&mut *self.stream.borrow_mut()), cx, buffer)
     }
 
     /// Ready when there is something to be read, if only the end.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unread.is_empty() {
-            self.stream.poll_read_ready(cx).map(drop)
-        } else {
-            Poll::Ready(())
-        }
+        self.stream.borrow().poll_read_ready(cx).map(drop)
     }
 
-    /// Puts the gateway's refusal in the place of hyper's, if these bytes are one.
-    fn replaces(&mut self, bytes: &[u8]) -> bool {
-        if !self.watch.is_silent() {
-            return false;
-        }
-        let Some(status) = status_of(bytes) else { return false };
-        self.refusal = self.gateway.refuse_unread(status);
-        true
+    /// Writes as much of these as the client takes.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = write_parts(&mut *self.stream.borrow_mut(), cx, parts);
+        self.watch.wrote(&wrote);
+        wrote
     }
 
-    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.refusal.is_empty() {
-            let wrote = Pin::new(&mut self.stream).poll_write(cx, &self.refusal);
-            self.watch.wrote(&wrote);
-            self.refusal.advance(ready!(wrote)?);
-        }
-        Poll::Ready(Ok(()))
+    /// Says that nothing more will be written.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+    }
+
+    /// The same for a library that reads and writes as it likes, `unread` being what was read
+    /// of it so far.
+    pub(crate) fn into_io(self, unread: Vec<u8>) -> SocketIo {
+        SocketIo { stream: self.stream.into_inner(), watch: self.watch, unread, at: 0 }
     }
 }
 
-/// The status of an HTTP/1 answer.
-fn status_of(bytes: &[u8]) -> Option<StatusCode> {
-    let code = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?;
-    StatusCode::from_bytes(code.get(..3)?).ok()
+/// Writes as much of these as the other side takes. One part alone takes the cheaper call.
+pub(crate) fn write_parts(
+    stream: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    parts: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match parts {
+        [one] | [one, ..] if parts.iter().skip(1).all(|part| part.is_empty()) => {
+            Pin::new(stream).poll_write(cx, one)
+        }
+        _ => Pin::new(stream).poll_write_vectored(cx, parts),
+    }
 }
 
-impl AsyncRead for Socket {
+/// A client's connection that something else reads and writes.
+pub(crate) struct SocketIo {
+    stream: TcpStream,
+    watch: Rc<Watch>,
+    unread: Vec<u8>,
+    at: usize,
+}
+
+impl AsyncRead for SocketIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.watch.refuses_head() {
-            let refusal = self.gateway.refuse_unread(StatusCode::REQUEST_TIMEOUT);
-            // It fits into the empty send buffer, or the client does not want it.
-            drop(self.stream.try_write(&refusal));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        let unread = self.unread.get(self.at..).unwrap_or_default();
+        if unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        if !self.unread.is_empty() {
-            let amount = self.unread.len().min(buf.remaining());
-            let bytes = self.unread.split_to(amount);
-            self.watch.received(&bytes);
-            buf.put_slice(&bytes);
-            return Poll::Ready(Ok(()));
+        let amount = unread.len().min(buf.remaining());
+        buf.put_slice(unread.get(..amount).unwrap_or_default());
+        self.at += amount;
+        if self.at == self.unread.len() {
+            self.unread = Vec::new();
+            self.at = 0;
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            self.watch.received(bytes);
-        }
-        read
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for SocketIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.replaces(buf) {
-            return Poll::Ready(Ok(buf.len()));
-        }
         let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watch.wrote(&wrote);
         wrote
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_refusal(cx))?;
-        self.watch.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        while self.watch.lingers() {
-            let mut scratch = [0; SCRATCH];
-            let mut scratch = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scratch))?;
-            if scratch.filled().is_empty() {
-                break;
-            }
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.replaces(bufs.first().map_or(&[], |first| first)) {
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.watch.wrote(&wrote);
         wrote

@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Recorder,
-    connection::{self, Http},
+    buffers::Buffers,
+    connection::{self, Http2},
     counters::WorkerMetrics,
+    date::Dates,
     executor::LocalExecutor,
     known::KnownSecrets,
     limits::Limiter,
@@ -28,6 +30,7 @@ use crate::{
     settings::Settings,
     shared::Shared,
     snapshot::SnapshotCell,
+    timers::Timers,
     upstream::Forwarder,
     watch::Watch,
 };
@@ -66,19 +69,27 @@ impl Worker {
         self.listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let random = Rc::new(Random::seeded().map_err(io::Error::other)?);
+        let (buffers, timers) = (Rc::new(Buffers::default()), Rc::new(Timers::default()));
+        let forwarder =
+            Forwarder::new(buffers.clone(), timers.clone(), random.clone(), self.metrics.clone());
         let shared = Rc::new(Shared {
             settings: self.settings,
             snapshots: RefCell::new(self.snapshots.reader()),
             limiter: self.limiter.for_worker(),
             recorder: self.recorder,
             known: KnownSecrets::default(),
-            forwarder: Forwarder::new(random.clone(), self.metrics.clone()),
+            forwarder,
             executor: LocalExecutor::default(),
+            buffers,
+            timers,
+            dates: Dates::default(),
             random,
             metrics: self.metrics,
         });
-        let http = Rc::new(Http::new(shared.executor.clone()));
-        let mut crowd = Crowd { shared, http, watches: Vec::new() };
+        let timers = shared.timers.clone();
+        tokio::task::spawn_local(async move { timers.run().await });
+        let http2 = Rc::new(Http2::new(shared.executor.clone()));
+        let mut crowd = Crowd { shared, http2, watches: Vec::new() };
         let mut patrol = interval(PATROL);
         patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -103,7 +114,7 @@ impl Worker {
 /// The connections of a worker.
 struct Crowd {
     shared: Rc<Shared>,
-    http: Rc<Http>,
+    http2: Rc<Http2>,
     /// One for every connection. Its task holds the other reference while it lives.
     watches: Vec<Rc<Watch>>,
 }
@@ -117,7 +128,7 @@ impl Crowd {
         let metrics = &self.shared.metrics;
         metrics.accepted.add_one();
         let connection =
-            connection::serve(stream, peer, self.http.clone(), self.shared.clone(), watch);
+            connection::serve(stream, peer, self.http2.clone(), self.shared.clone(), watch);
         tokio::task::spawn_local(connection);
     }
 

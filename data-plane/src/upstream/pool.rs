@@ -8,68 +8,22 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     time::Duration,
 };
 
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{
-        TrySendError,
-        http1::{self, SendRequest},
-    },
-};
-use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    task::AbortHandle,
     time::{Instant, timeout_at},
 };
 
-use super::body::RequestBody;
-use crate::target::ReadyTarget;
-
-/// An open connection. Dropping it closes it, whatever is still on its way: a request body that
-/// the target no longer reads would otherwise hold it, and the client's connection, for ever.
-pub(crate) struct Connection {
-    sender: SendRequest<RequestBody>,
-    task: AbortHandle,
-    /// Whether it can't be trusted to begin another answer where this one ends.
-    is_spoilt: bool,
-}
-
-impl Connection {
-    /// Sends a request; the answer comes when what is returned is awaited.
-    pub(crate) fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>
-    {
-        self.sender.try_send_request(request)
-    }
-
-    /// Makes it serve no request after this one.
-    pub(crate) fn spoil(&mut self) {
-        self.is_spoilt = true;
-    }
-
-    fn is_ready(&self) -> bool {
-        !self.is_spoilt && self.sender.is_ready()
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+use super::connection::Connection;
+use crate::{buffers::Buffers, target::ReadyTarget};
 
 /// Idle connections kept for one target by one worker.
 const MAX_IDLE: usize = 256;
 /// How long one is kept. Common servers close theirs after 60 to 75 seconds: leave before them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
-/// Larger response heads are refused with 502.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// The idle connections of one worker.
 #[derive(Default)]
@@ -79,7 +33,7 @@ pub(crate) struct Pools {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -94,11 +48,11 @@ pub(crate) enum ConnectFailed {
 
 impl Pools {
     /// The idle connection that was used last.
-    pub(crate) fn take(&self, authority: &str) -> Option<Connection> {
+    pub(super) fn take(&self, authority: &str) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(authority)?;
         while let Some(Idle { connection, .. }) = stack.pop() {
-            if connection.is_ready() {
+            if connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -106,10 +60,11 @@ impl Pools {
     }
 
     /// Keeps a connection for the next request, unless it is closed, in use or one too many.
-    pub(crate) fn put(&self, authority: &str, connection: Connection) {
-        if !connection.is_ready() {
+    pub(super) fn put(&self, authority: &str, mut connection: Box<Connection>) {
+        if !connection.is_reusable() {
             return;
         }
+        connection.rest();
         let mut idle = self.idle.borrow_mut();
         let kept = Idle { connection, since: Instant::now() };
         match idle.get_mut(authority) {
@@ -123,7 +78,7 @@ impl Pools {
     pub(crate) fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain(|idle| {
-                idle.connection.is_ready() && now.duration_since(idle.since) < IDLE_TIMEOUT
+                idle.connection.is_quiet() && now.duration_since(idle.since) < IDLE_TIMEOUT
             });
             !stack.is_empty()
         });
@@ -134,15 +89,16 @@ impl Pools {
 ///
 /// # Errors
 /// When none answers before the deadline.
-pub(crate) async fn connect(
+pub(super) async fn connect(
     target: &ReadyTarget,
     deadline: Instant,
-) -> Result<Connection, ConnectFailed> {
+    buffers: &Rc<Buffers>,
+) -> Result<Box<Connection>, ConnectFailed> {
     let port = target.target.url.port();
     let host = target.target.url.host();
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return open(SocketAddr::new(address, port), deadline).await;
+        return open(SocketAddr::new(address, port), deadline, buffers).await;
     }
     let found = timeout_at(deadline, tokio::net::lookup_host((bare, port))).await;
     let addresses: Vec<_> = match found {
@@ -156,7 +112,7 @@ pub(crate) async fn connect(
         // Each gets a fair share of the time, or a first one that drops packets would use it all.
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now).checked_div(left).unwrap_or_default();
-        match open(address, now + share).await {
+        match open(address, now + share, buffers).await {
             Ok(connection) => return Ok(connection),
             Err(why) => failed = why,
         }
@@ -165,15 +121,14 @@ pub(crate) async fn connect(
     Err(failed)
 }
 
-async fn open(address: SocketAddr, deadline: Instant) -> Result<Connection, ConnectFailed> {
+async fn open(
+    address: SocketAddr,
+    deadline: Instant,
+    buffers: &Rc<Buffers>,
+) -> Result<Box<Connection>, ConnectFailed> {
     let connecting = timeout_at(deadline, TcpStream::connect(address)).await;
     let stream = connecting.map_err(|_| ConnectFailed::TimedOut)?;
     let stream = stream.map_err(|_| ConnectFailed::Refused)?;
     stream.set_nodelay(true).map_err(|_| ConnectFailed::Refused)?;
-    let mut http = http1::Builder::new();
-    let handshake = http.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = handshake.map_err(|_| ConnectFailed::Refused)?;
-    // What goes wrong is told to whoever waits for the answer.
-    let task = tokio::task::spawn_local(async move { drop(connection.await) }).abort_handle();
-    Ok(Connection { sender, task, is_spoilt: false })
+    Ok(Box::new(Connection::new(stream, buffers.clone())))
 }

@@ -45,12 +45,6 @@ impl Budget {
         Self { left: retries, replayable: method.is_idempotent() && !has_body }
     }
 
-    /// Whether a copy of the request is worth keeping. A stale connection can make any request
-    /// that can be replayed go out twice.
-    pub(crate) fn keeps_copy(&self) -> bool {
-        self.replayable
-    }
-
     /// Says what follows, and takes a counted attempt off the budget.
     pub(crate) fn after(&mut self, failure: Failure) -> Next {
         let may_repeat = match failure {

@@ -1,0 +1,72 @@
+//! What a client is answered, whatever protocol writes it.
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+
+use crate::{
+    exchange::Exchange, forwarding, head::Kind, limits::Standings, respond, shared::Shared,
+    upstream::UpstreamAnswer,
+};
+
+/// An answer.
+pub(crate) enum Reply {
+    /// The gateway's own, whole.
+    Own(Response<Bytes>),
+    /// An upstream's.
+    Upstream(UpstreamAnswer),
+}
+
+impl Reply {
+    /// The status the client is sent.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Own(response) => response.status(),
+            Self::Upstream(answer) => answer.status(),
+        }
+    }
+
+    /// Whether nothing more may be read from the client's connection.
+    pub(crate) fn ends_connection(&self) -> bool {
+        match self {
+            Self::Own(response) => response.headers().contains_key(header::CONNECTION),
+            Self::Upstream(_) => false,
+        }
+    }
+
+    /// Shows each header line, all but those that are the protocol's own: of the connection, and
+    /// of how long the body is.
+    pub(crate) fn lines(
+        &self,
+        worker: &Shared,
+        exchange: &Exchange,
+        mut put: impl FnMut(&[u8], &[u8]),
+    ) {
+        let mut has_date = false;
+        match self {
+            Self::Own(response) => {
+                let lines = response.headers().iter();
+                for (name, value) in lines.filter(|(name, _)| *name != header::CONNECTION) {
+                    put(name.as_str().as_bytes(), value.as_bytes());
+                }
+            }
+            Self::Upstream(answer) => {
+                let tells_limits = exchange.standings != Standings::default();
+                for line in forwarding::to_client(answer.lines()) {
+                    match line.kind {
+                        Kind::RequestId => continue,
+                        Kind::RateLimit if tells_limits => continue,
+                        Kind::Date => has_date = true,
+                        _ => {}
+                    }
+                    put(line.name, line.value);
+                }
+            }
+        }
+        put(forwarding::REQUEST_ID, exchange.request_id.as_bytes());
+        respond::put_standings(&exchange.standings, &mut put);
+        if !has_date {
+            // Whoever has a clock says when an answer was made (RFC 9110 section 6.6.1).
+            put(b"date", &worker.dates.text(exchange.timestamp()));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! A client's body on its way to an upstream: counted, and bounded in size and time.
+
+use std::{
+    mem,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    body::{BodyFault, Source},
+    buffers::Buffers,
+    framing::{Decoder, Framing, Piece},
+    socket::Socket,
+    timers::{Timer, Timers},
+};
+
+/// Read ahead of the answer from a client that sends on; what is beyond it waits in the system.
+const AHEAD: usize = 16 * 1024;
+
+/// Says that the body is waited for (RFC 9110 section 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What a client sends behind a head.
+pub(crate) struct RequestBody {
+    from: From,
+    framing: Framing,
+    /// Bytes received so far.
+    bytes: u64,
+    max_size: Option<u64>,
+    /// When something of it was last received; at first, when the request began.
+    last: Instant,
+    waits_for_client: bool,
+    /// How long the client may pause.
+    timeout: Duration,
+    timer: Timer,
+}
+
+enum From {
+    Http1(Http1Body),
+    Http2 {
+        incoming: Incoming,
+        data: Bytes,
+        has_ended: bool,
+    },
+    /// A head that could not be read has none that anyone would read.
+    Nowhere,
+}
+
+/// A body read from the connection its head came over.
+pub(crate) struct Http1Body {
+    socket: Rc<Socket>,
+    buffers: Rc<Buffers>,
+    /// What was read behind the head.
+    buffer: Vec<u8>,
+    /// How much of that is done with.
+    at: usize,
+    decoder: Decoder,
+    /// The data that was found, and not yet taken, begins at `at` and has this length.
+    found: usize,
+    /// What is left to be written of the word that asks for it.
+    asks: &'static [u8],
+    /// Whether the client has said its last.
+    pub(crate) is_closed: bool,
+}
+
+/// What bounds a body.
+pub(crate) struct Bounds<'a> {
+    /// When the request began.
+    pub(crate) began: Instant,
+    /// Larger ones break off.
+    pub(crate) max_size: Option<u64>,
+    /// How long the client may pause.
+    pub(crate) timeout: Duration,
+    /// What keeps that time.
+    pub(crate) timers: &'a Rc<Timers>,
+}
+
+impl RequestBody {
+    /// A body behind an HTTP/1.1 head; `waits` when the client sends it only when it is asked to.
+    pub(crate) fn over_http1(
+        socket: Rc<Socket>,
+        buffers: Rc<Buffers>,
+        behind: Vec<u8>,
+        framing: Framing,
+        waits: bool,
+        bounds: &Bounds<'_>,
+    ) -> Self {
+        let decoder = Decoder::new(framing);
+        let asks = if waits && !decoder.has_ended() { CONTINUE } else { &[] };
+        let body = Http1Body {
+            socket,
+            buffers,
+            buffer: behind,
+            at: 0,
+            decoder,
+            found: 0,
+            asks,
+            is_closed: false,
+        };
+        Self::new(From::Http1(body), framing, bounds)
+    }
+
+    /// The body of an HTTP/2 stream.
+    pub(crate) fn over_http2(incoming: Incoming, framing: Framing, bounds: &Bounds<'_>) -> Self {
+        let has_ended = incoming.is_end_stream();
+        let from = From::Http2 { incoming, data: Bytes::new(), has_ended };
+        Self::new(from, framing, bounds)
+    }
+
+    /// None.
+    pub(crate) fn absent(bounds: &Bounds<'_>) -> Self {
+        Self::new(From::Nowhere, Framing::Absent, bounds)
+    }
+
+    fn new(from: From, framing: Framing, bounds: &Bounds<'_>) -> Self {
+        Self {
+            from,
+            framing,
+            bytes: 0,
+            max_size: bounds.max_size,
+            last: bounds.began,
+            waits_for_client: false,
+            timeout: bounds.timeout,
+            timer: Timer::new(bounds.timers),
+        }
+    }
+
+    /// How its end is told.
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Bytes received so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// When something of it was last received; at first, when the request began.
+    pub(crate) fn last(&self) -> Instant {
+        self.last
+    }
+
+    /// Whether it is the client that everything waits for.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waits_for_client
+    }
+
+    /// Whether all of it was received and taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        match &self.from {
+            From::Http1(body) => body.has_ended(),
+            From::Http2 { data, has_ended, .. } => *has_ended && data.is_empty(),
+            From::Nowhere => true,
+        }
+    }
+
+    /// Whether its head says that it is longer than allowed.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match (self.framing, self.max_size) {
+            (Framing::Length(length), Some(max)) => length > max,
+            _ => false,
+        }
+    }
+
+    /// Whether the end of it was seen, or is near enough to be waited for.
+    pub(crate) fn is_nearly_over(&self) -> bool {
+        match &self.from {
+            From::Http1(body) => !body.is_closed && (body.has_ended() || body.is_short()),
+            From::Http2 { .. } => true,
+            From::Nowhere => false,
+        }
+    }
+
+    /// What is left of it, and of what was read behind it.
+    pub(crate) fn into_http1(self) -> Option<Http1Body> {
+        match self.from {
+            From::Http1(body) => Some(body),
+            From::Http2 { .. } | From::Nowhere => None,
+        }
+    }
+
+    /// Ready when the client has gone away, which shows only once its body was read to the end.
+    /// HTTP/2 tells it otherwise.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.from {
+            From::Http1(body) if body.decoder.has_ended() => body.poll_gone(cx),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
+        match &mut self.from {
+            From::Http1(body) => body.poll_data(cx),
+            From::Nowhere => Poll::Ready(Ok(false)),
+            From::Http2 { incoming, data, has_ended } => loop {
+                if !data.is_empty() {
+                    return Poll::Ready(Ok(true));
+                }
+                if *has_ended {
+                    return Poll::Ready(Ok(false));
+                }
+                match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                    // Trailers end a body, and stay behind: an upstream may take them for headers.
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(more) => *data = more,
+                        Err(_) => *has_ended = true,
+                    },
+                    Some(Err(_)) => return Poll::Ready(Err(BodyFault::Broken)),
+                    None => *has_ended = true,
+                }
+                *has_ended |= incoming.is_end_stream();
+            },
+        }
+    }
+}
+
+impl Source for RequestBody {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
+        if !self.data().is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        let fault = match self.poll_more(cx) {
+            Poll::Ready(Ok(false)) => return Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(true)) => {
+                self.waits_for_client = false;
+                self.timer.clear();
+                self.last = Instant::now();
+                self.bytes += self.data().len() as u64;
+                if self.max_size.is_none_or(|max| self.bytes <= max) {
+                    return Poll::Ready(Ok(true));
+                }
+                BodyFault::TooLarge
+            }
+            Poll::Ready(Err(fault)) => fault,
+            Poll::Pending => {
+                self.waits_for_client = true;
+                ready!(self.timer.poll_after(cx, self.timeout));
+                BodyFault::Stalled
+            }
+        };
+        Poll::Ready(Err(fault))
+    }
+
+    fn data(&self) -> &[u8] {
+        match &self.from {
+            From::Http1(body) => body.data(),
+            From::Http2 { data, .. } => data,
+            From::Nowhere => &[],
+        }
+    }
+
+    fn take(&mut self, length: usize) {
+        match &mut self.from {
+            From::Http1(body) => body.take(length),
+            From::Http2 { data, .. } => data.advance(length),
+            From::Nowhere => {}
+        }
+    }
+}
+
+impl Http1Body {
+    /// Waits for data; false: the body has ended.
+    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
+        loop {
+            if self.found > 0 {
+                return Poll::Ready(Ok(true));
+            }
+            let unread = self.buffer.get(self.at..).unwrap_or_default();
+            match self.decoder.next(unread).map_err(|_| BodyFault::Broken)? {
+                Piece::Data { skip, length } => {
+                    self.at += skip;
+                    self.found = length;
+                    continue;
+                }
+                Piece::Nothing { skip } => self.at += skip,
+                Piece::End { skip } => {
+                    self.at += skip;
+                    return Poll::Ready(Ok(false));
+                }
+            }
+            ready!(self.poll_ask(cx))?;
+            self.make_room();
+            match ready!(self.socket.poll_read(cx, &mut self.buffer)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(Err(BodyFault::Broken)),
+            }
+        }
+    }
+
+    /// What [`Http1Body::poll_data`] has found.
+    pub(crate) fn data(&self) -> &[u8] {
+        let unread = self.buffer.get(self.at..).unwrap_or_default();
+        unread.get(..self.found).unwrap_or_default()
+    }
+
+    /// Takes so much of it.
+    pub(crate) fn take(&mut self, length: usize) {
+        self.at += length;
+        self.found -= length.min(self.found);
+    }
+
+    /// What was read behind the body: the begin of the next request.
+    pub(crate) fn into_behind(mut self) -> Vec<u8> {
+        self.make_room();
+        mem::take(&mut self.buffer)
+    }
+
+    /// Whether all of it was received and taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.decoder.has_ended() && self.found == 0
+    }
+
+    /// Whether what is left of it is little enough to be read and thrown away.
+    fn is_short(&self) -> bool {
+        self.asks.is_empty() && self.decoder.left().is_some_and(|left| left <= AHEAD as u64)
+    }
+
+    /// Moves what is not done with to the begin of the buffer.
+    fn make_room(&mut self) {
+        if self.at == self.buffer.len() {
+            self.buffer.clear();
+        } else {
+            drop(self.buffer.drain(..self.at));
+        }
+        self.at = 0;
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.buffers.take();
+        }
+    }
+
+    /// Tells a client that waits for it that its body is wanted.
+    fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyFault>> {
+        while !self.asks.is_empty() {
+            let part = [std::io::IoSlice::new(self.asks)];
+            let wrote = ready!(self.socket.poll_write(cx, &part)).map_err(|_| BodyFault::Broken)?;
+            self.asks = self.asks.get(wrote..).unwrap_or_default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.buffer.len() - self.at < AHEAD {
+            ready!(self.socket.poll_readable(cx));
+            self.make_room();
+            match ready!(self.socket.poll_read(cx, &mut self.buffer)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => {
+                    self.is_closed = true;
+                    return Poll::Ready(());
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Http1Body {
+    fn drop(&mut self) {
+        self.buffers.give_back(&mut self.buffer);
+    }
+}

@@ -1,0 +1,271 @@
+//! One connection to a target: a request is written, the head of its answer read, and the body
+//! behind it shown as it comes.
+
+use std::{
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    ops::Range,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use http::{Method, StatusCode};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::{
+    body::BodyFault,
+    buffers::{Buffers, CAPACITY},
+    framing::{Decoder, Framing, Piece, Said},
+    head::{Index, Kind, Lines, MAX_LINES},
+    socket::write_parts,
+};
+
+/// An open connection. Dropping it closes it, whatever is still on its way.
+pub(super) struct Connection {
+    stream: TcpStream,
+    buffers: Rc<Buffers>,
+    /// The head of an answer, until more of its body is read; then the body alone.
+    buffer: Vec<u8>,
+    /// How much of that is done with.
+    at: usize,
+    /// How much of the rest is data that was found and not taken.
+    found: usize,
+    head: Head,
+    decoder: Decoder,
+    /// Whether it can't be trusted to begin another answer where this one ends.
+    is_spoilt: bool,
+}
+
+/// What is known of the head in the buffer.
+struct Head {
+    status: StatusCode,
+    framing: Framing,
+    /// Where the text behind the status stands.
+    reason: Range<usize>,
+    index: Index,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoAnswer {
+    /// The connection ended before anything came.
+    Closed,
+    /// It ended within a head, or what came is no answer, or one that can be read in two ways.
+    Bad,
+}
+
+impl Connection {
+    /// A connection that was just made.
+    pub(super) fn new(stream: TcpStream, buffers: Rc<Buffers>) -> Self {
+        Self {
+            stream,
+            buffers,
+            buffer: Vec::new(),
+            at: 0,
+            found: 0,
+            head: Head::default(),
+            decoder: Decoder::Ended,
+            is_spoilt: false,
+        }
+    }
+
+    /// Whether it is quiet: the other side has neither closed it nor said anything unasked.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.stream.poll_read_ready(&mut cx).is_pending()
+    }
+
+    /// Whether another request may follow: the answer was read to its end, and nothing behind it.
+    pub(super) fn is_reusable(&self) -> bool {
+        !self.is_spoilt && self.has_ended() && self.at == self.buffer.len()
+    }
+
+    /// Whether all of the answer was taken.
+    pub(super) fn has_ended(&self) -> bool {
+        self.decoder.has_ended() && self.found == 0
+    }
+
+    /// Gives back the memory it needs only while a request runs.
+    pub(super) fn rest(&mut self) {
+        self.forget_head();
+        self.at = 0;
+        self.buffers.give_back(&mut self.buffer);
+    }
+
+    /// Where it has its memory from.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// Writes as much of these as the target takes.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        write_parts(&mut self.stream, cx, parts)
+    }
+
+    /// Waits for the head of the answer to a request of this method.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+    ) -> Poll<Result<(), NoAnswer>> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.buffers.take();
+        }
+        loop {
+            // Room for one head, and for one that is refused because it has no end.
+            if self.buffer.len() >= CAPACITY {
+                return Poll::Ready(Err(NoAnswer::Bad));
+            }
+            let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer));
+            if !matches!(read, Ok(1..)) {
+                let has_begun = !self.buffer.is_empty();
+                let why = if has_begun { NoAnswer::Bad } else { NoAnswer::Closed };
+                return Poll::Ready(Err(why));
+            }
+            if self.parse(method)? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Parses what was read; false: the head has not come to its end.
+    fn parse(&mut self, method: &Method) -> Result<bool, NoAnswer> {
+        loop {
+            let mut lines = [const { MaybeUninit::uninit() }; MAX_LINES];
+            let mut answer = httparse::Response::new(&mut []);
+            let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+                &mut answer,
+                &self.buffer,
+                &mut lines,
+            );
+            let length = match parsed {
+                Ok(httparse::Status::Complete(length)) => length,
+                Ok(httparse::Status::Partial) => return Ok(false),
+                Err(_) => return Err(NoAnswer::Bad),
+            };
+            let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
+            let status = status.ok_or(NoAnswer::Bad)?;
+            // Nothing was offered to switch to: what comes next is no HTTP that is known here.
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(NoAnswer::Bad);
+            }
+            if status.is_informational() {
+                drop(self.buffer.drain(..length));
+                continue;
+            }
+            let index = Index::of(&self.buffer, answer.headers);
+            let reason = answer.reason.unwrap_or_default();
+            let start = reason.as_ptr().addr().wrapping_sub(self.buffer.as_ptr().addr());
+            let reason = start..start + reason.len();
+            let is_http11 = answer.version == Some(1);
+            let lines = Lines::new(&self.buffer, &index);
+            let said = Said::by_answer(lines, is_http11, method, status);
+            let said = said.map_err(|_| NoAnswer::Bad)?;
+            // HTTP/1.0 ends with each answer, unless it says otherwise, which few still do.
+            self.is_spoilt = said.is_contradictory || !is_http11 || says_close(lines);
+            self.decoder = Decoder::new(said.framing);
+            self.head = Head { status, framing: said.framing, reason, index };
+            self.at = length;
+            return Ok(true);
+        }
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// How the body of the answer is delimited.
+    pub(super) fn framing(&self) -> Framing {
+        self.head.framing
+    }
+
+    /// What stands behind the status. Gone when more of the body is read.
+    pub(super) fn reason(&self) -> &[u8] {
+        self.buffer.get(self.head.reason.clone()).unwrap_or_default()
+    }
+
+    /// The header lines of the answer. Gone when more of the body is read.
+    pub(super) fn lines(&self) -> Lines<'_> {
+        Lines::new(&self.buffer, &self.head.index)
+    }
+
+    /// Waits for data of the body; false: it has ended.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
+        loop {
+            if self.found > 0 {
+                return Poll::Ready(Ok(true));
+            }
+            let unread = self.buffer.get(self.at..).unwrap_or_default();
+            match self.decoder.next(unread).map_err(|_| BodyFault::Broken)? {
+                Piece::Data { skip, length } => {
+                    self.at += skip;
+                    self.found = length;
+                    continue;
+                }
+                Piece::End { skip } => {
+                    self.at += skip;
+                    return Poll::Ready(Ok(false));
+                }
+                // All that was read is done with.
+                Piece::Nothing { .. } => {}
+            }
+            self.forget_head();
+            self.buffer.clear();
+            self.at = 0;
+            match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer)) {
+                Ok(1..) => {}
+                Ok(0) => self.decoder.close().map_err(|_| BodyFault::Broken)?,
+                Err(_) => return Poll::Ready(Err(BodyFault::Broken)),
+            }
+        }
+    }
+
+    /// What [`Connection::poll_data`] has found.
+    pub(super) fn data(&self) -> &[u8] {
+        let unread = self.buffer.get(self.at..).unwrap_or_default();
+        unread.get(..self.found).unwrap_or_default()
+    }
+
+    /// Takes so much of it.
+    pub(super) fn take(&mut self, length: usize) {
+        self.at += length;
+        self.found -= length.min(self.found);
+    }
+
+    fn forget_head(&mut self) {
+        self.head.index = Index::default();
+        self.head.reason = 0..0;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.buffers.give_back(&mut self.buffer);
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            framing: Framing::Absent,
+            reason: 0..0,
+            index: Index::default(),
+        }
+    }
+}
+
+/// Whether a head says that its connection ends with the message.
+fn says_close(lines: Lines<'_>) -> bool {
+    lines.values(Kind::Connection).any(|value| {
+        let mut tokens = value.split(|byte| *byte == b',');
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
+}
