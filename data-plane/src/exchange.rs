@@ -8,13 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use fastgate::model::{Id, Key};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::{
-    audit::Event,
+    audit::{Event, Texts},
     body::BodyFault,
     error::client_gone,
     forwarding,
@@ -22,17 +21,10 @@ use crate::{
     limits::Standings,
     request::RequestHead,
     request_body::{Bounds, RequestBody},
-    request_id::RequestId,
     shared::Shared,
     upstream::Trail,
     watch::Busy,
 };
-
-/// What is recorded of a path. Events wait in memory for the control plane, counted by number.
-const PATH: usize = 2048;
-
-/// What is recorded of a user agent.
-const USER_AGENT: usize = 512;
 
 /// A request under way. Dropping it, whenever that is, records it: so there is one event for
 /// every request, and never a second.
@@ -43,8 +35,8 @@ pub(crate) struct Exchange {
     began: Instant,
     timestamp: SystemTime,
     method: Method,
-    path: Bytes,
-    user_agent: Bytes,
+    /// What the client wrote.
+    pub(crate) texts: Texts,
     /// Of the body that was taken out at the end.
     request_size: u64,
     /// The status the client was sent; `None` while there is no answer.
@@ -54,8 +46,6 @@ pub(crate) struct Exchange {
     pub(crate) response_size: u64,
     /// The client's address, behind trusted proxies.
     pub(crate) client: IpAddr,
-    /// The client's id for the request, or a new one.
-    pub(crate) request_id: RequestId,
     /// What the client sends behind the head.
     pub(crate) body: RequestBody,
     /// The route that matched.
@@ -96,12 +86,14 @@ impl Exchange {
         peer: IpAddr,
         (began, body, busy): (Moment, RequestBody, Busy),
     ) -> Self {
-        let copy = |bytes: &[u8], bound: usize| {
-            Bytes::copy_from_slice(bytes.get(..bound).unwrap_or(bytes))
+        let user_agent = head.lines.values(Kind::UserAgent).next().unwrap_or_default();
+        let texts = match forwarding::sent_request_id(head.lines) {
+            Some(id) => Texts::new(id, head.target.path, user_agent),
+            None => {
+                let id = worker.random.request_id(began.wall);
+                Texts::new(&id, head.target.path, user_agent)
+            }
         };
-        let user_agent = head.lines.values(Kind::UserAgent).next();
-        let request_id = forwarding::sent_request_id(head.lines)
-            .map_or_else(|| worker.random.request_id(began.wall), RequestId::new);
         worker.metrics.active_requests.add_one();
         let trusted = &worker.settings.trusted_proxies;
         Self {
@@ -110,14 +102,12 @@ impl Exchange {
             began: began.instant,
             timestamp: began.wall,
             method: head.method.clone(),
-            path: copy(head.target.path, PATH),
-            user_agent: copy(user_agent.unwrap_or_default(), USER_AGENT),
+            texts,
             request_size: 0,
             status: None,
             ttfb: Duration::ZERO,
             response_size: 0,
             client: forwarding::client_address(head.lines, peer, trusted),
-            request_id,
             body,
             route_id: None,
             key: None,
@@ -131,6 +121,11 @@ impl Exchange {
     /// When it began, by the clock on the wall.
     pub(crate) fn timestamp(&self) -> SystemTime {
         self.timestamp
+    }
+
+    /// The client's id for the request, or a new one.
+    pub(crate) fn request_id(&self) -> &[u8] {
+        self.texts.request_id()
     }
 
     /// The method of the request.
@@ -195,12 +190,11 @@ impl Drop for Exchange {
         let (key, secret_version) = self.key.take().unzip();
         self.worker.recorder.record(Event {
             timestamp: self.timestamp,
-            request_id: Bytes::copy_from_slice(self.request_id.as_bytes()),
+            texts: mem::take(&mut self.texts),
             key,
             secret_version: secret_version.unwrap_or(0),
             route_id: self.route_id.take(),
             method: mem::take(&mut self.method),
-            path: mem::take(&mut self.path),
             target_url: self.trail.target_url.take(),
             status,
             response_time,
@@ -208,7 +202,6 @@ impl Drop for Exchange {
             upstream_time: self.trail.upstream_time,
             request_size: self.request_size.max(self.body.bytes()),
             response_size: self.response_size,
-            user_agent: mem::take(&mut self.user_agent),
             ip_address: self.client,
             attempts: self.trail.attempts,
             error: self.error.or(self.status.is_none().then_some("client_gone")),

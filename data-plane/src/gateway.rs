@@ -48,7 +48,7 @@ impl Gateway {
     /// Answers in place of an upstream.
     pub(crate) fn refuse(&self, refusal: &Refusal, exchange: &mut Exchange) -> Reply {
         exchange.error = Some(refusal.audit_name());
-        Reply::Own(respond::refuse(refusal, &exchange.request_id))
+        Reply::Own(respond::refuse(refusal, exchange.request_id()))
     }
 
     async fn proxy(
@@ -78,15 +78,15 @@ impl Gateway {
             return Err(Refusal::BodyTooLarge);
         }
         let targets = snapshot.targets(route).ok_or(Refusal::Unreachable)?;
+        let Exchange { texts, body, trail, .. } = &mut *exchange;
         let said = Said {
             peer: &self.peer,
             peer_is_trusted: worker.trusts(self.peer.address),
-            request_id: exchange.request_id.as_bytes(),
+            request_id: texts.request_id(),
             source_path: caller.map(|entry| entry.source_path.as_bytes()),
             bearer_is_key: key.is_bearer,
         };
         let outbound = Outbound { head, path, said };
-        let (body, trail) = (&mut exchange.body, &mut exchange.trail);
         let answer = worker.forwarder.send(&outbound, body, (route, targets), trail).await?;
         Ok(Reply::Upstream(answer))
     }

@@ -104,28 +104,29 @@ const BY_LENGTH: [usize; LONGEST + 2] = {
 impl Kind {
     /// What a line of this name is for.
     pub(crate) fn of(name: &[u8]) -> Self {
-        let mut plain = [0; LONGEST];
-        let mut has_underscore = false;
-        for (place, byte) in plain.iter_mut().zip(name) {
-            has_underscore |= *byte == b'_';
-            *place = if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        if name.contains(&b'_') {
+            return Self::of_twin(name);
         }
-        let known = plain.get(..name.len()).and_then(Self::of_plain);
-        let is_forwarded = || plain.starts_with(FORWARDED);
-        let kind = known.unwrap_or(if is_forwarded() { Self::ForwardedOther } else { Self::Other });
-        if !has_underscore {
-            kind
-        } else if (kind.is_own() && kind != Self::Host) || kind == Self::ForwardedOther {
-            Self::Twin
-        } else {
-            Self::Other
+        // The length says most: few names share one.
+        let begin = BY_LENGTH.get(name.len()).copied().unwrap_or(KNOWN.len());
+        let end = BY_LENGTH.get(name.len() + 1).copied().unwrap_or(KNOWN.len());
+        let mut candidates = KNOWN.get(begin..end).unwrap_or_default().iter();
+        if let Some((_, kind)) = candidates.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            return *kind;
         }
+        let start = name.get(..FORWARDED.len()).unwrap_or_default();
+        if start.eq_ignore_ascii_case(FORWARDED) { Self::ForwardedOther } else { Self::Other }
     }
 
-    fn of_plain(name: &[u8]) -> Option<Self> {
-        let (begin, end) = (BY_LENGTH.get(name.len())?, BY_LENGTH.get(name.len() + 1)?);
-        let mut candidates = KNOWN.get(*begin..*end)?.iter();
-        candidates.find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    /// What a line whose name has underscores is for.
+    fn of_twin(name: &[u8]) -> Self {
+        let plain: SmallVec<[u8; 32]> =
+            name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+        match Self::of(&plain) {
+            Self::Host => Self::Other,
+            kind if kind.is_own() || kind == Self::ForwardedOther => Self::Twin,
+            _ => Self::Other,
+        }
     }
 
     /// Whether the gateway reads or sets it, so that `Connection` can't name it away.
@@ -242,22 +243,22 @@ impl Index {
     }
 }
 
-/// A part of a head. Heads are far shorter than 4 GiB.
+/// A part of a head. A buffer for heads holds 64 KiB, which these numbers reach over.
 #[derive(Clone, Copy)]
 struct Span {
-    start: u32,
-    length: u32,
+    start: u16,
+    length: u16,
 }
 
 impl Span {
     fn new(start: usize, length: usize) -> Self {
-        let short = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        let short = |number| u16::try_from(number).unwrap_or(u16::MAX);
         Self { start: short(start), length: short(length) }
     }
 
     fn of(self, bytes: &[u8]) -> &[u8] {
-        let behind = bytes.get(self.start as usize..).unwrap_or_default();
-        behind.get(..self.length as usize).unwrap_or_default()
+        let start = usize::from(self.start);
+        bytes.get(start..start + usize::from(self.length)).unwrap_or_default()
     }
 }
 

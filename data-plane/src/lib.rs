@@ -31,7 +31,6 @@ mod random;
 mod reply;
 mod request;
 mod request_body;
-mod request_id;
 mod respond;
 mod route;
 mod server;

@@ -7,8 +7,6 @@ use std::{
 
 use uuid::{Builder, fmt::Hyphenated};
 
-use crate::request_id::RequestId;
-
 /// A SplitMix64 generator.
 pub(crate) struct Random(Cell<u64>);
 
@@ -31,7 +29,7 @@ impl Random {
     }
 
     /// A new request id: a UUID of version 7, so that ids sort by time.
-    pub(crate) fn request_id(&self, now: SystemTime) -> RequestId {
+    pub(crate) fn request_id(&self, now: SystemTime) -> [u8; Hyphenated::LENGTH] {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let mut random = [0; 10];
         for (place, byte) in random
@@ -43,6 +41,7 @@ impl Random {
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         let mut text = [0; Hyphenated::LENGTH];
-        RequestId::new(id.hyphenated().encode_lower(&mut text).as_bytes())
+        id.hyphenated().encode_lower(&mut text);
+        text
     }
 }

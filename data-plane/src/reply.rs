@@ -62,7 +62,7 @@ impl Reply {
                 }
             }
         }
-        put(forwarding::REQUEST_ID, exchange.request_id.as_bytes());
+        put(forwarding::REQUEST_ID, exchange.request_id());
         respond::put_standings(&exchange.standings, &mut put);
         if !has_date {
             // Whoever has a clock says when an answer was made (RFC 9110 section 6.6.1).

@@ -308,7 +308,10 @@ impl Http1Body {
 
     /// What was read behind the body: the begin of the next request.
     pub(crate) fn into_behind(mut self) -> Vec<u8> {
-        self.make_room();
+        if self.at == self.buffer.len() {
+            return Vec::new();
+        }
+        drop(self.buffer.drain(..self.at));
         mem::take(&mut self.buffer)
     }
 

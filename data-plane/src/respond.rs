@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use crate::{
     error::Refusal,
     limits::{Standing, Standings},
-    request_id::RequestId,
 };
 
 /// Limits are written in requests a minute.
@@ -25,7 +24,7 @@ struct Problem<'a> {
 }
 
 /// The answer to a refused request.
-pub(crate) fn refuse(refusal: &Refusal, request_id: &RequestId) -> Response<Bytes> {
+pub(crate) fn refuse(refusal: &Refusal, request_id: &[u8]) -> Response<Bytes> {
     let status = refusal.status();
     let problem = Problem {
         r#type: "about:blank",
@@ -33,7 +32,7 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &RequestId) -> Response<Byte
         status: status.as_u16(),
         detail: &refusal.to_string(),
         // It is made of letters, digits and '-' alone.
-        request_id: str::from_utf8(request_id.as_bytes()).unwrap_or_default(),
+        request_id: str::from_utf8(request_id).unwrap_or_default(),
     };
     // Strings and numbers alone can't fail to be written.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -120,7 +119,7 @@ mod tests {
 
     #[test]
     fn refusals_look_as_documented() {
-        let id = RequestId::new(b"id-1");
+        let id = b"id-1";
         let mut shown = String::new();
         for refusal in [
             Refusal::Malformed(Malformed::HostCount),
@@ -136,7 +135,7 @@ mod tests {
             Refusal::NotReady,
             Refusal::UpstreamTimeout,
         ] {
-            let response = refuse(&refusal, &id);
+            let response = refuse(&refusal, id);
             shown += &format!("{} {}\n", response.status().as_u16(), refusal.audit_name());
             for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
                 if let Some(value) = response.headers().get(&name) {
@@ -178,12 +177,12 @@ mod tests {
 
     #[test]
     fn no_answer_tells_what_is_wrong_with_a_key() {
-        let id = RequestId::new(b"id-1");
+        let id = b"id-1";
         let refusals =
             [Refusal::KeyMissing, Refusal::KeyUnknown, Refusal::KeyRevoked, Refusal::KeyExpired];
         let mut faces: Vec<_> = refusals
             .iter()
-            .map(|refusal| refuse(refusal, &id))
+            .map(|refusal| refuse(refusal, id))
             .map(|response| (response.status(), response.headers().clone(), response.into_body()))
             .collect();
         faces.dedup();

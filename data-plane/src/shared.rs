@@ -12,7 +12,7 @@ use crate::{
     limits::WorkerLimiter,
     random::Random,
     settings::Settings,
-    snapshot::{Snapshot, SnapshotReader},
+    snapshot::{InUse, SnapshotReader},
     timers::Timers,
     upstream::Forwarder,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The snapshot a request is served from.
-    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Option<InUse> {
         self.snapshots.borrow_mut().load()
     }
 

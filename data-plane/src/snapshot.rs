@@ -4,7 +4,7 @@
 //! come from the same moment. Nothing here changes after it was built; what changes while
 //! requests run (counters, pools) is kept by name outside and outlives every swap.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{rc::Rc, sync::Arc, time::SystemTime};
 
 use arc_swap::{ArcSwapOption, Cache};
 use fastgate::{
@@ -76,16 +76,29 @@ impl SnapshotCell {
 
     /// A reader for one thread, whose loads cost one relaxed read while nothing changed.
     pub(crate) fn reader(&self) -> SnapshotReader {
-        SnapshotReader(Cache::new(self.0.clone()))
+        SnapshotReader { cache: Cache::new(self.0.clone()), held: None }
     }
 }
 
+/// A snapshot as the requests of one thread hold it.
+#[allow(clippy::redundant_allocation, reason = "the outer count is not shared between threads")]
+pub(crate) type InUse = Rc<Arc<Snapshot>>;
+
 /// One thread's view of a [`SnapshotCell`].
-pub(crate) struct SnapshotReader(Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>);
+pub(crate) struct SnapshotReader {
+    cache: Cache<Arc<ArcSwapOption<Snapshot>>, Option<Arc<Snapshot>>>,
+    /// What was loaded last. Requests count their use of it here: one count for all threads would
+    /// be passed from core to core with every request.
+    held: Option<InUse>,
+}
 
 impl SnapshotReader {
     /// The snapshot in force; `None` until the first is in.
-    pub(crate) fn load(&mut self) -> Option<Arc<Snapshot>> {
-        self.0.load().clone()
+    pub(crate) fn load(&mut self) -> Option<InUse> {
+        let in_force = self.cache.load().as_ref()?;
+        if self.held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, in_force)) {
+            self.held = Some(Rc::new(in_force.clone()));
+        }
+        self.held.clone()
     }
 }

@@ -38,17 +38,17 @@ impl<'a> Encoder<'a> {
         out.clear();
         let key = event.key.as_deref();
         message::encode(1, &prost_types::Timestamp::from(event.timestamp), out);
-        text(out, 2, &event.request_id);
+        text(out, 2, event.texts.request_id());
         text(out, 3, key.map_or(&[], |key| key.key_id.as_str().as_bytes()));
         text(out, 4, key.map_or(&[], |key| key.source_path.as_str().as_bytes()));
         text(out, 5, event.method.as_str().as_bytes());
-        any_text(out, 6, &event.path);
+        any_text(out, 6, event.texts.path());
         text(out, 7, event.target_url.as_deref().unwrap_or_default().as_bytes());
         number(out, 8, u64::from(event.status.as_u16()));
         milliseconds(out, 9, event.response_time);
         number(out, 10, event.request_size);
         number(out, 11, event.response_size);
-        any_text(out, 12, &event.user_agent);
+        any_text(out, 12, event.texts.user_agent());
         address(out, 13, event.ip_address);
         text(out, 14, self.identity.environment.as_str().as_bytes());
         text(out, 15, self.identity.node_id.as_str().as_bytes());
@@ -132,6 +132,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::audit::Texts;
 
     fn id(text: &str) -> Id {
         Id::parse(text).expect("an id")
@@ -146,12 +147,11 @@ mod tests {
         };
         Event {
             timestamp: std::time::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
-            request_id: "r-1".into(),
+            texts: Texts::new(b"r-1", b"/p", b"a\xffb"),
             key: Some(Arc::new(fastgate::model::Key::parse(&record).expect("a key"))),
             secret_version: 2,
             route_id: Some(id("route")),
             method: Method::PATCH,
-            path: "/p".into(),
             target_url: Some("http://up:80".into()),
             status: StatusCode::TOO_MANY_REQUESTS,
             response_time: Duration::from_micros(1_234_567),
@@ -159,7 +159,6 @@ mod tests {
             upstream_time: Duration::from_micros(12),
             request_size: u64::MAX,
             response_size: 300,
-            user_agent: vec![b'a', 0xff, b'b'].into(),
             ip_address: "192.0.2.1".parse().expect("an address"),
             attempts: 3,
             error: Some("rate_limited"),
@@ -169,18 +168,16 @@ mod tests {
 
     fn nothing() -> Event {
         Event {
-            request_id: "".into(),
+            texts: Texts::default(),
             key: None,
             secret_version: 0,
             route_id: None,
-            path: "".into(),
             target_url: None,
             response_time: Duration::ZERO,
             ttfb: Duration::ZERO,
             upstream_time: Duration::ZERO,
             request_size: 0,
             response_size: 0,
-            user_agent: "".into(),
             ip_address: "2001:db8::1".parse().expect("an address"),
             attempts: 0,
             error: None,

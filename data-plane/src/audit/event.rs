@@ -6,7 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use fastgate::model::{Id, Key};
 use http::{Method, StatusCode};
 
@@ -16,9 +15,8 @@ use http::{Method, StatusCode};
 pub(crate) struct Event {
     /// When the request head had been read.
     pub(crate) timestamp: SystemTime,
-    /// As sent back to the client. Like all `Bytes` here a copy, or shared by a connection: a
-    /// slice of the read buffer would keep the whole buffer until the event is shipped.
-    pub(crate) request_id: Bytes,
+    /// What the client wrote.
+    pub(crate) texts: Texts,
     /// The key that was sent, if it is known; also when it was refused.
     pub(crate) key: Option<Arc<Key>>,
     /// Which secret of the key was used; 0 without a key.
@@ -27,8 +25,6 @@ pub(crate) struct Event {
     pub(crate) route_id: Option<Id>,
     /// The request's method.
     pub(crate) method: Method,
-    /// Without the query.
-    pub(crate) path: Bytes,
     /// The target of the last attempt, also when no connection was made; `None`: none was tried.
     pub(crate) target_url: Option<Arc<str>>,
     /// As sent to the client.
@@ -43,8 +39,6 @@ pub(crate) struct Event {
     pub(crate) request_size: u64,
     /// Body bytes sent to the client.
     pub(crate) response_size: u64,
-    /// Empty when the client sent none.
-    pub(crate) user_agent: Bytes,
     /// The client's address, behind trusted proxies.
     pub(crate) ip_address: IpAddr,
     /// Times the request was sent upstream.
@@ -53,4 +47,52 @@ pub(crate) struct Event {
     pub(crate) error: Option<&'static str>,
     /// Whether a limit refused it.
     pub(crate) rate_limited: bool,
+}
+
+/// What is recorded of a path. Events wait in memory for the control plane, counted by number.
+const PATH: usize = 2048;
+
+/// What is recorded of a user agent.
+const USER_AGENT: usize = 512;
+
+/// The texts of a request: a copy, in one piece of memory.
+#[derive(Default, Debug)]
+pub(crate) struct Texts {
+    bytes: Box<[u8]>,
+    /// Where the path begins, behind the request id.
+    path_at: u16,
+    /// Where the user agent begins, behind the path.
+    user_agent_at: u16,
+}
+
+impl Texts {
+    /// Copies them, as far as they are recorded: a request id has at most 64 bytes.
+    pub(crate) fn new(request_id: &[u8], path: &[u8], user_agent: &[u8]) -> Self {
+        let cut = |text: &[u8], bound: usize| text.len().min(bound);
+        let path = path.get(..cut(path, PATH)).unwrap_or_default();
+        let user_agent = user_agent.get(..cut(user_agent, USER_AGENT)).unwrap_or_default();
+        let place = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        let mut bytes = Vec::with_capacity(request_id.len() + path.len() + user_agent.len());
+        bytes.extend_from_slice(request_id);
+        let path_at = place(bytes.len());
+        bytes.extend_from_slice(path);
+        let user_agent_at = place(bytes.len());
+        bytes.extend_from_slice(user_agent);
+        Self { bytes: bytes.into(), path_at, user_agent_at }
+    }
+
+    /// As sent back to the client.
+    pub(crate) fn request_id(&self) -> &[u8] {
+        self.bytes.get(..self.path_at.into()).unwrap_or_default()
+    }
+
+    /// Without the query.
+    pub(crate) fn path(&self) -> &[u8] {
+        self.bytes.get(self.path_at.into()..self.user_agent_at.into()).unwrap_or_default()
+    }
+
+    /// Empty when the client sent none.
+    pub(crate) fn user_agent(&self) -> &[u8] {
+        self.bytes.get(self.user_agent_at.into()..).unwrap_or_default()
+    }
 }

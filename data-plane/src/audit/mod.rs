@@ -17,7 +17,7 @@ mod push;
 mod ring;
 mod ship;
 
-pub(crate) use event::Event;
+pub(crate) use event::{Event, Texts};
 pub(crate) use ring::{Counts, Recorder};
 #[cfg(test)]
 pub(crate) use ring::{Tap, ring};

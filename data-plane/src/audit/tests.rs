@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use fastgate::{
     admin::v1::LogEvent,
     model::Id,
@@ -26,18 +25,17 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use super::{Event, Shipper, batch::Batcher, ring::ring};
+use super::{Event, Shipper, Texts, batch::Batcher, ring::ring};
 use crate::identity::Identity;
 
 fn event(number: usize) -> Event {
     Event {
         timestamp: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-        request_id: Bytes::from(format!("request-{number}")),
+        texts: Texts::new(format!("request-{number}").as_bytes(), b"/a/b", b"caf\xe9"),
         key: None,
         secret_version: 0,
         route_id: Some(Id::parse("r1").expect("an id")),
         method: Method::GET,
-        path: Bytes::from_static(b"/a/b"),
         target_url: Some("http://10.0.0.5:8080".into()),
         status: StatusCode::NOT_FOUND,
         response_time: Duration::from_micros(1_500),
@@ -45,7 +43,6 @@ fn event(number: usize) -> Event {
         upstream_time: Duration::from_micros(750),
         request_size: 1,
         response_size: 2,
-        user_agent: Bytes::from_static(b"caf\xe9"),
         ip_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         attempts: 2,
         error: Some("no_route"),
@@ -162,7 +159,7 @@ fn a_batch_is_bounded_in_events_and_bytes() {
     let sizes: Vec<_> = std::iter::from_fn(|| batcher.next().map(|batch| batch.events)).collect();
     assert_eq!(sizes, [4096, 904]);
     for number in 0..40 {
-        recorder.record(Event { path: vec![b'x'; 60_000].into(), ..event(number) });
+        recorder.record(Event { target_url: Some("x".repeat(60_000).into()), ..event(number) });
     }
     let sealed: Vec<_> = std::iter::from_fn(|| batcher.next()).collect();
     assert_eq!(sealed.iter().map(|batch| batch.events).collect::<Vec<_>>(), [18, 18, 4]);

@@ -31,6 +31,7 @@ use crate::{
     request_body::{Bounds, Http1Body, RequestBody},
     shared::Shared,
     socket::Socket,
+    upstream::UpstreamAnswer,
     watch::{Order, Watch},
 };
 
@@ -41,21 +42,25 @@ pub(super) struct Http1 {
     watch: Rc<Watch>,
 }
 
-/// What was read of a request.
-struct Read {
-    bytes: Vec<u8>,
-    /// Its head, behind which there may be more; or why it can't become one.
-    parsed: Result<Parsed, Refusal>,
-}
-
 /// What follows an exchange.
 enum Next {
     /// Another one, which may have begun with these bytes.
     Request(Vec<u8>),
+    /// The same, behind what is left of this one's body.
+    Skip(Http1Body),
     /// The end, once the client has read the answer.
     Linger,
     /// The end.
     Close,
+}
+
+/// Whether a connection goes on behind an answer.
+enum GoesOn {
+    Yes,
+    /// The answer said that it ends.
+    No,
+    /// The answer was not written to its end, or only the connection's shows that.
+    Broken,
 }
 
 impl Http1 {
@@ -65,15 +70,22 @@ impl Http1 {
 
     /// Serves requests to the end of the connection, the first of which begins with `begun`.
     pub(super) async fn serve(self, mut begun: Vec<u8>) {
-        while let Some(read) = self.read(begun).await {
+        loop {
+            if begun.is_empty() && !poll_fn(|cx| self.poll_begun(cx, &mut begun)).await {
+                return;
+            }
             // Boxed: nothing of it is left while the connection is idle.
-            let mut exchange = Box::pin(self.exchange(read));
+            let mut exchange = Box::pin(self.exchange(begun));
             let next = poll_fn(|cx| match self.watch.poll_order(cx) {
                 Order::Abort => Poll::Ready(Next::Close),
                 Order::GoOn | Order::RefuseHead | Order::Finish => exchange.as_mut().poll(cx),
             });
             match next.await {
                 Next::Request(behind) => begun = behind,
+                Next::Skip(body) => match Box::pin(self.skip(body)).await {
+                    Some(behind) => begun = behind,
+                    None => return,
+                },
                 Next::Linger => return self.linger().await,
                 Next::Close => return,
             }
@@ -84,28 +96,28 @@ impl Http1 {
         &self.gateway.worker
     }
 
-    /// Reads the head of a request; `None`: the connection is to end.
-    async fn read(&self, mut bytes: Vec<u8>) -> Option<Read> {
-        let mut parsed_to = 0;
-        let parsed = poll_fn(|cx| self.poll_head(cx, &mut bytes, &mut parsed_to)).await?;
-        Some(Read { bytes, parsed })
+    /// Waits for a request, which begins with `bytes` then; false: the connection is to end.
+    fn poll_begun(&self, cx: &mut Context<'_>, bytes: &mut Vec<u8>) -> Poll<bool> {
+        if let Order::Finish | Order::Abort = self.watch.poll_order(cx) {
+            return Poll::Ready(false);
+        }
+        *bytes = self.worker().buffers.take();
+        let read = self.socket.poll_read(cx, bytes);
+        if read.is_pending() {
+            self.worker().buffers.give_back(bytes);
+        }
+        read.map(|read| matches!(read, Ok(1..)))
     }
 
+    /// Waits for the end of a head; `None`: the connection is to end.
     fn poll_head(
         &self,
         cx: &mut Context<'_>,
         bytes: &mut Vec<u8>,
         parsed_to: &mut usize,
     ) -> Poll<Option<Result<Parsed, Refusal>>> {
-        let buffers = &self.worker().buffers;
         loop {
-            match self.watch.poll_order(cx) {
-                Order::Abort => return Poll::Ready(None),
-                Order::Finish if bytes.is_empty() => return Poll::Ready(None),
-                Order::RefuseHead => return Poll::Ready(Some(Err(Refusal::HeadTimeout))),
-                Order::GoOn | Order::Finish => {}
-            }
-            if !bytes.is_empty() && may_be_whole(bytes, *parsed_to) {
+            if may_be_whole(bytes, *parsed_to) {
                 if let Some(parsed) = request::parse(bytes).transpose() {
                     return Poll::Ready(Some(parsed));
                 }
@@ -114,16 +126,12 @@ impl Http1 {
             if bytes.len() >= CAPACITY {
                 return Poll::Ready(Some(Err(Refusal::HeadTooLarge)));
             }
-            if bytes.capacity() == 0 {
-                *bytes = buffers.take();
+            if self.watch.poll_order(cx) == Order::RefuseHead {
+                return Poll::Ready(Some(Err(Refusal::HeadTimeout)));
             }
             match self.socket.poll_read(cx, bytes) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                Poll::Pending if bytes.is_empty() => {
-                    buffers.give_back(bytes);
-                    return Poll::Pending;
-                }
                 Poll::Pending => {
                     self.watch.began_head();
                     return Poll::Pending;
@@ -132,40 +140,17 @@ impl Http1 {
         }
     }
 
-    /// Answers one request.
-    async fn exchange(&self, read: Read) -> Next {
-        let began = Moment::now();
-        let settings = &self.worker().settings;
-        let bounds = Bounds {
-            began: began.instant,
-            max_size: settings.max_body_size,
-            timeout: settings.body_timeout,
-            timers: &self.worker().timers,
+    /// Reads one request and answers it.
+    async fn exchange(&self, mut bytes: Vec<u8>) -> Next {
+        let mut parsed_to = 0;
+        let parsed = poll_fn(|cx| self.poll_head(cx, &mut bytes, &mut parsed_to)).await;
+        let next = match parsed {
+            Some(Ok(parsed)) => self.answer(&mut bytes, &parsed).await,
+            Some(Err(refusal)) => self.refuse(&bytes, &refusal).await,
+            None => Next::Close,
         };
-        let Read { mut bytes, parsed } = read;
-        match parsed {
-            Ok(parsed) => {
-                let behind = self.split(&mut bytes, parsed.length);
-                let head = RequestHead {
-                    method: &parsed.method,
-                    target: Target::parse(bytes.get(parsed.target).unwrap_or_default()),
-                    version: parsed.version,
-                    lines: Lines::new(&bytes, &parsed.index),
-                };
-                let next = self.answer(&head, behind, began, &bounds).await;
-                self.worker().buffers.give_back(&mut bytes);
-                next
-            }
-            Err(refusal) => {
-                let (method, target) = request::first_line(&bytes);
-                let index = Index::default();
-                let lines = Lines::new(&[], &index);
-                let head = RequestHead { method: &method, target, version: Version::Http11, lines };
-                let mut exchange = self.begin(&head, began, RequestBody::absent(&bounds));
-                let reply = self.gateway.refuse(&refusal, &mut exchange);
-                self.write(&head, reply, exchange, false).await
-            }
-        }
+        self.worker().buffers.give_back(&mut bytes);
+        next
     }
 
     /// What was read behind a head, which is left alone in `bytes`.
@@ -185,19 +170,38 @@ impl Http1 {
         Exchange::begin(self.worker(), head, peer, (began, body, self.watch.request(None)))
     }
 
-    async fn answer(
+    fn bounds(&self, began: Moment) -> Bounds<'_> {
+        let Shared { settings, timers, .. } = &**self.worker();
+        let (max_size, timeout) = (settings.max_body_size, settings.body_timeout);
+        Bounds { began: began.instant, max_size, timeout, timers }
+    }
+
+    fn body(
         &self,
         head: &RequestHead<'_>,
+        framing: Framing,
         behind: Vec<u8>,
         began: Moment,
-        bounds: &Bounds<'_>,
-    ) -> Next {
-        let is_http11 = head.version == Version::Http11;
-        let said = framing::Said::by_request(head.lines, is_http11);
-        let framing = said.map_or(Framing::Absent, |said| said.framing);
-        let waits = is_http11 && has_token(head.lines, Kind::Expect, b"100-continue");
+    ) -> RequestBody {
+        let waits =
+            head.version == Version::Http11 && has_token(head.lines, Kind::Expect, b"100-continue");
         let (socket, buffers) = (self.socket.clone(), self.worker().buffers.clone());
-        let body = RequestBody::over_http1(socket, buffers, behind, framing, waits, bounds);
+        RequestBody::over_http1(socket, buffers, behind, framing, waits, &self.bounds(began))
+    }
+
+    /// Answers the request in `bytes`.
+    async fn answer(&self, bytes: &mut Vec<u8>, parsed: &Parsed) -> Next {
+        let began = Moment::now();
+        let behind = self.split(bytes, parsed.length);
+        let head = &RequestHead {
+            method: &parsed.method,
+            target: Target::parse(bytes.get(parsed.target.clone()).unwrap_or_default()),
+            version: parsed.version,
+            lines: Lines::new(bytes, &parsed.index),
+        };
+        let said = framing::Said::by_request(head.lines, head.version == Version::Http11);
+        let framing = said.map_or(Framing::Absent, |said| said.framing);
+        let body = self.body(head, framing, behind, began);
         let mut exchange = self.begin(head, began, body);
         let (reply, may_go_on) = match said {
             Ok(said) => {
@@ -206,17 +210,40 @@ impl Http1 {
             }
             Err(doubt) => (self.gateway.refuse(&doubt.into(), &mut exchange), false),
         };
-        self.write(head, reply, exchange, may_go_on).await
+        let goes_on = self.write(head, reply, &mut exchange, may_go_on).await;
+        match (goes_on, exchange.end().into_http1()) {
+            (GoesOn::Broken, _) => Next::Close,
+            (GoesOn::Yes, Some(body)) if body.has_ended() => Next::Request(body.into_behind()),
+            (GoesOn::Yes, Some(body)) => Next::Skip(body),
+            (_, Some(body)) if body.has_ended() || body.is_closed => Next::Close,
+            _ => Next::Linger,
+        }
     }
 
-    /// Writes an answer, and says what may follow it.
+    /// Answers what can't become a request.
+    async fn refuse(&self, bytes: &[u8], refusal: &Refusal) -> Next {
+        let began = Moment::now();
+        let (method, target) = request::first_line(bytes);
+        let index = Index::default();
+        let lines = Lines::new(&[], &index);
+        let head = &RequestHead { method: &method, target, version: Version::Http11, lines };
+        let body = RequestBody::absent(&self.bounds(began));
+        let mut exchange = self.begin(head, began, body);
+        let reply = self.gateway.refuse(refusal, &mut exchange);
+        match self.write(head, reply, &mut exchange, false).await {
+            GoesOn::Broken => Next::Close,
+            GoesOn::Yes | GoesOn::No => Next::Linger,
+        }
+    }
+
+    /// Writes an answer.
     async fn write(
         &self,
         head: &RequestHead<'_>,
         reply: Reply,
-        mut exchange: Exchange,
+        exchange: &mut Exchange,
         may_go_on: bool,
-    ) -> Next {
+    ) -> GoesOn {
         exchange.answers(reply.status());
         let goes_on = may_go_on
             && !reply.ends_connection()
@@ -224,7 +251,7 @@ impl Http1 {
             && exchange.body.is_nearly_over();
         let ends_body = is_ended_by_close(&reply, head);
         let mut out = self.worker().buffers.take();
-        self.put_head(&mut out, head, &reply, &exchange, goes_on && !ends_body);
+        self.put_head(&mut out, head, &reply, exchange, goes_on && !ends_body);
         let was_written = match reply {
             Reply::Own(response) => {
                 let body = if *head.method == Method::HEAD { &[][..] } else { response.body() };
@@ -232,19 +259,20 @@ impl Http1 {
                 exchange.gave(body.len());
                 self.write_all(&mut out).await
             }
-            Reply::Upstream(answer) => {
-                let coding = coding(&answer.framing(), head);
-                self.pass_on(Pump::new(out, coding), answer, &mut exchange).await
+            Reply::Upstream(mut answer) => {
+                let mut pump = Pump::new(out, coding(&answer.framing(), head));
+                let was_passed = self.pass_on(&mut pump, &mut answer, exchange).await;
+                if was_passed {
+                    pump.give_back(&self.worker().buffers);
+                    answer.finish();
+                }
+                was_passed
             }
         };
-        let body = exchange.end();
-        if !was_written || ends_body {
-            return Next::Close;
-        }
-        match body.into_http1() {
-            Some(body) if goes_on => self.go_on(body).await,
-            Some(body) if body.has_ended() || body.is_closed => Next::Close,
-            _ => Next::Linger,
+        match was_written && !ends_body {
+            false => GoesOn::Broken,
+            true if goes_on => GoesOn::Yes,
+            true => GoesOn::No,
         }
     }
 
@@ -296,8 +324,8 @@ impl Http1 {
     /// Hands an upstream's answer through; whether all of it was.
     async fn pass_on(
         &self,
-        mut pump: Pump,
-        mut answer: crate::upstream::UpstreamAnswer,
+        pump: &mut Pump,
+        answer: &mut UpstreamAnswer,
         exchange: &mut Exchange,
     ) -> bool {
         let passed = poll_fn(|cx| {
@@ -307,11 +335,7 @@ impl Http1 {
             passed
         });
         match passed.await {
-            Ok(()) => {
-                pump.give_back(&self.worker().buffers);
-                answer.finish();
-                true
-            }
+            Ok(()) => true,
             Err(PumpFault::Source(fault)) => {
                 exchange.broke_off(fault);
                 false
@@ -341,21 +365,28 @@ impl Http1 {
         wrote
     }
 
-    /// Reads a request to its end, of which little is left, so that the next one can follow.
-    async fn go_on(&self, mut body: Http1Body) -> Next {
-        while !body.has_ended() {
-            self.watch.lingers();
-            match poll_fn(|cx| body.poll_data(cx)).await {
-                Ok(true) => {
-                    let length = body.data().len();
-                    body.take(length);
+    /// Reads a request to its end, of which little is left, so that the next one can follow; returns
+    /// the begin of that. `None`: the connection is to end.
+    async fn skip(&self, mut body: Http1Body) -> Option<Vec<u8>> {
+        self.watch.lingers();
+        poll_fn(|cx| {
+            loop {
+                if self.watch.poll_order(cx) == Order::Abort {
+                    return Poll::Ready(None);
                 }
-                Ok(false) => {}
-                Err(_) => return Next::Close,
+                let length = body.data().len();
+                body.take(length);
+                match body.poll_data(cx) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) => return Poll::Ready(Some(())),
+                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
             }
-            self.watch.is_idle();
-        }
-        Next::Request(body.into_behind())
+        })
+        .await?;
+        self.watch.is_idle();
+        Some(body.into_behind())
     }
 
     /// Throws away what still comes, until the client closes or has had its time.

@@ -122,29 +122,40 @@ impl WorkerLimiter {
     /// Takes one token from the bucket of each policy, or none at all. At most
     /// [`Standings::MAX`] policies.
     pub(crate) async fn admit(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Verdict {
-        if policies.is_empty() {
-            return Verdict::Admitted(Standings::default());
-        }
-        let environment = &self.shared.environment;
-        let names: Each<_> =
-            policies.iter().map(|p| p.scope.bucket(environment, subject)).collect();
-        let claims: Each<_> = policies
-            .iter()
-            .zip(&names)
-            .map(|(policy, name)| claim(subject, name, Bucket::new(policy.limit.rate)))
-            .collect();
-        let tally = match &self.link {
-            None => self.buckets.admit(&claims),
+        match &self.link {
+            None => self.admit_here(subject, policies),
             // Boxed: every request's future would have to hold it, with Redis or without.
-            Some(link) => match Box::pin(link.admit(&claims)).await {
-                Ok(tally) => {
-                    self.buckets.learn(&claims, &tally);
-                    tally
-                }
-                Err(redis::Away) => return self.fall_back(subject, policies, &names),
-            },
-        };
-        judge(policies.iter(), &claims, &tally)
+            Some(link) => Box::pin(self.admit_in_redis(link, subject, policies)).await,
+        }
+    }
+
+    fn admit_here(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Verdict {
+        let names = self.names(subject, policies);
+        let claims = claims(subject, policies, &names);
+        judge(policies.iter(), &claims, &self.buckets.admit(&claims))
+    }
+
+    async fn admit_in_redis(
+        &self,
+        link: &Link,
+        subject: Subject<'_>,
+        policies: &[Policy<'_>],
+    ) -> Verdict {
+        let names = self.names(subject, policies);
+        let claims = claims(subject, policies, &names);
+        match link.admit(&claims).await {
+            Ok(tally) => {
+                self.buckets.learn(&claims, &tally);
+                judge(policies.iter(), &claims, &tally)
+            }
+            Err(redis::Away) => self.fall_back(subject, policies, &names),
+        }
+    }
+
+    /// Where each policy is counted.
+    fn names(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Each<String> {
+        let environment = &self.shared.environment;
+        policies.iter().map(|policy| policy.scope.bucket(environment, subject)).collect()
     }
 
     /// What the policies say while Redis is away. A share is a bucket that takes as long to fill as
@@ -174,6 +185,15 @@ impl Drop for WorkerLimiter {
     fn drop(&mut self) {
         self.shared.workers.fetch_sub(1, Relaxed);
     }
+}
+
+fn claims<'a>(
+    subject: Subject<'_>,
+    policies: &[Policy<'_>],
+    names: &'a [String],
+) -> Each<Claim<'a>> {
+    let named = policies.iter().zip(names);
+    named.map(|(policy, name)| claim(subject, name, Bucket::new(policy.limit.rate))).collect()
 }
 
 fn claim<'a>(subject: Subject<'_>, name: &'a str, bucket: Bucket) -> Claim<'a> {

@@ -35,7 +35,7 @@ fn slow_heads_and_idle_connections_are_closed() {
             assert_eq!(answer.status, 408, "{sent:?}");
             let event = node.event();
             assert_eq!((event.status.as_u16(), event.error), (408, Some("head_timeout")));
-            assert_eq!((event.method.as_str(), &*event.path), ("GET", &b"/p"[..]));
+            assert_eq!((event.method.as_str(), event.texts.path()), ("GET", &b"/p"[..]));
         }
         assert!(client.is_closed(), "{sent:?}");
         assert!(began.elapsed() < Duration::from_secs(2), "{sent:?}");
@@ -209,7 +209,7 @@ fn a_stream_whose_client_takes_nothing_is_ended_alone() {
         assert!(stuck.collect().await.is_err(), "the stream was reset");
     });
     let events = [node.event(), node.event()];
-    let stuck = events.iter().find(|event| &*event.path == b"/stuck").expect("recorded");
+    let stuck = events.iter().find(|event| event.texts.path() == b"/stuck").expect("recorded");
     assert_eq!(stuck.error, Some("client_gone"));
     assert!(stuck.response_size < 20_000_000);
 }

@@ -170,9 +170,13 @@ fn heads_that_can_not_be_read_are_answered_and_recorded_like_all_others() {
         assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{error}");
         let event = node.event();
         assert_eq!((event.status.as_u16(), event.error), (status, Some(error)));
-        assert_eq!((event.method.as_str(), &*event.path), (method, path.as_bytes()), "{error}");
+        assert_eq!(
+            (event.method.as_str(), event.texts.path()),
+            (method, path.as_bytes()),
+            "{error}"
+        );
         assert_eq!(event.response_size, answer.body.len() as u64, "{error}");
-        let id = String::from_utf8_lossy(&event.request_id).into_owned();
+        let id = String::from_utf8_lossy(event.texts.request_id()).into_owned();
         assert_eq!(answer.header("x-request-id"), Some(&*id), "{error}");
         assert!(answer.body.contains(&id), "{}", answer.body);
         assert!(client.is_closed(), "{error}");
