@@ -5,6 +5,7 @@ mod connections;
 mod cost;
 mod framing;
 mod headers;
+mod http1;
 mod node;
 mod records;
 mod retries;
