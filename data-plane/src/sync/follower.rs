@@ -291,8 +291,9 @@ impl Follower {
         }
     }
 
-    /// Looks after the crash guard's notes. Whether config that was put aside is to be tried again.
+    /// Looks after replaced snapshots and the crash guard's notes. Whether config that was put aside is to be tried again.
     fn settle(&mut self) -> bool {
+        self.cell.tidy();
         let now = Instant::now();
         self.guard.settle(now);
         let Some(revision) = self.guard.pardon(now) else { return false };
