@@ -5,13 +5,12 @@ use std::{
     net::IpAddr,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use fastgate::model::{Id, Key};
+use fastgate::model::Id;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 use crate::{
     audit::Event,
     forwarding,
+    keys::HeldKey,
     limits::Standings,
     shared::Shared,
     upstream::{BodyFault, Progress, ResponseBody, Trail},
@@ -58,7 +58,7 @@ pub(crate) struct Exchange {
     /// The route that matched.
     pub(crate) route_id: Option<Id>,
     /// The key that was sent, if it is known, and the version of its secret.
-    pub(crate) key: Option<(Arc<Key>, u32)>,
+    pub(crate) key: Option<(HeldKey, u32)>,
     /// Why the gateway answered in place of the upstream.
     pub(crate) error: Option<&'static str>,
     /// Whether a limit refused it.

@@ -46,7 +46,7 @@ pub(crate) struct Said<'a> {
     /// The request's id.
     pub(crate) request_id: &'a HeaderValue,
     /// The key's source path; `None` without a key.
-    pub(crate) source_path: Option<&'a HeaderValue>,
+    pub(crate) source_path: Option<&'a str>,
     /// The authority of an HTTP/2 request without a Host header.
     pub(crate) authority: Option<&'a str>,
 }
@@ -90,8 +90,8 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, said: &Said<'_>) {
         }
     }
     headers.insert(REQUEST_ID, said.request_id.clone());
-    if let Some(source_path) = said.source_path {
-        headers.insert(SOURCE_PATH, source_path.clone());
+    if let Some(Ok(source_path)) = said.source_path.map(HeaderValue::from_str) {
+        headers.insert(SOURCE_PATH, source_path);
     }
 }
 

@@ -95,7 +95,6 @@ impl Gateway {
 
         let sent = auth::take_sent(&mut head.headers, &worker.known)?;
         let caller = auth::identify(&snapshot.keys, &route.route, sent, &worker.known, exchange)?;
-        let caller = caller.as_deref();
         auth::authorise(&route.route, caller)?;
         admission::admit(&worker.limiter, &snapshot, &route.route, caller, exchange).await?;
 
@@ -104,7 +103,7 @@ impl Gateway {
             peer: &self.peer,
             peer_is_trusted: worker.trusts(self.peer.address),
             request_id: &exchange.request_id,
-            source_path: caller.map(|entry| &entry.source_path),
+            source_path: caller.map(|entry| entry.key.source_path()),
             authority: head.uri.authority().map(http::uri::Authority::as_str),
         };
         forwarding::to_upstream(&mut head.headers, &said);

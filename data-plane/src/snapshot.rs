@@ -4,26 +4,16 @@
 //! come from the same moment. Nothing here changes after it was built; what changes while
 //! requests run (counters, pools) is kept by name outside and outlives every swap.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwapOption, Cache};
-use fastgate::{
-    model::{Id, Key, RateLimit},
-    secret::SecretHash,
-};
-use http::HeaderValue;
+use fastgate::model::{Id, RateLimit};
 
 use crate::{
-    persistent::Persistent,
+    keys::KeyTable,
     route::{CompiledRoute, RouteIndex},
     target::{TargetSet, Upstreams},
 };
-
-/// All live secrets. Persistent, so that a changed key costs the same however many there are.
-pub(crate) type KeyTable = Persistent<SecretHash, Arc<KeyEntry>>;
 
 /// The state one request sees.
 pub(crate) struct Snapshot {
@@ -48,18 +38,6 @@ impl Snapshot {
     pub(crate) fn targets<'a>(&'a self, route: &'a CompiledRoute) -> Option<&'a Arc<TargetSet>> {
         route.targets(&self.upstreams)
     }
-}
-
-/// One live secret and the key it opens.
-pub(crate) struct KeyEntry {
-    /// The key, shared by its secrets.
-    pub(crate) key: Arc<Key>,
-    /// Which secret of the key this is.
-    pub(crate) version: u32,
-    /// The secret is refused from this moment on.
-    pub(crate) expires_at: Option<SystemTime>,
-    /// The key's source path, ready to be sent upstream.
-    pub(crate) source_path: HeaderValue,
 }
 
 /// The place the current snapshot stands in: written by the sync task, read by every worker.

@@ -7,8 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use fastgate::model::{Id, Key};
+use fastgate::model::Id;
 use http::{Method, StatusCode};
+
+use crate::keys::HeldKey;
 
 /// One request, in the form the request path has it at hand: nothing is formatted or looked up
 /// to build it. Node and environment are added when it is shipped.
@@ -20,7 +22,7 @@ pub(crate) struct Event {
     /// slice of the read buffer would keep the whole buffer until the event is shipped.
     pub(crate) request_id: Bytes,
     /// The key that was sent, if it is known; also when it was refused.
-    pub(crate) key: Option<Arc<Key>>,
+    pub(crate) key: Option<HeldKey>,
     /// Which secret of the key was used; 0 without a key.
     pub(crate) secret_version: u32,
     /// The route that matched.
