@@ -41,6 +41,16 @@ mod upstream;
 mod watch;
 mod worker;
 
+/// What benchmarks call; of no use to anyone else.
+#[cfg(any(test, feature = "bench"))]
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::{
+        compile::bench::Routes,
+        sync::bench::{Cold, Node},
+    };
+}
+
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};
 pub use settings::{Settings, SettingsError};

@@ -4,6 +4,8 @@
 //! until a good record of it comes, so that one bad record never holds back a revocation.
 //! Either way a change costs what it touches, never what is already there.
 
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
 mod config;
 mod entity;
 mod keys;
