@@ -7,8 +7,9 @@ use fastgate::model::Route;
 use crate::{
     error::Refusal,
     exchange::Exchange,
+    keys::KeyEntry,
     limits::{Policy, Scope, Standings, Subject, Verdict, WorkerLimiter},
-    snapshot::{KeyEntry, Snapshot},
+    snapshot::Snapshot,
 };
 
 /// Counts a request against the limit of its key and the one of its route. The exchange is told
@@ -23,7 +24,7 @@ pub(crate) async fn admit(
     caller: Option<&KeyEntry>,
     exchange: &mut Exchange,
 ) -> Result<(), Refusal> {
-    let of_key = caller.and_then(|entry| entry.key.limit(snapshot.default_rate_limit));
+    let of_key = caller.and_then(|entry| entry.limit(snapshot.default_rate_limit));
     let of_key = of_key.map(|limit| Policy { scope: Scope::Key, limit });
     let of_route = route.limit.map(|limit| Policy { scope: Scope::Route(&route.route_id), limit });
     let (one, two);
@@ -39,7 +40,7 @@ pub(crate) async fn admit(
         }
     };
     let subject = match caller {
-        Some(entry) => Subject::Key(&entry.key.key_id),
+        Some(entry) => Subject::Key(entry.key.key_id()),
         None => Subject::Address(counted_as(exchange.client)),
     };
     let (standings, refusal) = match limiter.admit(subject, policies).await {

@@ -1,4 +1,4 @@
-//! Counts the heap allocations of each thread, for the test that holds their number.
+//! Counts the heap allocations of each thread, for the tests that hold their number.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait; this one hands on to mimalloc")]
 
@@ -11,6 +11,7 @@ use mimalloc::MiMalloc;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 /// How often this thread has asked for memory so far, or for more of it.
@@ -18,30 +19,36 @@ pub(crate) fn of_this_thread() -> u64 {
     COUNT.get()
 }
 
+/// How many bytes this thread has asked for so far.
+pub(crate) fn bytes_of_this_thread() -> usize {
+    BYTES.get()
+}
+
 struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn count() {
+fn count(size: usize) {
     // A thread at its end has no count any more, and nobody who asks for it.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+    let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + size));
 }
 
 // SAFETY: every call is handed on as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         unsafe { MiMalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         unsafe { MiMalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         unsafe { MiMalloc.realloc(block, layout, size) }
     }
 

@@ -3,8 +3,6 @@
 //! To the client an unknown, a revoked and an expired key look the same; the audit log tells
 //! them apart.
 
-use std::{sync::Arc, time::SystemTime};
-
 use fastgate::{
     model::{self, Route},
     secret::{Kind, SecretHash},
@@ -14,8 +12,8 @@ use crate::{
     error::{Malformed, Refusal},
     exchange::Exchange,
     head::{self, Lines},
+    keys::{KeyEntry, KeyTable},
     known::{Fingerprint, KnownSecrets},
-    snapshot::{KeyEntry, KeyTable},
 };
 
 /// A key as a client sent it.
@@ -86,13 +84,13 @@ fn hash(sent: &[u8], known: &KnownSecrets) -> Sent {
 ///
 /// # Errors
 /// Why the key is refused.
-pub(crate) fn identify(
-    keys: &KeyTable,
+pub(crate) fn identify<'a>(
+    keys: &'a KeyTable,
     route: &Route,
     sent: Sent,
     known: &KnownSecrets,
     exchange: &mut Exchange,
-) -> Result<Option<Arc<KeyEntry>>, Refusal> {
+) -> Result<Option<&'a KeyEntry>, Refusal> {
     if !route.auth_required {
         return Ok(None);
     }
@@ -103,18 +101,16 @@ pub(crate) fn identify(
     };
     let entry = keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
     exchange.key = Some((entry.key.clone(), entry.version));
-    let now = exchange.timestamp();
-    let is_past = |expiry: Option<SystemTime>| expiry.is_some_and(|expiry| expiry <= now);
-    if !entry.key.is_active {
+    if !entry.is_active {
         return Err(Refusal::KeyRevoked);
     }
-    if is_past(entry.key.expires_at) || is_past(entry.expires_at) {
+    if entry.has_expired(exchange.timestamp()) {
         return Err(Refusal::KeyExpired);
     }
     if let Sent::New(hash, fingerprint) = sent {
         known.learn(fingerprint, hash);
     }
-    Ok(Some(entry.clone()))
+    Ok(Some(entry))
 }
 
 /// Whether the caller holds what the route asks for.
@@ -122,7 +118,7 @@ pub(crate) fn identify(
 /// # Errors
 /// When it does not.
 pub(crate) fn authorise(route: &Route, caller: Option<&KeyEntry>) -> Result<(), Refusal> {
-    let held = caller.map(|entry| &*entry.key.permissions).unwrap_or_default();
+    let held = caller.into_iter().flat_map(|entry| entry.key.permissions());
     if model::allows(held, &route.required_permissions) {
         Ok(())
     } else {

@@ -4,11 +4,10 @@ use std::{
     mem,
     net::IpAddr,
     rc::Rc,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use fastgate::model::{Id, Key};
+use fastgate::model::Id;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use crate::{
     error::client_gone,
     forwarding,
     head::Kind,
+    keys::HeldKey,
     limits::Standings,
     request::RequestHead,
     request_body::{Bounds, RequestBody},
@@ -51,7 +51,7 @@ pub(crate) struct Exchange {
     /// The route that matched.
     pub(crate) route_id: Option<Id>,
     /// The key that was sent, if it is known, and the version of its secret.
-    pub(crate) key: Option<(Arc<Key>, u32)>,
+    pub(crate) key: Option<(HeldKey, u32)>,
     /// Why the gateway answered in place of the upstream.
     pub(crate) error: Option<&'static str>,
     /// Whether a limit refused it.

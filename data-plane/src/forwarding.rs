@@ -43,7 +43,7 @@ pub(crate) struct Said<'a> {
     /// The request's id.
     pub(crate) request_id: &'a [u8],
     /// The key's source path; `None` without a key.
-    pub(crate) source_path: Option<&'a [u8]>,
+    pub(crate) source_path: Option<&'a str>,
     /// Whether `Authorization` holds a key, which is not the upstream's business.
     pub(crate) bearer_is_key: bool,
 }
@@ -100,7 +100,7 @@ pub(crate) fn write_request(
     put_forwarded(out, head, said);
     put_line(out, REQUEST_ID, said.request_id);
     if let Some(source_path) = said.source_path {
-        put_line(out, b"x-source-path", source_path);
+        put_line(out, b"x-source-path", source_path.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

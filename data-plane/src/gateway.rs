@@ -70,7 +70,6 @@ impl Gateway {
         let key = auth::sent(head.lines, &worker.known)?;
         let caller =
             auth::identify(&snapshot.keys, &route.route, key.sent, &worker.known, exchange)?;
-        let caller = caller.as_deref();
         auth::authorise(&route.route, caller)?;
         admission::admit(&worker.limiter, &snapshot, &route.route, caller, exchange).await?;
 
@@ -83,7 +82,7 @@ impl Gateway {
             peer: &self.peer,
             peer_is_trusted: worker.trusts(self.peer.address),
             request_id: texts.request_id(),
-            source_path: caller.map(|entry| entry.source_path.as_bytes()),
+            source_path: caller.map(|entry| entry.key.source_path()),
             bearer_is_key: key.is_bearer,
         };
         let outbound = Outbound { head, path, said };

@@ -21,6 +21,7 @@ mod framing;
 mod gateway;
 mod head;
 mod identity;
+mod keys;
 mod known;
 mod limits;
 mod metrics;
@@ -28,6 +29,7 @@ mod network;
 mod ops;
 mod persistent;
 mod random;
+mod record;
 mod reply;
 mod request;
 mod request_body;
@@ -39,11 +41,22 @@ mod shared;
 mod snapshot;
 mod socket;
 mod sync;
+mod table;
 mod target;
 mod timers;
 mod upstream;
 mod watch;
 mod worker;
+
+/// What benchmarks call; of no use to anyone else.
+#[cfg(any(test, feature = "bench"))]
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::{
+        compile::bench::Routes,
+        sync::bench::{Cold, Node},
+    };
+}
 
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};

@@ -4,23 +4,19 @@
 //! come from the same moment. Nothing here changes after it was built; what changes while
 //! requests run (counters, pools) is kept by name outside and outlives every swap.
 
-use std::{rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::{ArcSwapOption, Cache};
-use fastgate::{
-    model::{Id, Key, RateLimit},
-    secret::SecretHash,
-};
-use http::HeaderValue;
+use fastgate::model::{Id, RateLimit};
 
 use crate::{
-    persistent::Persistent,
+    keys::KeyTable,
     route::{CompiledRoute, RouteIndex},
     target::{TargetSet, Upstreams},
 };
-
-/// All live secrets. Persistent, so that a changed key costs the same however many there are.
-pub(crate) type KeyTable = Persistent<SecretHash, Arc<KeyEntry>>;
 
 /// The state one request sees.
 pub(crate) struct Snapshot {
@@ -47,36 +43,38 @@ impl Snapshot {
     }
 }
 
-/// One live secret and the key it opens.
-pub(crate) struct KeyEntry {
-    /// The key, shared by its secrets.
-    pub(crate) key: Arc<Key>,
-    /// Which secret of the key this is.
-    pub(crate) version: u32,
-    /// The secret is refused from this moment on.
-    pub(crate) expires_at: Option<SystemTime>,
-    /// The key's source path, ready to be sent upstream.
-    pub(crate) source_path: HeaderValue,
-}
-
 /// The place the current snapshot stands in: written by the sync task, read by every worker.
 #[derive(Clone, Default)]
-pub(crate) struct SnapshotCell(Arc<ArcSwapOption<Snapshot>>);
+pub(crate) struct SnapshotCell {
+    current: Arc<ArcSwapOption<Snapshot>>,
+    /// Replaced ones. A worker that was the last to let go of a million keys would stand still
+    /// while they are freed, so none ever is.
+    replaced: Arc<Mutex<Vec<Arc<Snapshot>>>>,
+}
 
 impl SnapshotCell {
     /// Puts a snapshot in force; requests under way keep the one they began with.
     pub(crate) fn store(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(Some(snapshot));
+        let old = self.current.swap(Some(snapshot));
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner).extend(old);
+        self.tidy();
+    }
+
+    /// Frees the snapshots that no request and no worker holds any more.
+    pub(crate) fn tidy(&self) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody can get hold of one that is not in place any more.
+        replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
     /// The snapshot in force; `None` until the first is in.
     pub(crate) fn load(&self) -> Option<Arc<Snapshot>> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
     /// A reader for one thread, whose loads cost one relaxed read while nothing changed.
     pub(crate) fn reader(&self) -> SnapshotReader {
-        SnapshotReader { cache: Cache::new(self.0.clone()), held: None }
+        SnapshotReader { cache: Cache::new(self.current.clone()), held: None }
     }
 }
 
@@ -100,5 +98,33 @@ impl SnapshotReader {
             self.held = Some(Rc::new(in_force.clone()));
         }
         self.held.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::Compiler;
+
+    #[test]
+    fn what_readers_let_go_of_is_freed_by_the_writer() {
+        let compiler = Compiler::new(Id::default_environment());
+        let cell = SnapshotCell::default();
+        let mut reader = cell.reader();
+        let first = compiler.snapshot(1, 1);
+        let is_there = {
+            let first = Arc::downgrade(&first);
+            move || first.strong_count() > 0
+        };
+        cell.store(first);
+        let of_a_request = reader.load();
+        cell.store(compiler.snapshot(2, 2));
+        assert!(reader.load().is_some_and(|snapshot| snapshot.keys_revision == 2));
+        cell.tidy();
+        assert!(is_there(), "a request holds it");
+        drop(of_a_request);
+        assert!(is_there(), "whoever lets go must not be the one who frees it");
+        cell.tidy();
+        assert!(!is_there());
     }
 }

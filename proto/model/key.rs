@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Fallback, Id, Limit, Permission, RateLimit, Violations, bounds, check};
+use super::{Fallback, Id, Permission, RateLimit, Violations, bounds, check};
 use crate::{node::v1, secret::SecretHash};
 
 /// An API key without its secret.
@@ -76,13 +76,6 @@ impl Key {
             fallback,
             secrets,
         })
-    }
-
-    /// The limit that holds for the key in an environment with this default.
-    #[must_use]
-    pub fn limit(&self, default: Option<RateLimit>) -> Option<Limit> {
-        let rate = self.rate_limit.or(default)?;
-        Some(Limit { rate, fallback: self.fallback })
     }
 
     fn parse_permissions(wire: &[String], faults: &mut Violations) -> Vec<Permission> {

@@ -9,6 +9,7 @@
 mod check;
 mod id;
 mod key;
+mod key_view;
 mod limit;
 mod permission;
 mod route;
@@ -18,6 +19,7 @@ mod upstream;
 pub use check::{Violation, Violations, text};
 pub use id::Id;
 pub use key::{Key, KeySecret, SourcePath};
+pub use key_view::KeyView;
 pub use limit::{Fallback, Limit, RateLimit};
 pub use permission::{Permission, RequiredPermission, allows};
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};

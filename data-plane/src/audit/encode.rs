@@ -36,11 +36,11 @@ impl<'a> Encoder<'a> {
     pub(super) fn push(&mut self, event: &Event) {
         let out = &mut self.event;
         out.clear();
-        let key = event.key.as_deref();
+        let key = event.key.as_ref();
         message::encode(1, &prost_types::Timestamp::from(event.timestamp), out);
         text(out, 2, event.texts.request_id());
-        text(out, 3, key.map_or(&[], |key| key.key_id.as_str().as_bytes()));
-        text(out, 4, key.map_or(&[], |key| key.source_path.as_str().as_bytes()));
+        text(out, 3, key.map_or(&[], |key| key.key_id().as_bytes()));
+        text(out, 4, key.map_or(&[], |key| key.source_path().as_bytes()));
         text(out, 5, event.method.as_str().as_bytes());
         any_text(out, 6, event.texts.path());
         text(out, 7, event.target_url.as_deref().unwrap_or_default().as_bytes());
@@ -121,8 +121,6 @@ fn address(out: &mut Vec<u8>, tag: u32, address: IpAddr) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use fastgate::{
         admin::v1::LogEvent,
         model::Id,
@@ -132,7 +130,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::audit::Texts;
+    use crate::{audit::Texts, keys::HeldKey, record::Record};
 
     fn id(text: &str) -> Id {
         Id::parse(text).expect("an id")
@@ -148,7 +146,7 @@ mod tests {
         Event {
             timestamp: std::time::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
             texts: Texts::new(b"r-1", b"/p", b"a\xffb"),
-            key: Some(Arc::new(fastgate::model::Key::parse(&record).expect("a key"))),
+            key: Some(HeldKey::of(Record::new(1, "k1", &record.encode_to_vec()))),
             secret_version: 2,
             route_id: Some(id("route")),
             method: Method::PATCH,

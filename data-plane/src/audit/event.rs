@@ -6,8 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::model::{Id, Key};
+use fastgate::model::Id;
 use http::{Method, StatusCode};
+
+use crate::keys::HeldKey;
 
 /// One request, in the form the request path has it at hand: nothing is formatted or looked up
 /// to build it. Node and environment are added when it is shipped.
@@ -18,7 +20,7 @@ pub(crate) struct Event {
     /// What the client wrote.
     pub(crate) texts: Texts,
     /// The key that was sent, if it is known; also when it was refused.
-    pub(crate) key: Option<Arc<Key>>,
+    pub(crate) key: Option<HeldKey>,
     /// Which secret of the key was used; 0 without a key.
     pub(crate) secret_version: u32,
     /// The route that matched.

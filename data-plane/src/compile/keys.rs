@@ -1,62 +1,66 @@
 //! Keys: a bad one is denied alone.
 
-use std::{collections::HashMap, sync::Arc};
-
 use fastgate::{
-    model::{Id, Key, Violations},
-    node::v1::{Entity, EntityError, EntityKind, KeyRecord},
+    model::{Key, Violations},
+    node::v1::{EntityError, EntityKind, KeyRecord},
+    secret::SecretHash,
 };
-use http::HeaderValue;
+use prost::Message as _;
 
-use super::entity::{check_id, decode, entity_errors};
-use crate::snapshot::{KeyEntry, KeyTable};
+use crate::{keys::KeyTable, record::Record};
 
-/// All keys of an environment.
-#[derive(Default)]
-pub(super) struct Keys {
-    pub(super) table: KeyTable,
-    /// The same keys by id: says which secrets go when a key goes.
-    by_id: HashMap<Id, Arc<Key>>,
+/// What became of one key: what it was, and what it is now.
+pub(crate) struct KeyChange<'a> {
+    pub(crate) old: Option<&'a Record>,
+    pub(crate) new: Option<&'a Record>,
 }
 
-impl Keys {
-    /// Takes a record in, or denies the key and says why.
-    pub(super) fn upsert(&mut self, entity: &Entity, errors: &mut Vec<EntityError>) {
-        // First out with the old: whatever is wrong with the new record, its secrets are denied.
-        self.remove(&entity.id);
-        if let Err(faults) = self.insert(entity) {
-            errors.extend(entity_errors(entity, faults));
+/// Applies changes of different keys together, so that a secret may move from one to another.
+/// Returns what is wrong with those that are denied.
+pub(super) fn change(table: &mut KeyTable, changes: &[KeyChange<'_>]) -> Vec<EntityError> {
+    // First out with the old: whatever is wrong with the new record, its secrets are denied.
+    for old in changes.iter().filter_map(|change| change.old) {
+        // Where it can't be read, it never opened anything.
+        let wire = KeyRecord::decode(old.value()).unwrap_or_default();
+        for hash in wire.secrets.iter().filter_map(|secret| SecretHash::from_bytes(&secret.hash)) {
+            table.remove(&hash, old);
         }
     }
+    let mut errors = Vec::new();
+    for new in changes.iter().filter_map(|change| change.new) {
+        insert(table, new, &mut errors);
+    }
+    errors
+}
 
-    fn insert(&mut self, entity: &Entity) -> Result<(), Violations> {
-        let wire: KeyRecord = decode(entity, EntityKind::Key)?;
-        let key = Arc::new(Key::parse(&wire)?);
-        check_id("key_id", &key.key_id, entity)?;
-        let source_path = HeaderValue::from_str(key.source_path.as_str())
-            .map_err(|_| Violations::one("source_path", "can't stand in a header"))?;
-        for (at, secret) in key.secrets.iter().enumerate() {
-            let mut earlier = key.secrets.iter().take(at);
-            if self.table.contains_key(&secret.hash) || earlier.any(|e| e.hash == secret.hash) {
-                return Err(Violations::one("secrets", "hold a secret that opens a key already"));
-            }
-        }
-        for secret in &key.secrets {
-            let entry = KeyEntry {
-                key: key.clone(),
-                version: secret.version,
-                expires_at: secret.expires_at,
-                source_path: source_path.clone(),
-            };
-            self.table.insert(secret.hash, Arc::new(entry));
-        }
-        self.by_id.insert(key.key_id.clone(), key);
-        Ok(())
+/// Takes a key in, or denies it and says why.
+pub(super) fn insert(table: &mut KeyTable, record: &Record, errors: &mut Vec<EntityError>) {
+    if let Err(faults) = try_insert(table, record) {
+        errors.extend(faults.into_iter().map(|fault| EntityError {
+            kind: record.kind(),
+            id: record.id().to_owned(),
+            field: fault.field,
+            message: fault.description,
+        }));
     }
+}
 
-    pub(super) fn remove(&mut self, id: &str) {
-        for secret in self.by_id.remove(id).iter().flat_map(|key| &key.secrets) {
-            self.table.remove(&secret.hash);
+fn try_insert(table: &mut KeyTable, record: &Record) -> Result<(), Violations> {
+    if record.kind() != i32::from(EntityKind::Key) {
+        return Err(Violations::one("kind", "does not fit the namespace"));
+    }
+    let wire = KeyRecord::decode(record.value())
+        .map_err(|fault| Violations::one("value", format!("can't be read: {fault}")))?;
+    let key = Key::parse(&wire)?;
+    if key.key_id.as_str() != record.id() {
+        return Err(Violations::one("key_id", "differs from the id of the entity"));
+    }
+    for (at, secret) in key.secrets.iter().enumerate() {
+        let mut earlier = key.secrets.iter().take(at);
+        if table.get(&secret.hash).is_some() || earlier.any(|e| e.hash == secret.hash) {
+            return Err(Violations::one("secrets", "hold a secret that opens a key already"));
         }
     }
+    table.insert(&key, record);
+    Ok(())
 }

@@ -4,6 +4,8 @@
 //! until a good record of it comes, so that one bad record never holds back a revocation.
 //! Either way a change costs what it touches, never what is already there.
 
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
 mod config;
 mod entity;
 mod keys;
@@ -17,46 +19,39 @@ use fastgate::{
     node::v1::{Change, Entity, EntityError, change},
 };
 
-use self::{
-    config::{Config, Draft},
-    keys::Keys,
-};
-use crate::snapshot::Snapshot;
+use self::config::{Config, Draft};
+pub(crate) use self::keys::KeyChange;
+use crate::{keys::KeyTable, record::Record, snapshot::Snapshot};
 
 /// Holds the state of an environment as it was last taken in, and makes snapshots of it.
 pub(crate) struct Compiler {
     environment: Id,
-    keys: Keys,
+    keys: KeyTable,
     config: Config,
 }
 
 impl Compiler {
     /// An empty state.
     pub(crate) fn new(environment: Id) -> Self {
-        Self { environment, keys: Keys::default(), config: Config::default() }
+        Self { environment, keys: KeyTable::default(), config: Config::default() }
     }
 
     /// Replaces all keys; returns what was quarantined.
-    pub(crate) fn load_keys(&mut self, entities: Vec<Entity>) -> Vec<EntityError> {
-        self.keys = Keys::default();
+    pub(crate) fn load_keys<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a Record>,
+    ) -> Vec<EntityError> {
+        self.keys = KeyTable::default();
         let mut errors = Vec::new();
-        for entity in entities {
-            self.keys.upsert(&entity, &mut errors);
+        for record in records {
+            keys::insert(&mut self.keys, record, &mut errors);
         }
         errors
     }
 
-    /// Applies changes to keys; returns what was quarantined.
-    pub(crate) fn change_keys(&mut self, changes: &[Change]) -> Vec<EntityError> {
-        let mut errors = Vec::new();
-        for change in changes {
-            match &change.change {
-                Some(change::Change::Upsert(entity)) => self.keys.upsert(entity, &mut errors),
-                Some(change::Change::Delete(gone)) => self.keys.remove(&gone.id),
-                None => {}
-            }
-        }
-        errors
+    /// Applies changes to keys, each to another one; returns what was quarantined.
+    pub(crate) fn change_keys(&mut self, changes: &[KeyChange<'_>]) -> Vec<EntityError> {
+        keys::change(&mut self.keys, changes)
     }
 
     /// Replaces all config, or nothing of it.
@@ -93,7 +88,7 @@ impl Compiler {
     pub(crate) fn snapshot(&self, keys_revision: u64, config_revision: u64) -> Arc<Snapshot> {
         Arc::new(Snapshot {
             environment: self.environment.clone(),
-            keys: self.keys.table.clone(),
+            keys: self.keys.clone(),
             routes: self.config.index.clone(),
             upstreams: self.config.upstreams.clone(),
             default_rate_limit: self.config.default_rate_limit,

@@ -1,5 +1,7 @@
 //! What a compiler takes in, and what it leaves as it was.
 
+use std::collections::BTreeMap;
+
 use fastgate::{
     admin,
     node::v1::{self, EntityKind, EntityRef, KeyRecord},
@@ -28,6 +30,56 @@ fn delete(kind: EntityKind, id: &str) -> Change {
     Change { change: Some(change::Change::Delete(gone)) }
 }
 
+/// A compiler and the records of its keys, which the sync keeps in the node.
+struct Keyed {
+    compiler: Compiler,
+    held: BTreeMap<String, Record>,
+}
+
+impl Keyed {
+    fn load(keys: &[Entity]) -> (Self, Vec<EntityError>) {
+        let records: Vec<_> = keys.iter().map(record).collect();
+        let mut compiler = compiler();
+        let errors = compiler.load_keys(&records);
+        let held = records.into_iter().map(|record| (record.id().to_owned(), record));
+        (Self { compiler, held: held.collect() }, errors)
+    }
+
+    /// Replaces keys.
+    fn change(&mut self, keys: &[Entity]) -> Vec<EntityError> {
+        let records: Vec<_> = keys.iter().map(record).collect();
+        let changes = records
+            .iter()
+            .map(|new| KeyChange { old: self.held.get(new.id()), new: Some(new) })
+            .collect::<Vec<_>>();
+        let errors = self.compiler.change_keys(&changes);
+        self.held.extend(records.into_iter().map(|record| (record.id().to_owned(), record)));
+        errors
+    }
+
+    fn delete(&mut self, id: &str) -> Vec<EntityError> {
+        let old = self.held.remove(id);
+        self.compiler.change_keys(&[KeyChange { old: old.as_ref(), new: None }])
+    }
+
+    /// What these secrets open.
+    fn opened<const N: usize>(&self, secrets: [u8; N]) -> [Option<String>; N] {
+        let snapshot = self.compiler.snapshot(1, 1);
+        secrets.map(|secret| {
+            let hash = SecretHash::from_bytes(&[secret; 32]).expect("32 bytes");
+            snapshot.keys.get(&hash).map(|entry| entry.key.key_id().to_owned())
+        })
+    }
+}
+
+fn record(entity: &Entity) -> Record {
+    Record::new(entity.kind, &entity.id, &entity.value)
+}
+
+fn some(id: &str) -> Option<String> {
+    Some(id.into())
+}
+
 fn key(id: &str, secrets: &[u8], source_path: &str) -> Entity {
     let secrets = secrets.iter().zip(1..).map(|(byte, version)| v1::SecretRecord {
         version,
@@ -43,12 +95,6 @@ fn key(id: &str, secrets: &[u8], source_path: &str) -> Entity {
         ..Default::default()
     };
     entity(EntityKind::Key, id, &record)
-}
-
-fn opens(compiler: &Compiler, secret: u8) -> Option<String> {
-    let hash = SecretHash::from_bytes(&[secret; 32]).expect("32 bytes");
-    let snapshot = compiler.snapshot(1, 1);
-    snapshot.keys.get(&hash).map(|entry| entry.key.key_id.to_string())
 }
 
 fn route(id: &str, prefix: &str, upstream: &str) -> Entity {
@@ -79,40 +125,41 @@ fn target(compiler: &Compiler, path: &str) -> Option<String> {
 
 #[test]
 fn a_changed_key_opens_with_its_new_secrets_alone() {
-    let mut compiler = compiler();
-    assert_eq!(compiler.load_keys(vec![key("a", &[1, 2], "x"), key("b", &[3], "x")]), []);
-    assert_eq!(compiler.change_keys(&[upsert(key("a", &[2, 4], "x"))]), []);
-    let opened: Vec<_> = (1..=4).map(|secret| opens(&compiler, secret)).collect();
-    let a = Some("a".to_owned());
-    assert_eq!(opened, [None, a.clone(), Some("b".into()), a]);
-    assert_eq!(compiler.change_keys(&[delete(EntityKind::Key, "a")]), []);
-    assert_eq!((opens(&compiler, 2), opens(&compiler, 4)), (None, None));
+    let (mut keys, errors) = Keyed::load(&[key("a", &[1, 2], "x"), key("b", &[3], "x")]);
+    assert_eq!(errors, []);
+    assert_eq!(keys.change(&[key("a", &[2, 4], "x")]), []);
+    assert_eq!(keys.opened([1, 2, 3, 4]), [None, some("a"), some("b"), some("a")]);
+    assert_eq!(keys.delete("a"), []);
+    assert_eq!(keys.opened([2, 3, 4]), [None, some("b"), None]);
 }
 
 #[test]
 fn a_bad_key_is_denied_alone_and_with_its_old_secrets() {
-    let mut compiler = compiler();
-    compiler.load_keys(vec![key("a", &[1], "x"), key("b", &[2], "x")]);
+    let (mut keys, _) = Keyed::load(&[key("a", &[1], "x"), key("b", &[2], "x")]);
     let mut garbage = key("c", &[5], "x");
     garbage.value = vec![0xff].into();
-    let changes = [key("a", &[3], ""), key("b", &[4], "x"), garbage].map(upsert);
-    let errors = compiler.change_keys(&changes);
+    let errors = keys.change(&[key("a", &[3], ""), key("b", &[4], "x"), garbage]);
     let named: Vec<_> = errors.iter().map(|e| (&*e.id, &*e.field)).collect();
     assert_eq!(named, [("a", "source_path"), ("c", "value")]);
-    let opened: Vec<_> = (1..=5).map(|secret| opens(&compiler, secret)).collect();
-    assert_eq!(opened, [None, None, None, Some("b".into()), None]);
-    assert_eq!(compiler.change_keys(&[upsert(key("a", &[3], "x"))]), []);
-    assert_eq!(opens(&compiler, 3), Some("a".into()));
+    assert_eq!(keys.opened([1, 2, 3, 4, 5]), [None, None, None, some("b"), None]);
+    assert_eq!(keys.change(&[key("a", &[3], "x")]), []);
+    assert_eq!(keys.opened([3]), [some("a")]);
 }
 
 #[test]
 fn a_secret_opens_one_key_only() {
-    let mut compiler = compiler();
-    let errors = compiler.load_keys(vec![key("a", &[1], "x"), key("b", &[2, 1], "x")]);
+    let (mut keys, errors) = Keyed::load(&[key("a", &[1], "x"), key("b", &[2, 1], "x")]);
     assert_eq!(errors.len(), 1);
-    assert_eq!((opens(&compiler, 1), opens(&compiler, 2)), (Some("a".into()), None));
-    assert_eq!(compiler.change_keys(&[delete(EntityKind::Key, "b")]), []);
-    assert_eq!(opens(&compiler, 1), Some("a".into()));
+    assert_eq!(keys.opened([1, 2]), [some("a"), None]);
+    assert_eq!(keys.delete("b"), []);
+    assert_eq!(keys.opened([1]), [some("a")]);
+}
+
+#[test]
+fn a_secret_may_move_from_one_key_to_another_in_one_change() {
+    let (mut keys, _) = Keyed::load(&[key("a", &[1], "x"), key("b", &[2], "x")]);
+    assert_eq!(keys.change(&[key("a", &[2], "x"), key("b", &[1], "x")]), []);
+    assert_eq!(keys.opened([1, 2]), [some("b"), some("a")]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::gcra::Bucket;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Subject<'a> {
     /// Those made with a key.
-    Key(&'a Id),
+    Key(&'a str),
     /// Those from an address, where no key is asked for.
     Address(IpAddr),
 }
@@ -45,7 +45,7 @@ impl Scope<'_> {
         name.push_str(environment.as_str());
         name.push(':');
         match subject {
-            Subject::Key(id) => name.push_str(id.as_str()),
+            Subject::Key(id) => name.push_str(id),
             Subject::Address(address) => name.push_str(&address.to_canonical().to_string()),
         }
         match self {

@@ -291,8 +291,9 @@ impl Follower {
         }
     }
 
-    /// Looks after the crash guard's notes. Whether config that was put aside is to be tried again.
+    /// Looks after replaced snapshots and the crash guard's notes. Whether config that was put aside is to be tried again.
     fn settle(&mut self) -> bool {
+        self.cell.tidy();
         let now = Instant::now();
         self.guard.settle(now);
         let Some(revision) = self.guard.pardon(now) else { return false };
@@ -310,11 +311,12 @@ impl Follower {
     /// newest.
     fn restore_from(&mut self, dir: &StateDir, ns: Namespace) -> bool {
         let newest = dir.load(ns, Generation::Newest);
-        let previous = dir.load(ns, Generation::Previous);
+        // Read only when needed: two states of a million keys are twice the memory.
+        let previous = || dir.load(ns, Generation::Previous);
         if let (CONFIG, Some(revision)) = (ns, self.guard.condemned()) {
             // Barring what there is nothing to replace with would only make an outage certain.
             let condemns_all = newest.as_ref().is_some_and(|state| state.revision == revision)
-                && previous.as_ref().is_none_or(|state| state.revision == revision);
+                && previous().is_none_or(|state| state.revision == revision);
             if !condemns_all {
                 tracing::error!(revision, "two starts died of this config: it is put aside");
                 self.replica.bar(Some(revision));
@@ -325,7 +327,7 @@ impl Follower {
         {
             return true;
         }
-        if let Some(state) = previous {
+        if let Some(state) = previous() {
             self.take(ns, state);
         }
         false

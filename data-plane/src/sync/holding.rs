@@ -8,7 +8,7 @@ use fastgate::{
     node::v1::{self, Change, Entity, change},
 };
 
-use crate::persistent::Persistent;
+use crate::{record::Record, table::Table};
 
 /// The two halves of an environment's state, each with its own revisions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,25 +58,13 @@ pub(crate) struct Holding {
     /// The last committed change in it.
     pub(crate) revision: u64,
     digest: Digest,
-    entities: Persistent<EntityName, Bytes>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct EntityName {
-    /// As on the wire: of a newer control plane it may be one this node does not know.
-    kind: i32,
-    id: Arc<str>,
+    records: Table<Record>,
 }
 
 impl Holding {
     /// Nothing, at the start of a history.
     pub(crate) fn empty(epoch: &str, revision: u64) -> Self {
-        Self {
-            epoch: epoch.into(),
-            revision,
-            digest: Digest::default(),
-            entities: Persistent::default(),
-        }
+        Self { epoch: epoch.into(), revision, digest: Digest::default(), records: Table::default() }
     }
 
     /// The digest of all entities.
@@ -86,22 +74,44 @@ impl Holding {
 
     /// How many entities there are.
     pub(crate) fn len(&self) -> usize {
-        self.entities.len()
+        self.records.len()
     }
 
     /// All entities, in no order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+
+    /// The same as they were sent.
     pub(crate) fn entities(&self) -> impl Iterator<Item = Entity> {
-        self.entities.iter().map(|(name, value)| entity(name, value.clone()))
+        self.records().map(entity)
+    }
+
+    /// The entity of a name.
+    pub(crate) fn get(&self, kind: i32, id: &str) -> Option<&Record> {
+        let hash = Record::hash_of(kind, id);
+        self.records.find(hash, |record| record.is(kind, id))
     }
 
     /// Takes an entity in, in place of the one of its kind and id.
     pub(crate) fn upsert(&mut self, new: &Entity) {
-        let name = EntityName { kind: new.kind, id: new.id.as_str().into() };
+        self.put(new, Record::new(new.kind, &new.id, &new.value));
+    }
+
+    /// The same, without a second copy in memory of what `other` has.
+    pub(crate) fn upsert_shared(&mut self, new: &Entity, other: Option<&Self>) {
+        let record = other.and_then(|other| other.get(new.kind, &new.id));
+        match record.filter(|record| record.value() == new.value) {
+            Some(record) => self.put(new, record.clone()),
+            None => self.upsert(new),
+        }
+    }
+
+    fn put(&mut self, new: &Entity, record: Record) {
         self.digest.add(new);
-        // A copy, because what was sent is a slice of a whole message.
-        let value = Bytes::copy_from_slice(&new.value);
-        if let Some(old) = self.entities.insert(name.clone(), value) {
-            self.digest.remove(&entity(&name, old));
+        let hash = Record::hash_of(new.kind, &new.id);
+        if let Some(old) = self.records.insert(hash, record, |old| old.is(new.kind, &new.id)) {
+            self.digest.remove(&entity(&old));
         }
     }
 
@@ -110,9 +120,9 @@ impl Holding {
         match &change.change {
             Some(change::Change::Upsert(entity)) => self.upsert(entity),
             Some(change::Change::Delete(gone)) => {
-                let name = EntityName { kind: gone.kind, id: gone.id.as_str().into() };
-                if let Some(old) = self.entities.remove(&name) {
-                    self.digest.remove(&entity(&name, old));
+                let hash = Record::hash_of(gone.kind, &gone.id);
+                if let Some(old) = self.records.remove(hash, |old| old.is(gone.kind, &gone.id)) {
+                    self.digest.remove(&entity(&old));
                 }
             }
             None => {}
@@ -120,6 +130,10 @@ impl Holding {
     }
 }
 
-fn entity(name: &EntityName, value: Bytes) -> Entity {
-    Entity { kind: name.kind, id: name.id.to_string(), value }
+fn entity(record: &Record) -> Entity {
+    Entity {
+        kind: record.kind(),
+        id: record.id().to_owned(),
+        value: Bytes::copy_from_slice(record.value()),
+    }
 }

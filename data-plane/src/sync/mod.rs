@@ -10,6 +10,8 @@
 //! A control plane that is away, wrong or slow never takes anything from the requests: the last
 //! good state stays in force until a better one was compiled.
 
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
 mod crash_guard;
 mod follower;
 mod holding;

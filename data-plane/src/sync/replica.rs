@@ -8,7 +8,7 @@
 //! leaves everything as it was; one namespace never waits for the other: a delta of keys may come
 //! between the chunks of a config snapshot.
 
-use std::{mem, sync::Arc};
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use fastgate::{
     digest::Digest,
@@ -22,7 +22,10 @@ use prost::Message;
 use thiserror::Error;
 
 use super::{Holding, Namespace};
-use crate::{compile::Compiler, snapshot::Snapshot};
+use crate::{
+    compile::{Compiler, KeyChange},
+    snapshot::Snapshot,
+};
 
 /// What a node holds of its environment, and the snapshot being received, if any.
 pub(crate) struct Replica {
@@ -250,12 +253,21 @@ impl Replica {
             }
             (Namespace::Config, How::Delta(changes)) => self.compiler.change_config(changes),
             (Namespace::Keys, How::Snapshot) => {
-                self.quarantined = self.compiler.load_keys(next.entities().collect());
+                self.quarantined = self.compiler.load_keys(next.records());
                 Ok(())
             }
             (Namespace::Keys, How::Delta(changes)) => {
-                let found = self.compiler.change_keys(changes);
-                self.quarantined.retain(|error| !changes.iter().any(|c| touches(c, &error.id)));
+                let held = self.keys.held.as_ref();
+                // What several changes made of one key counts once.
+                let changed: BTreeSet<_> = changes.iter().filter_map(name).collect();
+                let changed = changed.into_iter().map(|(kind, id)| KeyChange {
+                    old: held.and_then(|held| held.get(kind, id)),
+                    new: next.get(kind, id),
+                });
+                let found = self.compiler.change_keys(&changed.collect::<Vec<_>>());
+                self.quarantined.retain(|error| {
+                    !changes.iter().any(|c| name(c).is_some_and(|(_, id)| id == error.id))
+                });
                 self.quarantined.extend(found);
                 Ok(())
             }
@@ -281,8 +293,13 @@ impl Replica {
             return Err(Fault::Damaged);
         }
         let set = EntitySet::decode(chunk.data.clone()).map_err(|_| Fault::Damaged)?;
+        // What is held is served to the end of this: most of it will be the same.
+        let held = match incoming.ns {
+            Namespace::Keys => &self.keys.held,
+            Namespace::Config => &self.config.held,
+        };
         for entity in &set.entities {
-            incoming.draft.upsert(entity);
+            incoming.draft.upsert_shared(entity, held.as_ref());
         }
         Ok(())
     }
@@ -347,11 +364,11 @@ fn namespace(wire: fastgate::node::v1::Namespace) -> Result<Namespace, Fault> {
     Namespace::from_wire(wire).ok_or(Fault::Malformed("a message of an unknown namespace"))
 }
 
-fn touches(change: &Change, id: &str) -> bool {
-    match &change.change {
-        Some(change::Change::Upsert(entity)) => entity.id == id,
-        Some(change::Change::Delete(gone)) => gone.id == id,
-        None => false,
+/// Kind and id of what a change is of.
+fn name(change: &Change) -> Option<(i32, &str)> {
+    match change.change.as_ref()? {
+        change::Change::Upsert(entity) => Some((entity.kind, &entity.id)),
+        change::Change::Delete(gone) => Some((gone.kind, &gone.id)),
     }
 }
 

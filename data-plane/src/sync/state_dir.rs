@@ -1,25 +1,26 @@
 //! The last good state on disk, so that a node starts and serves without the control plane.
 //!
 //! One file per namespace and a generation before it: `keys.state`, `keys.previous`,
-//! `config.state`, `config.previous`. Each is written beside, synced and renamed into place, and
-//! carries a checksum; one that is damaged, foreign or of another format is left alone and said
-//! so, and the next older one is used. Of secrets only hashes are ever sent to a node, so only
-//! those are on its disk.
+//! `config.state`, `config.previous`. Each is written beside, synced and renamed into place, in
+//! frames with a checksum each, so that neither writing nor reading needs the file in memory; one
+//! that is damaged, foreign or of another format is left alone and said so, and the next older one
+//! is used. Of secrets only hashes are ever sent to a node, so only those are on its disk.
 //!
-//! A change rewrites its namespace's file whole. That is right up to some hundred thousand keys
-//! (about 200 bytes each); a million would want an appended journal of deltas beside a snapshot.
+//! A change rewrites its namespace's file whole, some 160 bytes a key. A million keys that change
+//! all the time would want an appended journal of deltas beside a snapshot.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use fastgate::{
     digest::Digest,
     model::Id,
-    node::v1::{Entity, Namespace as WireNamespace},
+    node::v1::{EntitySet, Namespace as WireNamespace},
 };
 use prost::Message;
 use thiserror::Error;
@@ -111,7 +112,7 @@ impl StateDir {
     /// A saved state, if there is one and it is sound; what is wrong with it is logged.
     pub(crate) fn load(&self, ns: Namespace, generation: Generation) -> Option<Holding> {
         let path = self.file(ns, generation);
-        match fs::read(&path).map_err(Unfit::from).and_then(|file| self.decode(ns, &file)) {
+        match File::open(&path).map_err(Unfit::from).and_then(|file| self.read(ns, file)) {
             Ok(holding) => Some(holding),
             Err(Unfit::Io(fault)) if fault.kind() == io::ErrorKind::NotFound => None,
             Err(unfit) => {
@@ -125,7 +126,7 @@ impl StateDir {
     pub(crate) fn save(&self, ns: Namespace, state: &Holding, newest: Newest) -> io::Result<()> {
         let draft = self.dir.join(format!("{}.draft", ns.name()));
         let mut file = private().truncate(true).open(&draft)?;
-        file.write_all(&self.encode(ns, state))?;
+        self.write(ns, state, &mut file)?;
         file.sync_all()?;
         let target = self.file(ns, Generation::Newest);
         if newest == Newest::Keep {
@@ -147,48 +148,52 @@ impl StateDir {
         self.dir.join(format!("{}.{extension}", ns.name()))
     }
 
-    fn encode(&self, ns: Namespace, state: &Holding) -> Vec<u8> {
-        let body = SavedState {
+    fn write(&self, ns: Namespace, state: &Holding, file: &mut impl Write) -> io::Result<()> {
+        file.write_all(FORMAT)?;
+        let head = Head {
             environment: self.environment.to_string(),
             ns: ns.to_wire().into(),
             epoch: state.epoch.to_string(),
             revision: state.revision,
             digest: state.digest().to_bytes().to_vec(),
-            entities: state.entities().collect(),
+        };
+        write_frame(file, &head)?;
+        let mut entities = state.entities().peekable();
+        while entities.peek().is_some() {
+            write_frame(file, &EntitySet { entities: entities.by_ref().take(FRAME).collect() })?;
         }
-        .encode_to_vec();
-        let mut file = Vec::with_capacity(FORMAT.len() + 4 + body.len());
-        file.extend(FORMAT);
-        file.extend(crc32fast::hash(&body).to_be_bytes());
-        file.extend(body);
-        file
+        Ok(())
     }
 
-    fn decode(&self, ns: Namespace, file: &[u8]) -> Result<Holding, Unfit> {
-        let rest = file.strip_prefix(FORMAT).ok_or(Unfit::OtherFormat)?;
-        let (checksum, body) = rest.split_first_chunk().ok_or(Unfit::Damaged)?;
-        if crc32fast::hash(body).to_be_bytes() != *checksum {
-            return Err(Unfit::Damaged);
+    fn read(&self, ns: Namespace, mut file: impl Read) -> Result<Holding, Unfit> {
+        let mut format = Vec::with_capacity(FORMAT.len());
+        file.by_ref().take(FORMAT.len() as u64).read_to_end(&mut format)?;
+        if format != FORMAT {
+            return Err(Unfit::OtherFormat);
         }
-        let saved = SavedState::decode(body).map_err(|_| Unfit::Damaged)?;
-        if saved.environment != self.environment.as_str() {
-            return Err(Unfit::OtherEnvironment(saved.environment));
+        let head: Head = read_frame(&mut file)?.ok_or(Unfit::Damaged)?;
+        if head.environment != self.environment.as_str() {
+            return Err(Unfit::OtherEnvironment(head.environment));
         }
-        let mut state = Holding::empty(&saved.epoch, saved.revision);
-        for entity in &saved.entities {
-            state.upsert(entity);
+        let mut state = Holding::empty(&head.epoch, head.revision);
+        while let Some(set) = read_frame::<EntitySet>(&mut file)? {
+            set.entities.iter().for_each(|entity| state.upsert(entity));
         }
-        let whole = Digest::from_bytes(&saved.digest) == Some(state.digest());
-        if whole && saved.ns() == ns.to_wire() { Ok(state) } else { Err(Unfit::Damaged) }
+        // Says too whether the last frames are missing.
+        let whole = Digest::from_bytes(&head.digest) == Some(state.digest());
+        if whole && head.ns() == ns.to_wire() { Ok(state) } else { Err(Unfit::Damaged) }
     }
 }
 
 /// What every file begins with; the last byte is the version of the format.
-const FORMAT: &[u8] = b"FASTGATE\x01";
+const FORMAT: &[u8] = b"FASTGATE\x02";
 
-/// The body of a file.
+/// Entities in one frame.
+const FRAME: usize = 1024;
+
+/// The first frame of a file. All others are entities, sets of them.
 #[derive(Clone, PartialEq, Message)]
-struct SavedState {
+struct Head {
     #[prost(string, tag = "1")]
     environment: String,
     #[prost(enumeration = "WireNamespace", tag = "2")]
@@ -199,8 +204,34 @@ struct SavedState {
     revision: u64,
     #[prost(bytes = "vec", tag = "5")]
     digest: Vec<u8>,
-    #[prost(message, repeated, tag = "6")]
-    entities: Vec<Entity>,
+}
+
+/// Writes the length of a message, its checksum, and itself.
+fn write_frame(file: &mut impl Write, message: &impl Message) -> io::Result<()> {
+    let body = message.encode_to_vec();
+    let len = u32::try_from(body.len()).map_err(io::Error::other)?;
+    let mut frame = Vec::with_capacity(8 + body.len());
+    frame.extend(len.to_be_bytes());
+    frame.extend(crc32fast::hash(&body).to_be_bytes());
+    frame.extend(body);
+    file.write_all(&frame)
+}
+
+/// The next frame; `None` at the end of the file.
+fn read_frame<M: Message + Default>(file: &mut impl Read) -> Result<Option<M>, Unfit> {
+    let mut start = Vec::with_capacity(8);
+    file.by_ref().take(8).read_to_end(&mut start)?;
+    let Some((len, rest)) = start.split_first_chunk() else {
+        return if start.is_empty() { Ok(None) } else { Err(Unfit::Damaged) };
+    };
+    let len = u32::from_be_bytes(*len);
+    // What a damaged length asks for is not set aside before it was read.
+    let mut body = Vec::new();
+    file.by_ref().take(len.into()).read_to_end(&mut body)?;
+    if body.len() as u64 != u64::from(len) || crc32fast::hash(&body).to_be_bytes() != *rest {
+        return Err(Unfit::Damaged);
+    }
+    M::decode(Bytes::from(body)).map(Some).map_err(|_| Unfit::Damaged)
 }
 
 /// Files nobody else may read.
@@ -214,7 +245,7 @@ fn private() -> OpenOptions {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use fastgate::node::v1::EntityKind;
+    use fastgate::node::v1::{Entity, EntityKind};
 
     use super::*;
 

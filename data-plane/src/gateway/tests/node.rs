@@ -23,6 +23,7 @@ use crate::{
     Server, Settings,
     audit::{Event, Tap},
     compile::Compiler,
+    record::Record,
     server::RunError,
     snapshot::SnapshotCell,
 };
@@ -71,10 +72,10 @@ impl Node {
             .into_iter()
             .map(|route| entity(EntityKind::Route, route.route_id.clone(), route.encode_to_vec()));
         compiler.load_config(entities.collect()).expect("valid routes");
-        let entities = keys
-            .into_iter()
-            .map(|key| entity(EntityKind::Key, key.key_id.clone(), key.encode_to_vec()));
-        assert_eq!(compiler.load_keys(entities.collect()), []);
+        let kind = EntityKind::Key.into();
+        let record = |key: KeyRecord| Record::new(kind, &key.key_id, &key.encode_to_vec());
+        let records: Vec<_> = keys.into_iter().map(record).collect();
+        assert_eq!(compiler.load_keys(&records), []);
         self.snapshots.store(compiler.snapshot(1, 1));
     }
 

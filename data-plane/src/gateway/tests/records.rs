@@ -59,7 +59,7 @@ fn each_way_a_request_can_end_has_its_name_in_the_audit_log() {
         let event = node.event();
         assert_eq!((event.status.as_u16(), event.error), (status, error), "{path}");
         assert_eq!(event.route_id.as_ref().map(Id::as_str), route, "{path}");
-        assert_eq!(event.key.as_ref().map(|key| key.key_id.as_str()), key, "{path}");
+        assert_eq!(event.key.as_ref().map(|key| key.key_id()), key, "{path}");
         assert_eq!(event.secret_version, u32::from(key.is_some()), "{path}");
         assert_eq!(event.target_url.as_deref(), sent.then_some(&*target), "{path}");
         assert_eq!(event.attempts, u32::from(sent), "{path}");
