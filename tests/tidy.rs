@@ -151,7 +151,7 @@ fn nothing_belongs_to_one_machine() {
             let names_folder = folders.iter().any(|folder| {
                 line.match_indices(folder).any(|(at, _)| !line[..at].ends_with(is_part_of_path))
             });
-            let is_lock = path == "Cargo.lock";
+            let is_lock = path.ends_with("Cargo.lock");
             let source = line.strip_prefix("source = ").filter(|_| is_lock);
             let is_foreign = source.is_some_and(|source| {
                 !source.starts_with("\"registry+https://github.com/rust-lang/")

@@ -22,7 +22,7 @@ from .process import Failed
 from .report import Report
 from .upstream import Upstream
 
-TOOLS = ("nginx", "haproxy", "envoy", "wrk", "h2load")
+TOOLS = ("nginx", "haproxy", "envoy", "pingora", "wrk", "h2load")
 
 
 @dataclass
@@ -63,7 +63,9 @@ def run(options, stack):
         "command": shlex.join(["tests/bench/run", *sys.argv[1:]]),
         "rounds": bench.rounds, "seconds": bench.seconds, "keys": options.keys,
         "connections": work.CONNECTIONS,
-        "versions": {tool: machine.version(tool) for tool in TOOLS}})
+        # Pingora is only built where it takes part.
+        "versions": {tool: machine.version(tool) for tool in TOOLS
+                     if tool != "pingora" or tool in options.gateways}})
     for table in options.tables:
         names = [name for name in table.contestants if name in options.gateways]
         if not names:

@@ -8,6 +8,7 @@ from .gateways.envoy import Envoy
 from .gateways.fastgate import FastGate, FastGateRedis
 from .gateways.haproxy import HAProxy
 from .gateways.nginx import Nginx
+from .gateways.pingora import Pingora
 from .gateways.plain import Direct, Floor
 
 CONTESTANTS = {
@@ -16,6 +17,7 @@ CONTESTANTS = {
     "nginx": (Nginx, {}),
     "haproxy": (HAProxy, {}),
     "envoy": (Envoy, {}),
+    "pingora": (Pingora, {}),
     "fastgate": (FastGate, {}),
     "fastgate-redis": (FastGateRedis, {}),
     "nginx-2-workers": (Nginx, {"workers": 2}),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from .process import Failed
 
-SETTLE = 1
-"""Seconds for a tracer to attach, or for requests under way to end."""
+SETTLE = 1.5
+"""Seconds for a tracer to attach, or for requests under way to end and be recorded: some gateways
+write records once a second."""
 
 TOP = 40
 """Functions that are told by name."""
@@ -56,14 +57,16 @@ def traced(bench, gateway):
 
 def instructions(drive):
     """Instructions of all threads, from callgrind, without those of start and warm-up."""
-    def count(bench, gateway):
-        drive(bench, gateway, bench.seconds)
+    def driven(bench, gateway, seconds):
         before = gateway.settle(0)
+        gateway.settle(before + drive(bench, gateway, seconds).requests)
         time.sleep(SETTLE)
+
+    def count(bench, gateway):
+        driven(bench, gateway, bench.seconds)
+        before = gateway.records()
         control(bench, gateway, "--zero")
-        figures = drive(bench, gateway, 2 * bench.seconds)
-        gateway.settle(before + figures.requests)
-        time.sleep(SETTLE)
+        driven(bench, gateway, 2 * bench.seconds)
         control(bench, gateway, "--dump")
         requests = gateway.records() - before
         dumps = gateway.folder.glob(f"callgrind.{gateway.process.pid}.1-*")

@@ -34,7 +34,7 @@ class Machine:
 
     def program(self, name):
         """Our own as they were built, others as installed."""
-        for folder in ("release", "release/examples"):
+        for folder in ("release", "release/examples", "bench/pingora/release"):
             built = self.target / folder / name
             if built.is_file():
                 return str(built)

@@ -17,8 +17,9 @@ def parse(arguments, about):
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=about)
     parser.add_argument("--rounds", type=int, default=5, help="how often each gateway has its turn")
-    parser.add_argument("--seconds", type=int, default=5, help="how long a turn is")
-    parser.add_argument("--keys", type=int, default=work.KEYS, help="how many keys there are")
+    parser.add_argument("--seconds", type=int, help="how long a turn is (default: 5; to count: 2)")
+    parser.add_argument("--keys", type=int, help=f"how many keys there are (default: {work.KEYS}; "
+                                                 f"to count: {work.KEYS_TO_COUNT})")
     parser.add_argument("--only", type=names, metavar="TABLE[,TABLE]",
                         help=f"some of {', '.join(KNOWN)}")
     parser.add_argument("--gateways", type=names, metavar="NAME[,NAME]", default=list(CONTESTANTS),
@@ -34,6 +35,9 @@ def parse(arguments, about):
     if options.smoke:
         options.rounds, options.seconds, options.keys = 1, 1, 200
     wanted = options.only or default_tables(options)
+    only_counts = all(KNOWN.get(name) in COUNTS for name in wanted)
+    options.seconds = options.seconds or (2 if only_counts else 5)
+    options.keys = options.keys or (work.KEYS_TO_COUNT if only_counts else work.KEYS)
     for kind, given, known in (
             ("table", wanted, KNOWN), ("gateway", options.gateways, CONTESTANTS)):
         for name in given:

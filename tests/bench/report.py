@@ -22,7 +22,7 @@ COLUMNS = {
 }
 
 
-SUMMARY = ("floor", "nginx", "haproxy", "envoy", "fastgate")
+SUMMARY = ("floor", "nginx", "haproxy", "envoy", "pingora", "fastgate")
 """Whose figures are in the summary."""
 
 
@@ -45,7 +45,8 @@ class Report:
 
     def summary(self):
         """A row for each table: the figure that is compared, by gateway, and its ratios."""
-        lines = ["| | " + " | ".join(SUMMARY) + " | ratios |", "|---|" + "---|" * 6]
+        lines = ["| | " + " | ".join(SUMMARY) + " | ratios |",
+                 "|---|" + "---|" * (len(SUMMARY) + 1)]
         for entry in self.content["tables"]:
             figure, medians = entry["figure"], entry["medians"]
             cells = [cell(medians.get(name, {}), figure) for name in SUMMARY]

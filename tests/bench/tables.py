@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from . import counts, measure, work
 
-GATEWAYS = ("nginx", "haproxy", "envoy", "fastgate")
+GATEWAYS = ("nginx", "haproxy", "envoy", "pingora", "fastgate")
 OURS = "fastgate"
 
 
