@@ -18,6 +18,7 @@ use crate::{
     error::{Malformed, Refusal},
     exchange::Exchange,
     forwarding::{Peer, Said},
+    keys::KeyEntry,
     reply::Reply,
     request::{Asked, RequestHead},
     respond,
@@ -64,31 +65,63 @@ impl Gateway {
             Asked::Server => return Ok(Reply::Own(respond::server_options())),
             Asked::Tunnel => return Err(Refusal::MethodNotAllowed(Vec::new())),
         };
-        let route = find_route(&snapshot, &host, path, head.method)?;
-        exchange.route_id = Some(route.route.route_id.clone());
-
-        let key = auth::sent(head.lines, &worker.known)?;
-        let caller =
-            auth::identify(&snapshot.keys, &route.route, key.sent, &worker.known, exchange)?;
-        auth::authorise(&route.route, caller)?;
-        admission::admit(&worker.limiter, &snapshot, &route.route, caller, exchange).await?;
-
+        let admitted = self.admit(&snapshot, (&host, path), head, exchange).await?;
         if exchange.body.is_too_large() {
             return Err(Refusal::BodyTooLarge);
         }
+        let route = admitted.route;
         let targets = snapshot.targets(route).ok_or(Refusal::Unreachable)?;
         let Exchange { texts, body, trail, .. } = &mut *exchange;
-        let said = Said {
-            peer: &self.peer,
-            peer_is_trusted: worker.trusts(self.peer.address),
-            request_id: texts.request_id(),
-            source_path: caller.map(|entry| entry.key.source_path()),
-            bearer_is_key: key.is_bearer,
-        };
-        let outbound = Outbound { head, path, said };
+        let outbound = self.outbound(head, path, &admitted, texts.request_id());
         let answer = worker.forwarder.send(&outbound, body, (route, targets), trail).await?;
         Ok(Reply::Upstream(answer))
     }
+
+    /// Lets a request pass, or says why not.
+    async fn admit<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        (host, path): (&str, &str),
+        head: &RequestHead<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Admitted<'a>, Refusal> {
+        let Shared { known, limiter, .. } = &*self.worker;
+        let found = find_route(snapshot, host, path, head.method)?;
+        let route = &found.route;
+        exchange.route_id = Some(route.route_id.clone());
+        let key = auth::sent(head.lines, known)?;
+        let caller = auth::identify(&snapshot.keys, route, key.sent, known, exchange)?;
+        auth::authorise(route, caller)?;
+        admission::admit(limiter, snapshot, route, caller, exchange).await?;
+        Ok(Admitted { route: found, caller, bearer_is_key: key.is_bearer })
+    }
+
+    /// What an upstream is sent and told of a request.
+    fn outbound<'a>(
+        &'a self,
+        head: &'a RequestHead<'a>,
+        path: &'a str,
+        admitted: &Admitted<'a>,
+        request_id: &'a [u8],
+    ) -> Outbound<'a> {
+        let said = Said {
+            peer: &self.peer,
+            peer_is_trusted: self.worker.trusts(self.peer.address),
+            request_id,
+            source_path: admitted.caller.map(|entry| entry.key.source_path()),
+            bearer_is_key: admitted.bearer_is_key,
+        };
+        Outbound { head, path, said }
+    }
+}
+
+/// A request that may pass.
+struct Admitted<'a> {
+    route: &'a CompiledRoute,
+    /// The key it was made with.
+    caller: Option<&'a KeyEntry>,
+    /// Whether the key stands in `Authorization`.
+    bearer_is_key: bool,
 }
 
 /// The route of a request.
@@ -110,5 +143,7 @@ fn find_route<'a>(
     }
 }
 
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
 #[cfg(test)]
 mod tests;

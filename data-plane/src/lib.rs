@@ -54,6 +54,7 @@ mod worker;
 pub mod bench {
     pub use crate::{
         compile::bench::Routes,
+        gateway::bench::RequestPath,
         sync::bench::{Cold, Node},
     };
 }

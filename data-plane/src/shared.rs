@@ -34,7 +34,42 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
+/// What a worker brings along.
+pub(crate) struct Brought {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) snapshots: SnapshotReader,
+    pub(crate) limiter: WorkerLimiter,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
 impl Shared {
+    /// Sets up what the connections of a worker will share.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub(crate) fn new(brought: Brought) -> Result<Rc<Self>, getrandom::Error> {
+        let Brought { settings, snapshots, limiter, recorder, metrics } = brought;
+        let random = Rc::new(Random::seeded()?);
+        let (buffers, timers) = (Rc::new(Buffers::default()), Rc::new(Timers::default()));
+        let forwarder =
+            Forwarder::new(buffers.clone(), timers.clone(), random.clone(), metrics.clone());
+        Ok(Rc::new(Self {
+            settings,
+            snapshots: RefCell::new(snapshots),
+            limiter,
+            recorder,
+            known: KnownSecrets::default(),
+            forwarder,
+            executor: LocalExecutor::default(),
+            buffers,
+            timers,
+            dates: Dates::default(),
+            random,
+            metrics,
+        }))
+    }
+
     /// The snapshot a request is served from.
     pub(crate) fn snapshot(&self) -> Option<InUse> {
         self.snapshots.borrow_mut().load()

@@ -2,7 +2,6 @@
 //! nothing with other workers that it would have to lock.
 
 use std::{
-    cell::RefCell,
     io,
     net::{IpAddr, TcpListener},
     rc::Rc,
@@ -19,19 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Recorder,
-    buffers::Buffers,
     connection::{self, Http2},
     counters::WorkerMetrics,
-    date::Dates,
-    executor::LocalExecutor,
-    known::KnownSecrets,
     limits::Limiter,
-    random::Random,
     settings::Settings,
-    shared::Shared,
+    shared::{Brought, Shared},
     snapshot::SnapshotCell,
-    timers::Timers,
-    upstream::Forwarder,
     watch::Watch,
 };
 
@@ -68,24 +60,14 @@ impl Worker {
     async fn serve(self, stop: &CancellationToken) -> io::Result<()> {
         self.listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let random = Rc::new(Random::seeded().map_err(io::Error::other)?);
-        let (buffers, timers) = (Rc::new(Buffers::default()), Rc::new(Timers::default()));
-        let forwarder =
-            Forwarder::new(buffers.clone(), timers.clone(), random.clone(), self.metrics.clone());
-        let shared = Rc::new(Shared {
+        let brought = Brought {
             settings: self.settings,
-            snapshots: RefCell::new(self.snapshots.reader()),
+            snapshots: self.snapshots.reader(),
             limiter: self.limiter.for_worker(),
             recorder: self.recorder,
-            known: KnownSecrets::default(),
-            forwarder,
-            executor: LocalExecutor::default(),
-            buffers,
-            timers,
-            dates: Dates::default(),
-            random,
             metrics: self.metrics,
-        });
+        };
+        let shared = Shared::new(brought).map_err(io::Error::other)?;
         let timers = shared.timers.clone();
         tokio::task::spawn_local(async move { timers.run().await });
         let http2 = Rc::new(Http2::new(shared.executor.clone()));

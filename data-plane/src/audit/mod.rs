@@ -19,7 +19,7 @@ mod ship;
 
 pub(crate) use event::{Event, Texts};
 pub(crate) use ring::{Counts, Recorder};
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};
 pub(crate) use ship::{Ledger, Shipper};
 

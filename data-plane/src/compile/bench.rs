@@ -1,4 +1,4 @@
-//! Routes of a node for benchmarks, compiled from what a control plane sends.
+//! Config of a node for benchmarks, compiled from what a control plane sends.
 
 #![allow(clippy::expect_used, reason = "a benchmark of what fails would measure nothing")]
 
@@ -7,13 +7,17 @@ use std::sync::Arc;
 use fastgate::{
     admin,
     model::Id,
-    node::v1::{Entity, EntityKind},
+    node::v1::{Entity, EntityKind, KeyRecord, SecretRecord},
+    secret::{Kind, Secret},
 };
 use http::Method;
 use prost::Message;
 
 use super::Compiler;
-use crate::{route::Found, snapshot::Snapshot};
+use crate::{record::Record, route::Found, snapshot::Snapshot};
+
+/// Keys the one of a request is among.
+const KEYS: usize = 10_000;
 
 /// A table of routes, each with a prefix of two segments of its own.
 pub struct Routes(Arc<Snapshot>);
@@ -51,9 +55,48 @@ fn route(number: usize) -> Entity {
         targets: vec![admin::v1::Target { url: "http://service:80".into(), ..Default::default() }],
         ..Default::default()
     };
+    entity(&route)
+}
+
+fn entity(route: &admin::v1::Route) -> Entity {
     Entity {
         kind: EntityKind::Route.into(),
         id: route.route_id.clone(),
         value: route.encode_to_vec().into(),
     }
+}
+
+/// A route with limits, and many keys, of one of which the secret is known.
+pub(crate) fn guarded() -> (Compiler, Secret) {
+    let mut compiler = Compiler::new(Id::default_environment());
+    let orders = admin::v1::Route {
+        route_id: "orders".into(),
+        path_prefix: "/api".into(),
+        strip_prefix: true,
+        rate_limit: Some(1_000_000_000),
+        required_permissions: vec!["orders:read".into()],
+        targets: vec![admin::v1::Target { url: "http://orders:8000".into(), ..Default::default() }],
+        ..Default::default()
+    };
+    compiler.load_config(vec![entity(&orders)]).expect("a valid route");
+    let secrets = (0..KEYS).map(|_| Secret::generate(Kind::ApiKey).expect("random bytes"));
+    let secrets: Vec<_> = secrets.collect();
+    let keys = secrets.iter().enumerate().map(|(number, secret)| {
+        let key = KeyRecord {
+            key_id: format!("key-{number}"),
+            source_path: "mobile_app".into(),
+            permissions: vec!["orders:*".into()],
+            is_active: true,
+            rate_limit: Some(1_000_000_000),
+            secrets: vec![SecretRecord {
+                version: 1,
+                hash: secret.hash().as_bytes().to_vec(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        Record::new(EntityKind::Key.into(), &key.key_id, &key.encode_to_vec())
+    });
+    assert_eq!(compiler.load_keys(&keys.collect::<Vec<_>>()), []);
+    (compiler, secrets.into_iter().next_back().expect("there are some"))
 }

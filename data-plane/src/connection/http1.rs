@@ -5,9 +5,9 @@
 //!                          -> lingering -> end
 //! ```
 //!
-//! Between two requests a connection holds no memory but its socket's and its task's. One that is
-//! closed while its client is still sending listens on for a while: closing at once would reset
-//! it, and the client would lose the answer (RFC 9112 section 9.6).
+//! Between two requests a connection holds no memory but its socket's and its task's. One that the
+//! gateway closes listens on for a while: closing at once, while the client is still sending, would
+//! reset it, and the client would lose the answer (RFC 9112 section 9.6).
 
 use std::{
     future::poll_fn,
@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::{
     body::{Coding, Pump, PumpFault},
@@ -59,7 +59,7 @@ enum GoesOn {
     Yes,
     /// The answer said that it ends.
     No,
-    /// The answer was not written to its end, or only the connection's shows that.
+    /// The answer was not written to its end.
     Broken,
 }
 
@@ -215,8 +215,8 @@ impl Http1 {
             (GoesOn::Broken, _) => Next::Close,
             (GoesOn::Yes, Some(body)) if body.has_ended() => Next::Request(body.into_behind()),
             (GoesOn::Yes, Some(body)) => Next::Skip(body),
-            (_, Some(body)) if body.has_ended() || body.is_closed => Next::Close,
-            _ => Next::Linger,
+            (GoesOn::No, Some(body)) if body.is_closed => Next::Close,
+            (GoesOn::Yes | GoesOn::No, _) => Next::Linger,
         }
     }
 
@@ -269,9 +269,9 @@ impl Http1 {
                 was_passed
             }
         };
-        match was_written && !ends_body {
+        match was_written {
             false => GoesOn::Broken,
-            true if goes_on => GoesOn::Yes,
+            true if goes_on && !ends_body => GoesOn::Yes,
             true => GoesOn::No,
         }
     }
@@ -301,9 +301,11 @@ impl Http1 {
             Reply::Own(response) => put_length(out, response.body().len() as u64),
             Reply::Upstream(answer) => match answer.framing() {
                 Framing::Length(length) => put_length(out, length),
-                // An answer to HEAD says how long the body would be.
+                // An answer to HEAD says how long the body would be; 204 has none to tell of
+                // (RFC 9110 section 8.6).
                 Framing::Absent => {
                     let length = answer.lines().values(Kind::ContentLength).next();
+                    let length = length.filter(|_| status != StatusCode::NO_CONTENT);
                     length.into_iter().for_each(|text| put_line(out, b"content-length", text));
                 }
                 Framing::Chunked | Framing::UntilClose => {

@@ -162,17 +162,29 @@ impl Forwarder {
         framing: Framing,
     ) -> Attempt {
         let mut head = self.buffers.take();
-        let path = route.rewrite(outbound.path);
-        let base = target.target.url.base_path();
-        let host = target.host.as_bytes();
-        let to = Addressed { host, base, path: &path, framing };
-        forwarding::write_request(&mut head, outbound.head, &to, &outbound.said);
+        outbound.write(&mut head, route, target, framing);
         let coding = match framing {
             Framing::Absent | Framing::Length(_) => Coding::Plain,
             Framing::Chunked | Framing::UntilClose => Coding::Chunked,
         };
         let upload = Upload { pump: Pump::new(head, coding), is_over: false };
         Attempt { connection, upload, timer: Timer::new(&self.timers) }
+    }
+}
+
+impl Outbound<'_> {
+    /// Writes the head for a target.
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        route: &CompiledRoute,
+        target: &ReadyTarget,
+        framing: Framing,
+    ) {
+        let path = route.rewrite(self.path);
+        let base = target.target.url.base_path();
+        let to = Addressed { host: target.host.as_bytes(), base, path: &path, framing };
+        forwarding::write_request(out, self.head, &to, &self.said);
     }
 }
 

@@ -1,0 +1,33 @@
+//! What a request costs between its head and the one for the upstream, and parts of that.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use fastgate_data_plane::bench::RequestPath;
+
+// As the node has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const HEAD: &str = "GET /api/orders/17?page=2 HTTP/1.1\r\nHost: gateway.example\r\n\
+                    User-Agent: bench/1.0\r\nX-API-Key: KEY\r\n\r\n";
+
+fn request_path(criterion: &mut Criterion) {
+    let mut path = RequestPath::of(HEAD);
+    let mut bench = |name, part: fn(&mut RequestPath) -> bool| {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| assert!(black_box(part(&mut path))));
+            path.take_records();
+        });
+    };
+    bench("authenticate", RequestPath::authenticate);
+    bench("limit", RequestPath::limit);
+    bench("record", |path| {
+        path.record();
+        true
+    });
+    bench("from head to head", |path| path.run() > 0);
+}
+
+criterion_group!(benches, request_path);
+criterion_main!(benches);
