@@ -1,5 +1,6 @@
 """A real control plane on real Postgres and Redis; keys and route are made through its API."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from . import work
@@ -8,6 +9,9 @@ from .process import Failed, Process, free_port
 from .servers import Postgres, Redis
 
 CALLERS = 8
+
+REPORT_EVERY = 100_000
+"""Keys made until a word is said about it."""
 
 
 class ControlPlane:
@@ -30,6 +34,7 @@ class ControlPlane:
         self.process.wait_for("token", lambda: token.exists() and token.read_text().strip())
         self.process.wait_for_port(self.admin_port)
         self.token = token.read_text().strip()
+        self.keys = 0
         self.create("/admin/routes", {
             "route_id": "orders", "path_prefix": work.PREFIX, "strip_prefix": True,
             "targets": [{"url": upstream.url}], "timeout": 30})
@@ -58,12 +63,23 @@ class ControlPlane:
         made = self.create("/admin/keys", {"source_path": source_path, "rate_limit": limit})
         return work.Key(made["key_value"], source_path)
 
+    def fill(self, count):
+        """Makes keys until there are so many. Nobody will use them: their secrets are let go."""
+        # Each is a transaction, and these need not outlive a crash of the machine.
+        self.postgres.sql("ALTER SYSTEM SET synchronous_commit = off")
+        self.postgres.sql("SELECT pg_reload_conf()")
+        for first in range(self.keys, count, REPORT_EVERY):
+            self.create_keys(min(REPORT_EVERY, count - first), work.LIMIT)
+            print(f"{self.keys:,} keys", file=sys.stderr, flush=True)
+
     def create_keys(self, count, limit):
         """Keys, and their secrets from the answers that show them."""
         with ThreadPoolExecutor(CALLERS) as pool:
             parts = pool.map(
                 lambda first: self.create_each(range(first, count, CALLERS), limit), range(CALLERS))
-            return [key for part in parts for key in part]
+            made = [key for part in parts for key in part]
+        self.keys += len(made)
+        return made
 
     def create_each(self, numbers, limit):
         with self.client() as client:

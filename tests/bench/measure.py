@@ -75,6 +75,24 @@ def at_fixed_rate(gateway, seconds, path):
             "non_2xx": latency.non_2xx}
 
 
+def of_a_start(gateway):
+    """A gateway like this one that starts with nothing, and once more with what it has kept."""
+    name = f"{gateway.name}-cold"
+    figures = {}
+    for start in ("cold_start_s", "warm_start_s"):
+        began = time.monotonic()
+        started = type(gateway)(name, gateway.setup)
+        try:
+            figures[start] = time.monotonic() - began
+            time.sleep(idle.QUIET)
+            memory = {"memory_mib": started.process.memory(), "peak_mib": started.process.peak()}
+            for figure, read in memory.items():
+                figures[figure] = max(figures.get(figure, 0), read / MIB)
+        finally:
+            started.stop()
+    return figures
+
+
 def of_idle_connections(gateway, count):
     """Memory for each of many quiet connections."""
     before = gateway.process.memory()

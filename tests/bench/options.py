@@ -52,6 +52,5 @@ def names(text):
 
 
 def default_tables(options):
-    if options.smoke:
-        return list(KNOWN)
-    return [table.name for table in (COUNTS if options.counts else TABLES)]
+    tables = TABLES + COUNTS if options.smoke else COUNTS if options.counts else TABLES
+    return [table.name for table in tables if not table.by_name]

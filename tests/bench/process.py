@@ -88,6 +88,14 @@ class Process:
         return sum(map(proportional_set, self.tree()))
 
 
+    def peak(self):
+        """The most bytes in memory that it had at any time, its children left out."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise Failed(f"the kernel says nothing about the memory of process {self.pid}")
+
+
 def as_user(name):
     """What setpriv is told to run a program as this user."""
     return [f"--reuid={name}", f"--regid={name}", "--clear-groups"] if name else []
