@@ -18,7 +18,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// As many times the example goes the way that is counted.
+/// As many times the program goes the way that is counted.
 const TIMES: f64 = 1000.0;
 
 /// What a figure may be off by.
@@ -70,29 +70,29 @@ fn a_request_takes_no_more_instructions_than_it_did() {
     assert_eq!(wrong, [""; 0]);
 }
 
-/// Builds the example, optimised, without the time whole-program optimisation takes.
+/// Builds the program, optimised, without the time whole-program optimisation takes.
 fn build() -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--locked", "--profile", "counts", "-p", "fastgate-data-plane"])
-        .args(["--features", "bench", "--example", "request_path", "--message-format", "json"])
+        .args(["--features", "bench", "--bin", "counted", "--message-format", "json"])
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo");
-    assert!(built.status.success(), "the example is built");
+    assert!(built.status.success(), "the program is built");
     let said = String::from_utf8_lossy(&built.stdout).into_owned();
     let executable = said.lines().rev().find_map(|line| {
         let (_, behind) = line.split_once("\"executable\":\"")?;
         behind.split_once('"').map(|(path, _)| PathBuf::from(path))
     });
-    executable.expect("cargo tells where the example is")
+    executable.expect("cargo tells where it is")
 }
 
 fn count(program: &Path, head: &str) -> f64 {
     let dir = tempfile::tempdir().expect("a folder");
     let profile = dir.path().join("profile");
     let mut valgrind = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=*request_path::counted*"])
+        .args(["--tool=callgrind", "--toggle-collect=*counted::once*"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(program)
         .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX512F_Usable,-ERMS")

@@ -82,13 +82,27 @@ const KNOWN: [(&[u8], Kind); 35] = [
 /// What only proxies say of a client begins with it.
 const FORWARDED: &[u8] = b"x-forwarded";
 
-/// Of the longest name in [`KNOWN`].
-const LONGEST: usize = 25;
+/// Longer than any name in [`KNOWN`]. Names are compared in this width, which takes a few
+/// instructions where one of any length takes a loop.
+const WIDTH: usize = 32;
+
+/// The same, each filled up with zeros.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const WIDE: [[u8; WIDTH]; KNOWN.len()] = {
+    let mut wide = [[0; WIDTH]; KNOWN.len()];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        let (place, _) = wide[at].split_at_mut(KNOWN[at].0.len());
+        place.copy_from_slice(KNOWN[at].0);
+        at += 1;
+    }
+    wide
+};
 
 /// Where the names of each length begin in [`KNOWN`]; they end where those of the next one begin.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const BY_LENGTH: [usize; LONGEST + 2] = {
-    let mut begins = [KNOWN.len(); LONGEST + 2];
+const BY_LENGTH: [usize; WIDTH + 2] = {
+    let mut begins = [KNOWN.len(); WIDTH + 2];
     let mut at = KNOWN.len();
     while at > 0 {
         at -= 1;
@@ -104,28 +118,31 @@ const BY_LENGTH: [usize; LONGEST + 2] = {
 impl Kind {
     /// What a line of this name is for.
     pub(crate) fn of(name: &[u8]) -> Self {
-        if name.contains(&b'_') {
-            return Self::of_twin(name);
+        let mut wide = [0; WIDTH];
+        let start = name.get(..WIDTH).unwrap_or(name);
+        wide.iter_mut().zip(start).for_each(|(place, byte)| *place = *byte);
+        wide.make_ascii_lowercase();
+        let has_underscore = wide.iter().fold(false, |found, byte| found | (*byte == b'_'));
+        if !has_underscore && !name.contains(&b'_') {
+            return Self::of_plain(&wide, name.len());
         }
-        // The length says most: few names share one.
-        let begin = BY_LENGTH.get(name.len()).copied().unwrap_or(KNOWN.len());
-        let end = BY_LENGTH.get(name.len() + 1).copied().unwrap_or(KNOWN.len());
-        let mut candidates = KNOWN.get(begin..end).unwrap_or_default().iter();
-        if let Some((_, kind)) = candidates.find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            return *kind;
-        }
-        let start = name.get(..FORWARDED.len()).unwrap_or_default();
-        if start.eq_ignore_ascii_case(FORWARDED) { Self::ForwardedOther } else { Self::Other }
-    }
-
-    /// What a line whose name has underscores is for.
-    fn of_twin(name: &[u8]) -> Self {
-        let plain: SmallVec<[u8; 32]> =
-            name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
-        match Self::of(&plain) {
+        wide.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
+        match Self::of_plain(&wide, name.len()) {
             Self::Host => Self::Other,
             kind if kind.is_own() || kind == Self::ForwardedOther => Self::Twin,
             _ => Self::Other,
+        }
+    }
+
+    /// `wide` is in lower case.
+    fn of_plain(wide: &[u8; WIDTH], length: usize) -> Self {
+        let begin = BY_LENGTH.get(length).copied().unwrap_or(KNOWN.len());
+        let end = BY_LENGTH.get(length + 1).copied().unwrap_or(KNOWN.len());
+        let mut candidates = WIDE.iter().zip(&KNOWN).take(end).skip(begin);
+        match candidates.find(|(known, _)| *known == wide) {
+            Some((_, (_, kind))) => *kind,
+            None if wide.starts_with(FORWARDED) => Self::ForwardedOther,
+            None => Self::Other,
         }
     }
 

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
-use smallvec::SmallVec;
 
 use crate::{
     error::Refusal,
@@ -82,29 +81,50 @@ pub(crate) fn put_standings(standings: &Standings, mut put: impl FnMut(&[u8], &[
         list_item(&mut policies, name, [("q", u64::from(*quota)), ("w", WINDOW_SECONDS)]);
         list_item(&mut states, name, [("r", u64::from(*remaining)), ("t", *reset)]);
     }
-    if !policies.is_empty() {
-        put(b"ratelimit-policy", &policies);
-        put(b"ratelimit", &states);
+    if policies.length > 0 {
+        put(b"ratelimit-policy", policies.as_bytes());
+        put(b"ratelimit", states.as_bytes());
     }
 }
 
-/// Holds what a request with two limits is told.
-type Text = SmallVec<[u8; 64]>;
+/// Holds what a request with two limits is told: twice a name and two numbers.
+struct Text {
+    bytes: [u8; 128],
+    length: usize,
+}
+
+impl Text {
+    fn new() -> Self {
+        Self { bytes: [0; 128], length: 0 }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        let room = self.bytes.get_mut(self.length..self.length + text.len());
+        if let Some(room) = room {
+            room.copy_from_slice(text);
+            self.length += text.len();
+        }
+    }
+}
 
 /// Adds `"name";a=1;b=2` to a list (RFC 9651 section 4.1.1). Not by `format!`, which costs several
 /// times as much, for every request.
 fn list_item(list: &mut Text, name: &str, parameters: [(&str, u64); 2]) {
-    if !list.is_empty() {
-        list.extend_from_slice(b", ");
+    if list.length > 0 {
+        list.put(b", ");
     }
-    list.push(b'"');
-    list.extend_from_slice(name.as_bytes());
-    list.push(b'"');
+    list.put(b"\"");
+    list.put(name.as_bytes());
+    list.put(b"\"");
     for (key, value) in parameters {
-        list.push(b';');
-        list.extend_from_slice(key.as_bytes());
-        list.push(b'=');
-        list.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        list.put(b";");
+        list.put(key.as_bytes());
+        list.put(b"=");
+        list.put(itoa::Buffer::new().format(value).as_bytes());
     }
 }
 

@@ -135,9 +135,10 @@ impl Streams {
         let headers = response.headers_mut();
         reply.lines(&self.gateway.worker, &exchange, |name, value| {
             // What the parser of HTTP/1.1 lets pass, these take too.
-            if let (Ok(name), Ok(value)) =
-                (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-            {
+            let (name, value) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+            if let (Ok(name), Ok(mut value)) = (name, value) {
+                // Put into the table of compressed headers, it would only push others out.
+                value.set_sensitive(is_new_each_time(name.as_str()));
                 headers.append(name, value);
             }
         });
@@ -150,6 +151,11 @@ impl Streams {
         }
         response.map(|()| Http2Body { reply: Some(reply), exchange, has_ended: false })
     }
+}
+
+/// Whether no two answers say the same in it.
+fn is_new_each_time(name: &str) -> bool {
+    matches!(name, "x-request-id" | "ratelimit")
 }
 
 /// An answer's body. Dropping it ends the exchange.

@@ -22,12 +22,12 @@ fn main() -> io::Result<()> {
         black_box(path.run());
     }
     for _ in 0..COUNTED {
-        black_box(counted(&mut path));
+        black_box(once(&mut path));
     }
     Ok(())
 }
 
 #[inline(never)]
-fn counted(path: &mut RequestPath) -> usize {
+fn once(path: &mut RequestPath) -> usize {
     path.run()
 }
