@@ -42,11 +42,12 @@ mod socket;
 mod sync;
 mod target;
 mod timers;
+mod tls;
 mod upstream;
 mod watch;
 mod worker;
 
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, TlsSettings};
 pub use sync::StateDirError;

@@ -342,7 +342,7 @@ impl Http1Body {
             let wrote = ready!(self.socket.poll_write(cx, &part)).map_err(|_| BodyFault::Broken)?;
             self.asks = self.asks.get(wrote..).unwrap_or_default();
         }
-        Poll::Ready(Ok(()))
+        self.socket.poll_flush(cx).map_err(|_| BodyFault::Broken)
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

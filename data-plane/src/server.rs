@@ -7,7 +7,9 @@ use std::{
     thread,
 };
 
+use fastgate::settings::Mistakes;
 use http::Uri;
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,8 @@ use crate::{
     settings::Settings,
     snapshot::SnapshotCell,
     sync::{Follower, Parts, StateDir, StateDirError},
-    worker::Worker,
+    tls::Certificates,
+    worker::{TlsPort, Worker},
 };
 
 /// Connections the system keeps waiting for each worker to accept them.
@@ -45,6 +48,8 @@ pub struct Server {
 pub struct Addresses {
     /// The proxy.
     pub proxy: SocketAddr,
+    /// The proxy over TLS.
+    pub tls: Option<SocketAddr>,
     /// `/health`, `/ready` and `/metrics`.
     pub ops: SocketAddr,
 }
@@ -62,6 +67,12 @@ pub enum BuildError {
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate or its key can't be used.
+    #[error("{0}")]
+    Certificate(Mistakes),
+    /// TLS could not be set up.
+    #[error("can't speak TLS: {0}: check that the system gives random bytes")]
+    Tls(#[from] rustls::Error),
     /// The URL of Redis is none.
     #[error("--redis-url is not the URL of a Redis server: give one such as 'redis://host:6379/0'")]
     RedisUrl,
@@ -93,14 +104,25 @@ impl Server {
             Arc::new(Identity::of_this_boot(environment.clone(), settings.node_id.clone()));
         let limiter = Limiter::new(environment, settings.redis_url.as_ref())
             .map_err(|_| BuildError::RedisUrl)?;
-        let listeners = listeners(settings.listen, settings.workers.get()).map_err(|source| {
-            BuildError::Bind { address: settings.listen, setting: "--listen", source }
-        })?;
+        let certificates = settings.tls.as_ref().map(Certificates::load).transpose();
+        let certificates = certificates.map_err(BuildError::Certificate)?;
+        let tls_config = certificates.as_ref().map(Certificates::server_config).transpose()?;
+        let bind = |address, setting| {
+            listeners(address, settings.workers.get()).map_err(|source| BuildError::Bind {
+                address,
+                setting,
+                source,
+            })
+        };
+        let plain = bind(settings.listen, "--listen")?;
+        let tls = settings.tls.as_ref();
+        let tls = tls.map_or(Ok(Vec::new()), |tls| bind(tls.listen, "--tls-listen"))?;
         let bind_error =
             |source| BuildError::Bind { address: settings.ops_addr, setting: "--ops-addr", source };
         let ops = TcpListener::bind(settings.ops_addr).map_err(bind_error)?;
         let addresses = Addresses {
-            proxy: listeners.first().map_or(settings.listen, |(_, address)| *address),
+            proxy: plain.first().map_or(settings.listen, |(_, address)| *address),
+            tls: tls.first().map(|(_, address)| *address),
             ops: ops.local_addr().map_err(bind_error)?,
         };
         let state_dir = settings.state_dir.as_deref();
@@ -110,10 +132,12 @@ impl Server {
         let snapshots = SnapshotCell::default();
         let control_planes = settings.control_planes.clone();
         let mut shipper = Shipper::new(identity.clone(), control_planes.clone());
-        let workers = listeners
+        let mut tls = tls.into_iter();
+        let workers = plain
             .into_iter()
             .map(|(listener, _)| Worker {
                 listener,
+                tls: tls_port(tls.next(), tls_config.as_ref()),
                 settings: settings.clone(),
                 snapshots: snapshots.clone(),
                 limiter: limiter.clone(),
@@ -214,6 +238,14 @@ fn run_workers(workers: Vec<Worker>, stop: &CancellationToken) -> Result<(), Run
         }
     }
     outcome
+}
+
+/// What a worker needs to speak TLS on its own listener.
+fn tls_port(
+    listener: Option<(TcpListener, SocketAddr)>,
+    config: Option<&Arc<ServerConfig>>,
+) -> Option<TlsPort> {
+    listener.zip(config).map(|((listener, _), config)| TlsPort { listener, config: config.clone() })
 }
 
 /// One listener for each worker, all on one port: the system spreads connections over them.

@@ -56,6 +56,8 @@ enum Next {
     Linger,
     /// The end.
     Close,
+    /// The end, in the middle of an answer.
+    BreakOff,
 }
 
 impl Http1 {
@@ -69,15 +71,17 @@ impl Http1 {
             // Boxed: nothing of it is left while the connection is idle.
             let mut exchange = Box::pin(self.exchange(read));
             let next = poll_fn(|cx| match self.watch.poll_order(cx) {
-                Order::Abort => Poll::Ready(Next::Close),
+                Order::Abort => Poll::Ready(Next::BreakOff),
                 Order::GoOn | Order::RefuseHead | Order::Finish => exchange.as_mut().poll(cx),
             });
             match next.await {
                 Next::Request(behind) => begun = behind,
                 Next::Linger => return self.linger().await,
-                Next::Close => return,
+                Next::Close => break,
+                Next::BreakOff => return,
             }
         }
+        self.socket.say_goodbye();
     }
 
     fn worker(&self) -> &Rc<Shared> {
@@ -238,7 +242,10 @@ impl Http1 {
             }
         };
         let body = exchange.end();
-        if !was_written || ends_body {
+        if !was_written {
+            return Next::BreakOff;
+        }
+        if ends_body {
             return Next::Close;
         }
         match body.into_http1() {
@@ -304,7 +311,11 @@ impl Http1 {
             let mut body = answer.body(&mut exchange.body);
             let passed = pump.poll(cx, &mut body, |cx, parts| self.socket.poll_write(cx, parts));
             exchange.response_size = pump.passed();
-            passed
+            // What is on its way goes on, whether or not there is more to come.
+            match (passed, self.socket.poll_flush(cx)) {
+                (Poll::Ready(Ok(())), flushed) => flushed.map_err(|_| PumpFault::Sink),
+                (passed, _) => passed,
+            }
         });
         match passed.await {
             Ok(()) => {
@@ -334,7 +345,7 @@ impl Http1 {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            Poll::Ready(true)
+            self.socket.poll_flush(cx).map(|flushed| flushed.is_ok())
         })
         .await;
         self.worker().buffers.give_back(out);
@@ -359,7 +370,7 @@ impl Http1 {
     }
 
     /// Throws away what still comes, until the client closes or has had its time.
-    async fn linger(&self) {
+    pub(super) async fn linger(&self) {
         self.watch.lingers();
         let mut scratch = self.worker().buffers.take();
         poll_fn(|cx| {

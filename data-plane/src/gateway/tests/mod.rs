@@ -8,6 +8,7 @@ mod headers;
 mod node;
 mod records;
 mod retries;
+mod tls;
 
 use std::time::{Duration, SystemTime};
 
