@@ -34,6 +34,7 @@ const BACKLOG: i32 = 4096;
 pub struct Server {
     addresses: Addresses,
     ops: TcpListener,
+    certificates: Option<Certificates>,
     workers: Vec<Worker>,
     snapshots: SnapshotCell,
     shipper: Shipper,
@@ -104,7 +105,7 @@ impl Server {
             Arc::new(Identity::of_this_boot(environment.clone(), settings.node_id.clone()));
         let limiter = Limiter::new(environment, settings.redis_url.as_ref())
             .map_err(|_| BuildError::RedisUrl)?;
-        let certificates = settings.tls.as_ref().map(Certificates::load).transpose();
+        let certificates = settings.tls.clone().map(Certificates::load).transpose();
         let certificates = certificates.map_err(BuildError::Certificate)?;
         let tls_config = certificates.as_ref().map(Certificates::server_config).transpose()?;
         let bind = |address, setting| {
@@ -148,6 +149,7 @@ impl Server {
         Ok(Self {
             addresses,
             ops,
+            certificates,
             workers,
             snapshots,
             shipper,
@@ -208,11 +210,19 @@ impl Server {
         background.spawn(Ops::new(metrics, self.snapshots, stop.clone()).serve(self.ops));
         let following = background.spawn(follower.run(stop_background.clone()));
         let shipping = background.spawn(self.shipper.run(stop_background.clone()));
+        let renewing = self
+            .certificates
+            .map(|certificates| background.spawn(certificates.follow(stop_background.clone())));
 
         let served = run_workers(self.workers, &stop);
         stop_background.cancel();
         // Each ends in bounded time, with what is left saved or shipped, and logs how that went.
-        background.block_on(async { drop((following.await, shipping.await)) });
+        background.block_on(async {
+            drop((following.await, shipping.await));
+            if let Some(renewing) = renewing {
+                drop(renewing.await);
+            }
+        });
         served
     }
 }

@@ -165,7 +165,7 @@ struct Given {
     /// Where the proxy speaks TLS, beside --listen; asks for --tls-cert and --tls-key
     #[arg(long, value_name = "ADDRESS", env = "FASTGATE_TLS_LISTEN")]
     tls_listen: Option<String>,
-    /// The certificate in PEM, then those that signed it
+    /// The certificate in PEM, then those that signed it; read anew when the file changes
     #[arg(long, value_name = "FILE", env = "FASTGATE_TLS_CERT")]
     tls_cert: Option<PathBuf>,
     /// The certificate's key in PEM

@@ -14,6 +14,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use secrecy::{ExposeSecret as _, SecretSlice};
+use sha2::{Digest as _, Sha256};
 
 use crate::settings::TlsSettings;
 
@@ -22,6 +23,9 @@ pub(super) struct Files {
     cert: Vec<u8>,
     key: SecretSlice<u8>,
 }
+
+/// Tells one content of the files from another.
+pub(super) type Fingerprint = [u8; 32];
 
 impl Files {
     /// Reads both.
@@ -41,6 +45,14 @@ impl Files {
         let cert = read("--tls-cert", &settings.cert);
         let key = read("--tls-key", &settings.key).into();
         found.or(Self { cert, key })
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut hash = Sha256::new();
+        hash.update((self.cert.len() as u64).to_be_bytes());
+        hash.update(&self.cert);
+        hash.update(self.key.expose_secret());
+        hash.finalize().into()
     }
 
     /// The certificate, those it is signed by, and its key.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! files -> Certificates -> ServerConfig -> TlsStream, one for each connection
+//!          read anew every few seconds
 //! ```
 
 mod certificates;

@@ -2,9 +2,10 @@
 
 use std::{fs, net::SocketAddr};
 
+use fastgate::settings::Mistakes;
 use tempfile::TempDir;
 
-use super::Certificates;
+use super::{Certificates, files::Files};
 use crate::settings::TlsSettings;
 
 struct Pair {
@@ -35,7 +36,7 @@ impl Pair {
 }
 
 fn mistakes(settings: TlsSettings) -> Vec<String> {
-    let mistakes = Certificates::load(&settings).err().unwrap_or_default();
+    let mistakes = Certificates::load(settings).err().unwrap_or_default();
     mistakes.iter().map(str::to_owned).collect()
 }
 
@@ -100,7 +101,31 @@ fn chains_keys_in_one_file_and_other_forms_of_keys_are_read() {
 #[test]
 fn nothing_shows_the_key() {
     let pair = Pair::new();
-    let certificates = Certificates::load(&pair.write(&pair.cert, &pair.key)).expect("sound");
+    let certificates = Certificates::load(pair.write(&pair.cert, &pair.key)).expect("sound");
     let config = certificates.server_config().expect("a config");
     assert!(format!("{config:?}").contains("InUse(..)"));
+}
+
+#[test]
+fn bad_files_change_nothing_and_are_told_once() {
+    let pair = Pair::new();
+    let settings = pair.write(&pair.cert, &pair.key);
+    let mut certificates = Certificates::load(settings.clone()).expect("sound");
+    let first = certificates.in_use();
+    let mut look = |cert: &str, key: &str| {
+        let settings = pair.write(cert, key);
+        certificates.look_at(Files::read(&settings));
+        (certificates.in_use() == first, certificates.untold().map(Mistakes::to_string))
+    };
+    let next = Pair::new();
+    assert_eq!(look(&pair.cert, &pair.key), (true, None));
+    let (kept, untold) = look(&next.cert, &pair.key);
+    assert!(kept && untold.is_some_and(|mistakes| mistakes.contains("is not the key")));
+    for _ in 0..3 {
+        assert_eq!(look(&next.cert, &pair.key), (true, None), "told");
+    }
+    assert_eq!(look(&next.cert, &next.key), (false, None));
+    fs::remove_file(&settings.cert).expect("removed");
+    certificates.look_at(Files::read(&settings));
+    assert!(certificates.in_use() != first && certificates.untold().is_some());
 }

@@ -1,4 +1,4 @@
-//! TLS towards clients: both versions, both protocols, slow ones and wrong ones.
+//! TLS towards clients: both versions, both protocols, slow ones, wrong ones, and new certificates.
 
 use std::{
     fs,
@@ -32,14 +32,20 @@ type TlsSocket = StreamOwned<ClientConnection, TcpStream>;
 impl Certificate {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        let mut new = Self { dir, roots: Arc::new(RootCertStore::empty()) };
+        new.renew();
+        new
+    }
+
+    /// Another certificate in the same files. Clients made from now on trust no other.
+    fn renew(&mut self) {
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("sound");
-        let new = Self { dir, roots: Arc::new(roots) };
-        let TlsSettings { cert, key, .. } = new.settings();
+        self.roots = Arc::new(roots);
+        let TlsSettings { cert, key, .. } = self.settings();
         fs::write(cert, made.cert.pem()).expect("written");
         fs::write(key, made.signing_key.serialize_pem()).expect("written");
-        new
     }
 
     fn settings(&self) -> TlsSettings {
@@ -488,4 +494,40 @@ fn an_answer_is_as_few_records_as_can_be() {
     let full = lengths.iter().filter(|length| **length > 16 * 1024).count();
     assert!(full * 4 > lengths.len() * 2, "{lengths:?}");
     assert_eq!(client.stream().get_ref().conn.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+}
+
+/// Connects anew until the certificate is one that the client trusts, or is not.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(10), "not within ten seconds: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_new_certificate_is_taken_into_use_without_a_restart() {
+    let upstream = Upstream::hello();
+    let mut certificate = Certificate::new();
+    let node = certificate.node(&upstream, |_| {});
+    let mut before = certificate.connect(&node);
+    assert_eq!(before.send(&get("/", "")).status, 200);
+    let is_served = |certificate: &Certificate| {
+        let mut client = certificate.connect(&node);
+        client.write(&get("/", ""));
+        client.read(false).status == 200
+    };
+    certificate.renew();
+    eventually("the new one is in use", || is_served(&certificate));
+    assert_eq!(before.send(&get("/", "")).status, 200, "an open connection goes on");
+
+    // A key of another certificate.
+    let key = certificate.settings().key;
+    let good = fs::read(&key).expect("the key");
+    fs::copy(Certificate::new().settings().key, &key).expect("copied");
+    thread::sleep(Duration::from_secs(5));
+    assert!(is_served(&certificate), "the last good one stays");
+    fs::write(&key, good).expect("written");
+    certificate.renew();
+    eventually("the next good one is in use", || is_served(&certificate));
 }
