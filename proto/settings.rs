@@ -16,6 +16,11 @@ impl Mistakes {
         Self(vec![mistake.into()])
     }
 
+    /// Notes one more.
+    pub fn add(&mut self, mistake: impl Into<String>) {
+        self.0.push(mistake.into());
+    }
+
     /// The value of a setting; `None` when it was not given, or when it is wrong, which is noted.
     pub fn take<T>(
         &mut self,

@@ -90,9 +90,9 @@ impl Pump {
         self.has_all && self.sent == self.out.len()
     }
 
-    /// Whether nothing was written yet.
+    /// Whether nothing was written yet, and nothing of the body taken to be.
     pub(crate) fn is_unused(&self) -> bool {
-        !self.is_used
+        !self.is_used && self.passed == 0
     }
 
     /// Gives the memory back.
@@ -258,6 +258,21 @@ mod tests {
             coded.extend_from_slice(b"0\r\n\r\n");
             prop_assert_eq!(written, coded);
             prop_assert_eq!(passed, whole.len() as u64);
+        }
+    }
+
+    /// What was taken out of a body can't be sent again.
+    #[test]
+    fn a_pump_that_took_data_counts_as_used_though_nothing_was_written() {
+        for (coding, is_unused) in [(Coding::Plain, true), (Coding::Chunked, false)] {
+            let mut source = Pieces { pieces: Vec::new(), now: b"x".to_vec(), waits: false };
+            let mut pump = Pump::new(b"head".to_vec(), coding);
+            let mut cx = Context::from_waker(Waker::noop());
+            let broken = || Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            let ended = pump.poll(&mut cx, &mut source, |_, _| broken());
+            assert!(matches!(ended, Poll::Ready(Err(PumpFault::Sink))));
+            assert_eq!(pump.is_unused(), is_unused, "{coding:?}");
+            assert_eq!(source.now.is_empty(), !is_unused, "{coding:?}");
         }
     }
 

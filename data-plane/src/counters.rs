@@ -56,6 +56,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) connections: Cell,
     /// Client connections that were accepted.
     pub(crate) accepted: Cell,
+    /// TLS handshakes that came to nothing.
+    pub(crate) tls_handshake_failures: Cell,
     /// Requests under way.
     pub(crate) active_requests: Cell,
     /// Further attempts to send a request.

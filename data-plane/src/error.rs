@@ -65,7 +65,7 @@ pub(crate) enum Refusal {
     /// The client's body ended before its end.
     #[error("the request body broke off")]
     BodyBroken,
-    /// The client went away before there was an answer. It reads nothing of this.
+    /// The client said its last before there was an answer, and is sent none.
     #[error("the client is gone")]
     ClientGone,
     /// No connection to a target could be made.

@@ -39,7 +39,9 @@ pub(crate) struct Exchange {
     pub(crate) texts: Texts,
     /// Of the body that was taken out at the end.
     request_size: u64,
-    /// The status the client was sent; `None` while there is no answer.
+    /// Whether the client was given all of the answer.
+    is_whole: bool,
+    /// The status of the answer; `None` while there is none.
     status: Option<StatusCode>,
     ttfb: Duration,
     /// Bytes of the answer's body that were given to the client.
@@ -104,6 +106,7 @@ impl Exchange {
             method: head.method.clone(),
             texts,
             request_size: 0,
+            is_whole: false,
             status: None,
             ttfb: Duration::ZERO,
             response_size: 0,
@@ -160,9 +163,9 @@ impl Exchange {
         });
     }
 
-    /// Notes that the client did not take the answer to its end.
-    pub(crate) fn client_left(&mut self) {
-        self.error.get_or_insert("client_gone");
+    /// Notes that the client was given all of the answer.
+    pub(crate) fn was_given_whole(&mut self) {
+        self.is_whole = true;
     }
 
     /// Ends, and returns what is left of the request's body.
@@ -204,7 +207,7 @@ impl Drop for Exchange {
             response_size: self.response_size,
             ip_address: self.client,
             attempts: self.trail.attempts,
-            error: self.error.or(self.status.is_none().then_some("client_gone")),
+            error: self.error.or((!self.is_whole).then_some("client_gone")),
             rate_limited: self.rate_limited,
         });
     }

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use http::uri::Scheme;
 use smallvec::SmallVec;
 
 use crate::{
@@ -23,14 +24,16 @@ pub(crate) const REQUEST_ID: &[u8] = b"x-request-id";
 pub(crate) struct Peer {
     /// Where the connection came from.
     pub(crate) address: IpAddr,
-    /// The same, ready to be sent upstream.
+    /// HTTPS over TLS.
+    scheme: Scheme,
+    /// The address, ready to be sent upstream.
     text: Box<str>,
 }
 
 impl Peer {
     /// The other end of a connection from this address.
-    pub(crate) fn new(address: IpAddr) -> Self {
-        Self { address, text: address.to_canonical().to_string().into() }
+    pub(crate) fn new(address: IpAddr, scheme: Scheme) -> Self {
+        Self { address, scheme, text: address.to_canonical().to_string().into() }
     }
 }
 
@@ -88,12 +91,12 @@ pub(crate) fn write_request(
     let mut has_cookie = false;
     for line in head.lines.iter() {
         match line.kind {
+            kind if goes(kind, said) || is_named(&named, line.name) => {}
             Kind::Cookie if has_cookie => {}
             Kind::Cookie => {
                 has_cookie = true;
                 put_joined(out, line.name, head.lines.values(Kind::Cookie), b"; ");
             }
-            kind if goes(kind, said) || is_named(&named, line.name) => {}
             _ => put_line(out, line.name, line.value),
         }
     }
@@ -160,7 +163,7 @@ fn put_forwarded(out: &mut Vec<u8>, head: &RequestHead<'_>, said: &Said<'_>) {
     let before = head.lines.values(Kind::ForwardedFor).filter(|_| said.peer_is_trusted);
     put_joined(out, b"x-forwarded-for", before.chain([peer]), b", ");
     if !is_told(Kind::ForwardedProto) {
-        put_line(out, b"x-forwarded-proto", b"http");
+        put_line(out, b"x-forwarded-proto", said.peer.scheme.as_str().as_bytes());
     }
     if !is_told(Kind::ForwardedHost) {
         let host = head.lines.values(Kind::Host).next().or(head.target.authority);

@@ -5,6 +5,8 @@
 
 use smallvec::SmallVec;
 
+use crate::buffers::CAPACITY;
+
 /// Lines of a head; one with more is refused.
 pub(crate) const MAX_LINES: usize = 100;
 
@@ -260,12 +262,14 @@ impl Index {
     }
 }
 
-/// A part of a head. A buffer for heads holds 64 KiB, which these numbers reach over.
+/// A part of a head, in numbers that reach over every buffer heads are read into.
 #[derive(Clone, Copy)]
 struct Span {
     start: u16,
     length: u16,
 }
+
+const _: () = assert!(CAPACITY <= 1 << u16::BITS);
 
 impl Span {
     fn new(start: usize, length: usize) -> Self {

@@ -44,6 +44,7 @@ mod sync;
 mod table;
 mod target;
 mod timers;
+mod tls;
 mod upstream;
 mod watch;
 mod worker;
@@ -61,5 +62,5 @@ pub mod bench {
 
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, TlsSettings};
 pub use sync::StateDirError;

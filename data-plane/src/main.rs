@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     let server = Server::build(settings)?;
     let addresses = server.addresses();
-    tracing::info!(proxy = %addresses.proxy, ops = %addresses.ops, "listening");
+    let tls = addresses.tls.map(tracing::field::display);
+    tracing::info!(proxy = %addresses.proxy, tls, ops = %addresses.ops, "listening");
     let stop = CancellationToken::new();
     stop_at_signals(&stop)?;
     server.run(stop)?;

@@ -62,6 +62,8 @@ impl Collector for Metrics {
         counter(to, "connections_accepted", "Client connections accepted", accepted)?;
         let open = self.sum(|w| &w.connections);
         gauge(to, "connections", "Client connections open", open)?;
+        let failed = self.sum(|w| &w.tls_handshake_failures);
+        counter(to, "tls_handshake_failures", "TLS handshakes that came to nothing", failed)?;
         let active = self.sum(|w| &w.active_requests);
         gauge(to, "requests_active", "Requests under way", active)?;
         let produced = self.audit.produced();

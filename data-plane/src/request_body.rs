@@ -24,6 +24,10 @@ use crate::{
 /// Read ahead of the answer from a client that sends on; what is beyond it waits in the system.
 const AHEAD: usize = 16 * 1024;
 
+/// What is left of a body that nobody wants may be so much, to be read and thrown away: more costs
+/// the connection instead.
+const SHORT: usize = 16 * 1024;
+
 /// Says that the body is waited for (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -66,6 +70,8 @@ pub(crate) struct Http1Body {
     found: usize,
     /// What is left to be written of the word that asks for it.
     asks: &'static [u8],
+    /// Whether the client may keep the body, for it was not asked for it.
+    is_kept: bool,
     /// Whether the client has said its last.
     pub(crate) is_closed: bool,
 }
@@ -93,7 +99,9 @@ impl RequestBody {
         bounds: &Bounds<'_>,
     ) -> Self {
         let decoder = Decoder::new(framing);
-        let asks = if waits && !decoder.has_ended() { CONTINUE } else { &[] };
+        // One that sends it all the same need not be asked (RFC 9110 section 10.1.1).
+        let waits = waits && behind.is_empty() && !decoder.has_ended();
+        let asks = if waits { CONTINUE } else { &[] };
         let body = Http1Body {
             socket,
             buffers,
@@ -102,6 +110,7 @@ impl RequestBody {
             decoder,
             found: 0,
             asks,
+            is_kept: false,
             is_closed: false,
         };
         Self::new(From::Http1(body), framing, bounds)
@@ -178,6 +187,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether the client was seen to say its last.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(&self.from, From::Http1(body) if body.is_closed)
+    }
+
     /// What is left of it, and of what was read behind it.
     pub(crate) fn into_http1(self) -> Option<Http1Body> {
         match self.from {
@@ -192,6 +206,22 @@ impl RequestBody {
         match &mut self.from {
             From::Http1(body) if body.decoder.has_ended() => body.poll_gone(cx),
             _ => Poll::Pending,
+        }
+    }
+
+    /// Notes that something of it came.
+    fn came(&mut self) {
+        self.waits_for_client = false;
+        self.timer.clear();
+        self.last = Instant::now();
+    }
+
+    /// Lets a client that waits to be asked for the body keep it: the answer goes out without. What
+    /// is left of a question that was begun has to go out before.
+    pub(crate) fn ask_no_more(&mut self) -> &'static [u8] {
+        match &mut self.from {
+            From::Http1(body) => body.ask_no_more(),
+            From::Http2 { .. } | From::Nowhere => &[],
         }
     }
 
@@ -227,11 +257,14 @@ impl Source for RequestBody {
             return Poll::Ready(Ok(true));
         }
         let fault = match self.poll_more(cx) {
-            Poll::Ready(Ok(false)) => return Poll::Ready(Ok(false)),
+            Poll::Ready(Ok(false)) => {
+                if self.waits_for_client {
+                    self.came();
+                }
+                return Poll::Ready(Ok(false));
+            }
             Poll::Ready(Ok(true)) => {
-                self.waits_for_client = false;
-                self.timer.clear();
-                self.last = Instant::now();
+                self.came();
                 self.bytes += self.data().len() as u64;
                 if self.max_size.is_none_or(|max| self.bytes <= max) {
                     return Poll::Ready(Ok(true));
@@ -322,7 +355,9 @@ impl Http1Body {
 
     /// Whether what is left of it is little enough to be read and thrown away.
     fn is_short(&self) -> bool {
-        self.asks.is_empty() && self.decoder.left().is_some_and(|left| left <= AHEAD as u64)
+        !self.is_kept
+            && self.asks.is_empty()
+            && self.decoder.left().is_some_and(|left| left <= SHORT as u64)
     }
 
     /// Moves what is not done with to the begin of the buffer.
@@ -333,9 +368,15 @@ impl Http1Body {
             drop(self.buffer.drain(..self.at));
         }
         self.at = 0;
-        if self.buffer.capacity() == 0 {
-            self.buffer = self.buffers.take();
-        }
+        // Much where there is much to come.
+        let is_long = self.decoder.left().is_none_or(|left| left >= SHORT as u64);
+        self.buffers.make_room(&mut self.buffer, is_long);
+    }
+
+    fn ask_no_more(&mut self) -> &'static [u8] {
+        let rest = mem::take(&mut self.asks);
+        self.is_kept = rest.len() == CONTINUE.len();
+        if self.is_kept { &[] } else { rest }
     }
 
     /// Tells a client that waits for it that its body is wanted.
@@ -345,7 +386,7 @@ impl Http1Body {
             let wrote = ready!(self.socket.poll_write(cx, &part)).map_err(|_| BodyFault::Broken)?;
             self.asks = self.asks.get(wrote..).unwrap_or_default();
         }
-        Poll::Ready(Ok(()))
+        self.socket.poll_flush(cx).map_err(|_| BodyFault::Broken)
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -7,7 +7,9 @@ use std::{
     thread,
 };
 
+use fastgate::settings::Mistakes;
 use http::Uri;
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,8 @@ use crate::{
     settings::Settings,
     snapshot::SnapshotCell,
     sync::{Follower, Parts, StateDir, StateDirError},
-    worker::Worker,
+    tls::Certificates,
+    worker::{TlsPort, Worker},
 };
 
 /// Connections the system keeps waiting for each worker to accept them.
@@ -31,6 +34,7 @@ const BACKLOG: i32 = 4096;
 pub struct Server {
     addresses: Addresses,
     ops: TcpListener,
+    certificates: Option<Certificates>,
     workers: Vec<Worker>,
     snapshots: SnapshotCell,
     shipper: Shipper,
@@ -45,6 +49,8 @@ pub struct Server {
 pub struct Addresses {
     /// The proxy.
     pub proxy: SocketAddr,
+    /// The proxy over TLS.
+    pub tls: Option<SocketAddr>,
     /// `/health`, `/ready` and `/metrics`.
     pub ops: SocketAddr,
 }
@@ -62,6 +68,12 @@ pub enum BuildError {
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate or its key can't be used.
+    #[error("{0}")]
+    Certificate(Mistakes),
+    /// TLS could not be set up.
+    #[error("can't speak TLS: {0}: check that the system gives random bytes")]
+    Tls(#[from] rustls::Error),
     /// The URL of Redis is none.
     #[error("--redis-url is not the URL of a Redis server: give one such as 'redis://host:6379/0'")]
     RedisUrl,
@@ -93,14 +105,25 @@ impl Server {
             Arc::new(Identity::of_this_boot(environment.clone(), settings.node_id.clone()));
         let limiter = Limiter::new(environment, settings.redis_url.as_ref())
             .map_err(|_| BuildError::RedisUrl)?;
-        let listeners = listeners(settings.listen, settings.workers.get()).map_err(|source| {
-            BuildError::Bind { address: settings.listen, setting: "--listen", source }
-        })?;
+        let certificates = settings.tls.clone().map(Certificates::load).transpose();
+        let certificates = certificates.map_err(BuildError::Certificate)?;
+        let tls_config = certificates.as_ref().map(Certificates::server_config).transpose()?;
+        let bind = |address, setting| {
+            listeners(address, settings.workers.get()).map_err(|source| BuildError::Bind {
+                address,
+                setting,
+                source,
+            })
+        };
+        let plain = bind(settings.listen, "--listen")?;
+        let tls = settings.tls.as_ref();
+        let tls = tls.map_or(Ok(Vec::new()), |tls| bind(tls.listen, "--tls-listen"))?;
         let bind_error =
             |source| BuildError::Bind { address: settings.ops_addr, setting: "--ops-addr", source };
         let ops = TcpListener::bind(settings.ops_addr).map_err(bind_error)?;
         let addresses = Addresses {
-            proxy: listeners.first().map_or(settings.listen, |(_, address)| *address),
+            proxy: plain.first().map_or(settings.listen, |(_, address)| *address),
+            tls: tls.first().map(|(_, address)| *address),
             ops: ops.local_addr().map_err(bind_error)?,
         };
         let state_dir = settings.state_dir.as_deref();
@@ -110,10 +133,12 @@ impl Server {
         let snapshots = SnapshotCell::default();
         let control_planes = settings.control_planes.clone();
         let mut shipper = Shipper::new(identity.clone(), control_planes.clone());
-        let workers = listeners
+        let mut tls = tls.into_iter();
+        let workers = plain
             .into_iter()
             .map(|(listener, _)| Worker {
                 listener,
+                tls: tls_port(tls.next(), tls_config.as_ref()),
                 settings: settings.clone(),
                 snapshots: snapshots.clone(),
                 limiter: limiter.clone(),
@@ -124,6 +149,7 @@ impl Server {
         Ok(Self {
             addresses,
             ops,
+            certificates,
             workers,
             snapshots,
             shipper,
@@ -184,11 +210,19 @@ impl Server {
         background.spawn(Ops::new(metrics, self.snapshots, stop.clone()).serve(self.ops));
         let following = background.spawn(follower.run(stop_background.clone()));
         let shipping = background.spawn(self.shipper.run(stop_background.clone()));
+        let renewing = self
+            .certificates
+            .map(|certificates| background.spawn(certificates.follow(stop_background.clone())));
 
         let served = run_workers(self.workers, &stop);
         stop_background.cancel();
         // Each ends in bounded time, with what is left saved or shipped, and logs how that went.
-        background.block_on(async { drop((following.await, shipping.await)) });
+        background.block_on(async {
+            drop((following.await, shipping.await));
+            if let Some(renewing) = renewing {
+                drop(renewing.await);
+            }
+        });
         served
     }
 }
@@ -214,6 +248,14 @@ fn run_workers(workers: Vec<Worker>, stop: &CancellationToken) -> Result<(), Run
         }
     }
     outcome
+}
+
+/// What a worker needs to speak TLS on its own listener.
+fn tls_port(
+    listener: Option<(TcpListener, SocketAddr)>,
+    config: Option<&Arc<ServerConfig>>,
+) -> Option<TlsPort> {
+    listener.zip(config).map(|((listener, _), config)| TlsPort { listener, config: config.clone() })
 }
 
 /// One listener for each worker, all on one port: the system spreads connections over them.

@@ -26,6 +26,8 @@ use crate::network::Network;
 pub struct Settings {
     /// Where the proxy listens; port 0 picks one.
     pub listen: SocketAddr,
+    /// Where the proxy speaks TLS; `None`: nowhere.
+    pub tls: Option<TlsSettings>,
     /// Where `/health`, `/ready` and `/metrics` are; port 0 picks one.
     pub ops_addr: SocketAddr,
     /// The environment the node serves.
@@ -56,6 +58,17 @@ pub struct Settings {
     pub audit_queue: NonZeroUsize,
 }
 
+/// A second listener of the proxy, for TLS.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// Where it listens; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The file of the certificate and those that signed it.
+    pub cert: PathBuf,
+    /// The file of its key.
+    pub key: PathBuf,
+}
+
 impl Settings {
     /// Where the proxy listens where nothing else is said.
     pub const PROXY_PORT: u16 = 8000;
@@ -65,6 +78,7 @@ impl Settings {
     pub fn new(environment: Id, node_id: Id) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, Self::PROXY_PORT)),
+            tls: None,
             ops_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)),
             environment,
             control_planes: Vec::new(),
@@ -135,6 +149,7 @@ impl Settings {
         settings.max_body_size = max_body_size.flatten();
         settings.redis_url = found.take("--redis-url", given.redis_url, parse_redis_url);
         settings.state_dir = given.state_dir;
+        settings.tls = check_tls(&mut found, given.tls_listen, given.tls_cert, given.tls_key);
         found.or(settings)
     }
 }
@@ -147,6 +162,15 @@ struct Given {
     /// Where the proxy listens [default: 0.0.0.0:8000]
     #[arg(long, value_name = "ADDRESS", env = "FASTGATE_LISTEN")]
     listen: Option<String>,
+    /// Where the proxy speaks TLS, beside --listen; asks for --tls-cert and --tls-key
+    #[arg(long, value_name = "ADDRESS", env = "FASTGATE_TLS_LISTEN")]
+    tls_listen: Option<String>,
+    /// The certificate in PEM, then those that signed it; read anew when the file changes
+    #[arg(long, value_name = "FILE", env = "FASTGATE_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key in PEM
+    #[arg(long, value_name = "FILE", env = "FASTGATE_TLS_KEY")]
+    tls_key: Option<PathBuf>,
     /// Where /health, /ready and /metrics are [default: 127.0.0.1:9100]
     #[arg(long, value_name = "ADDRESS", env = "FASTGATE_OPS_ADDR")]
     ops_addr: Option<String>,
@@ -219,6 +243,9 @@ impl Given {
     fn or(self, other: Self) -> Self {
         Self {
             listen: self.listen.or(other.listen),
+            tls_listen: self.tls_listen.or(other.tls_listen),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
             ops_addr: self.ops_addr.or(other.ops_addr),
             environment: self.environment.or(other.environment),
             control_plane: self.control_plane.or(other.control_plane),
@@ -239,6 +266,28 @@ impl Given {
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("is no address: '{text}': give one such as 127.0.0.1:8000"))
+}
+
+/// All three settings of TLS, or none.
+fn check_tls(
+    found: &mut Mistakes,
+    listen: Option<String>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Option<TlsSettings> {
+    let given = [
+        ("--tls-listen", listen.is_some()),
+        ("--tls-cert", cert.is_some()),
+        ("--tls-key", key.is_some()),
+    ];
+    let are_given = given.iter().any(|(_, is_given)| *is_given);
+    for (flag, _) in given.iter().filter(|(_, is_given)| are_given && !is_given) {
+        found.add(format!(
+            "{flag} is missing: give --tls-listen, --tls-cert and --tls-key, or none of them"
+        ));
+    }
+    let listen = found.take("--tls-listen", listen, parse_address)?;
+    Some(TlsSettings { listen, cert: cert?, key: key? })
 }
 
 fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
@@ -356,6 +405,35 @@ mod tests {
         let flags: Vec<_> = found.iter().filter_map(|line| line.split(' ').next()).collect();
         assert_eq!(flags.len(), 9, "{found:#?}");
         assert!(!found.join("\n").contains("hidden"), "{found:#?}");
+    }
+
+    #[test]
+    fn tls_takes_three_settings_or_none() {
+        let all = ["--tls-listen=127.0.0.1:0", "--tls-cert=c.pem", "--tls-key=k.pem"];
+        let settings = load(&all).expect("valid").tls.expect("given");
+        assert_eq!(settings.listen.port(), 0);
+        assert_eq!((settings.cert, settings.key), ("c.pem".into(), "k.pem".into()));
+        let file = file("tls_listen: 127.0.0.1:0\ntls_cert: c.pem\ntls_key: k.pem\n");
+        assert!(
+            load(&["--config", file.path().to_str().expect("text")]).expect("valid").tls.is_some()
+        );
+        assert!(load(&[]).expect("valid").tls.is_none());
+        for (given, told) in [
+            (&all[..2], &["--tls-key is missing: "][..]),
+            (&all[1..], &["--tls-listen is missing: "]),
+            (&all[2..], &["--tls-listen is missing: ", "--tls-cert is missing: "]),
+            (
+                &["--tls-listen=here"],
+                &["--tls-cert is", "--tls-key is", "--tls-listen is no address"],
+            ),
+        ] {
+            let found = mistakes(given);
+            assert_eq!(found.len(), told.len(), "{found:?}");
+            assert!(
+                found.iter().zip(told).all(|(found, told)| found.starts_with(told)),
+                "{found:?}"
+            );
+        }
     }
 
     #[test]

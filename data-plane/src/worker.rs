@@ -2,13 +2,15 @@
 //! nothing with other workers that it would have to lock.
 
 use std::{
+    future::pending,
     io,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use rustls::ServerConfig;
 use tokio::{
     net::TcpStream,
     runtime::{self, LocalOptions},
@@ -18,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Recorder,
-    connection::{self, Http2},
+    connection::{Connection, Http2},
     counters::WorkerMetrics,
     limits::Limiter,
     settings::Settings,
@@ -38,11 +40,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Worker {
     /// A listener on the proxy's port, this worker's alone.
     pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<TlsPort>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) snapshots: SnapshotCell,
     pub(crate) limiter: Limiter,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<WorkerMetrics>,
+}
+
+/// A listener on the proxy's port for TLS, this worker's alone.
+pub(crate) struct TlsPort {
+    pub(crate) listener: TcpListener,
+    /// How it is spoken.
+    pub(crate) config: Arc<ServerConfig>,
 }
 
 impl Worker {
@@ -58,8 +68,9 @@ impl Worker {
     }
 
     async fn serve(self, stop: &CancellationToken) -> io::Result<()> {
-        self.listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let listener = listen(self.listener)?;
+        let (tls_listener, tls_config) = self.tls.map(|tls| (tls.listener, tls.config)).unzip();
+        let tls_listener = tls_listener.map(listen).transpose()?;
         let brought = Brought {
             settings: self.settings,
             snapshots: self.snapshots.reader(),
@@ -76,20 +87,32 @@ impl Worker {
         patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => crowd.admit(stream, peer.ip()),
-                    Err(fault) => {
-                        tracing::warn!(%fault, "can't accept connections");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                accepted = listener.accept() => crowd.take(accepted, None).await,
+                accepted = accept_if(tls_listener.as_ref()) => {
+                    crowd.take(accepted, tls_config.clone()).await;
+                }
                 now = patrol.tick() => crowd.patrol(now),
                 () = stop.cancelled() => break,
             }
         }
-        drop(listener);
+        drop((listener, tls_listener));
         crowd.drain().await;
         Ok(())
+    }
+}
+
+fn listen(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+/// Without a listener, waits for ever.
+async fn accept_if(listener: Option<&tokio::net::TcpListener>) -> Accepted {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => pending().await,
     }
 }
 
@@ -102,16 +125,30 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+    /// Takes a connection, to speak TLS over it if it is told how.
+    async fn take(&mut self, accepted: Accepted, tls: Option<Arc<ServerConfig>>) {
+        match accepted {
+            Ok((stream, peer)) => self.admit(stream, peer.ip(), tls),
+            Err(fault) => {
+                tracing::warn!(%fault, "can't accept connections");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr, tls: Option<Arc<ServerConfig>>) {
         // Fails only when the peer is gone already, which the first read shows.
         drop(stream.set_nodelay(true));
         let watch = Watch::new(Instant::now());
         self.watches.push(watch.clone());
         let metrics = &self.shared.metrics;
         metrics.accepted.add_one();
-        let connection =
-            connection::serve(stream, peer, self.http2.clone(), self.shared.clone(), watch);
-        tokio::task::spawn_local(connection);
+        let (http2, shared) = (self.http2.clone(), self.shared.clone());
+        let connection = Connection { peer, http2, worker: shared, watch };
+        match tls {
+            None => drop(tokio::task::spawn_local(connection.serve(stream))),
+            Some(config) => drop(tokio::task::spawn_local(connection.serve_tls(stream, config))),
+        }
     }
 
     fn patrol(&mut self, now: Instant) {

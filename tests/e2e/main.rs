@@ -23,5 +23,6 @@ mod revocation;
 mod route_changes;
 mod slow_nodes;
 mod start_and_stop;
+mod tls;
 mod two_nodes;
 mod weights;

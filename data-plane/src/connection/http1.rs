@@ -35,6 +35,9 @@ use crate::{
     watch::{Order, Watch},
 };
 
+/// What surely fits into a buffer that is not a large one.
+const SHORT: usize = 4096;
+
 /// A connection that speaks it.
 pub(super) struct Http1 {
     socket: Rc<Socket>,
@@ -52,6 +55,8 @@ enum Next {
     Linger,
     /// The end.
     Close,
+    /// The end, in the middle of an answer.
+    BreakOff,
 }
 
 /// Whether a connection goes on behind an answer.
@@ -72,12 +77,12 @@ impl Http1 {
     pub(super) async fn serve(self, mut begun: Vec<u8>) {
         loop {
             if begun.is_empty() && !poll_fn(|cx| self.poll_begun(cx, &mut begun)).await {
-                return;
+                break;
             }
             // Boxed: nothing of it is left while the connection is idle.
             let mut exchange = Box::pin(self.exchange(begun));
             let next = poll_fn(|cx| match self.watch.poll_order(cx) {
-                Order::Abort => Poll::Ready(Next::Close),
+                Order::Abort => Poll::Ready(Next::BreakOff),
                 Order::GoOn | Order::RefuseHead | Order::Finish => exchange.as_mut().poll(cx),
             });
             match next.await {
@@ -87,9 +92,11 @@ impl Http1 {
                     None => return,
                 },
                 Next::Linger => return self.linger().await,
-                Next::Close => return,
+                Next::Close => break,
+                Next::BreakOff => return,
             }
         }
+        self.socket.say_goodbye();
     }
 
     fn worker(&self) -> &Rc<Shared> {
@@ -126,6 +133,7 @@ impl Http1 {
             if bytes.len() >= CAPACITY {
                 return Poll::Ready(Some(Err(Refusal::HeadTooLarge)));
             }
+            self.worker().buffers.make_room(bytes, false);
             if self.watch.poll_order(cx) == Order::RefuseHead {
                 return Poll::Ready(Some(Err(Refusal::HeadTimeout)));
             }
@@ -159,7 +167,8 @@ impl Http1 {
         if behind.is_empty() {
             return Vec::new();
         }
-        let mut buffer = self.worker().buffers.take();
+        let mut buffer = Vec::new();
+        self.worker().buffers.make_room(&mut buffer, behind.len() >= SHORT);
         buffer.extend_from_slice(behind);
         bytes.truncate(length);
         buffer
@@ -212,7 +221,7 @@ impl Http1 {
         };
         let goes_on = self.write(head, reply, &mut exchange, may_go_on).await;
         match (goes_on, exchange.end().into_http1()) {
-            (GoesOn::Broken, _) => Next::Close,
+            (GoesOn::Broken, _) => Next::BreakOff,
             (GoesOn::Yes, Some(body)) if body.has_ended() => Next::Request(body.into_behind()),
             (GoesOn::Yes, Some(body)) => Next::Skip(body),
             (GoesOn::No, Some(body)) if body.is_closed => Next::Close,
@@ -231,7 +240,7 @@ impl Http1 {
         let mut exchange = self.begin(head, began, body);
         let reply = self.gateway.refuse(refusal, &mut exchange);
         match self.write(head, reply, &mut exchange, false).await {
-            GoesOn::Broken => Next::Close,
+            GoesOn::Broken => Next::BreakOff,
             GoesOn::Yes | GoesOn::No => Next::Linger,
         }
     }
@@ -245,13 +254,18 @@ impl Http1 {
         may_go_on: bool,
     ) -> GoesOn {
         exchange.answers(reply.status());
+        if exchange.body.is_closed() {
+            // There is nobody left to read it.
+            return GoesOn::Broken;
+        }
+        let mut out = self.worker().buffers.take();
+        out.extend_from_slice(exchange.body.ask_no_more());
         let goes_on = may_go_on
             && !reply.ends_connection()
             && !self.watch.is_finishing()
+            && !is_ended_by_close(&reply, head)
             && exchange.body.is_nearly_over();
-        let ends_body = is_ended_by_close(&reply, head);
-        let mut out = self.worker().buffers.take();
-        self.put_head(&mut out, head, &reply, exchange, goes_on && !ends_body);
+        self.put_head(&mut out, head, &reply, exchange, goes_on);
         let was_written = match reply {
             Reply::Own(response) => {
                 let body = if *head.method == Method::HEAD { &[][..] } else { response.body() };
@@ -269,11 +283,11 @@ impl Http1 {
                 was_passed
             }
         };
-        match was_written {
-            false => GoesOn::Broken,
-            true if goes_on && !ends_body => GoesOn::Yes,
-            true => GoesOn::No,
+        if !was_written {
+            return GoesOn::Broken;
         }
+        exchange.was_given_whole();
+        if goes_on { GoesOn::Yes } else { GoesOn::No }
     }
 
     fn put_head(
@@ -298,6 +312,7 @@ impl Http1 {
             put_line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
         };
         match reply {
+            Reply::Own(_) if status == StatusCode::NO_CONTENT => {}
             Reply::Own(response) => put_length(out, response.body().len() as u64),
             Reply::Upstream(answer) => match answer.framing() {
                 Framing::Length(length) => put_length(out, length),
@@ -334,7 +349,11 @@ impl Http1 {
             let mut body = answer.body(&mut exchange.body);
             let passed = pump.poll(cx, &mut body, |cx, parts| self.socket.poll_write(cx, parts));
             exchange.response_size = pump.passed();
-            passed
+            // What is on its way goes on, whether or not there is more to come.
+            match (passed, self.socket.poll_flush(cx)) {
+                (Poll::Ready(Ok(())), flushed) => flushed.map_err(|_| PumpFault::Sink),
+                (passed, _) => passed,
+            }
         });
         match passed.await {
             Ok(()) => true,
@@ -342,10 +361,7 @@ impl Http1 {
                 exchange.broke_off(fault);
                 false
             }
-            Err(PumpFault::Sink) => {
-                exchange.client_left();
-                false
-            }
+            Err(PumpFault::Sink) => false,
         }
     }
 
@@ -360,7 +376,7 @@ impl Http1 {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            Poll::Ready(true)
+            self.socket.poll_flush(cx).map(|flushed| flushed.is_ok())
         })
         .await;
         self.worker().buffers.give_back(out);
@@ -392,7 +408,7 @@ impl Http1 {
     }
 
     /// Throws away what still comes, until the client closes or has had its time.
-    async fn linger(&self) {
+    pub(super) async fn linger(&self) {
         self.watch.lingers();
         let mut scratch = self.worker().buffers.take();
         poll_fn(|cx| {

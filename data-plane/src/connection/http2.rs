@@ -17,11 +17,12 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 
 use crate::{
     body::{BodyFault, Source as _},
+    error::Refusal,
     exchange::{Exchange, Moment},
     executor::LocalExecutor,
     framing::{Framing, Said},
     gateway::Gateway,
-    head::{Index, Kind, Lines},
+    head::{Index, Kind, Lines, MAX_LINES},
     reply::Reply,
     request::{RequestHead, Target, Version},
     request_body::{Bounds, RequestBody},
@@ -121,6 +122,9 @@ impl Streams {
         let peer = self.gateway.peer.address;
         let mut exchange = Exchange::begin(worker, &head, peer, (began, body, busy));
         let reply = match said {
+            Ok(_) if parts.headers.len() > MAX_LINES => {
+                self.gateway.refuse(&Refusal::HeadTooLarge, &mut exchange)
+            }
             Ok(_) => self.gateway.serve(&head, &mut exchange).await,
             Err(doubt) => self.gateway.refuse(&doubt.into(), &mut exchange),
         };
@@ -149,7 +153,7 @@ impl Streams {
                 length.filter(|_| is_told).and_then(|text| HeaderValue::from_bytes(text).ok());
             length.map(|length| headers.insert(header::CONTENT_LENGTH, length));
         }
-        response.map(|()| Http2Body { reply: Some(reply), exchange, has_ended: false })
+        response.map(|()| Http2Body { reply: Some(reply), exchange })
     }
 }
 
@@ -163,7 +167,6 @@ struct Http2Body {
     /// `None` when all of it was given.
     reply: Option<Reply>,
     exchange: Exchange,
-    has_ended: bool,
 }
 
 impl Body for Http2Body {
@@ -189,7 +192,6 @@ impl Body for Http2Body {
                     }
                     Ok(false) => None,
                     Err(fault) => {
-                        this.has_ended = true;
                         this.exchange.broke_off(fault);
                         return Poll::Ready(Some(Err(fault)));
                     }
@@ -197,10 +199,10 @@ impl Body for Http2Body {
             }
         };
         if !matches!(this.reply, Some(Reply::Upstream(_))) || data.is_none() {
-            this.has_ended = true;
             if let Some(Reply::Upstream(answer)) = this.reply.take() {
                 answer.finish();
             }
+            this.exchange.was_given_whole();
         }
         let data = data.filter(|data| !data.is_empty());
         if let Some(data) = &data {
@@ -229,9 +231,9 @@ impl Body for Http2Body {
 impl Drop for Http2Body {
     fn drop(&mut self) {
         // An answer to HEAD has no body to be read, so that one alone says nothing of the client.
-        let is_unread = !self.has_ended && !self.is_end_stream();
-        if is_unread && *self.exchange.method() != Method::HEAD {
-            self.exchange.client_left();
+        let is_whole = self.is_end_stream();
+        if is_whole || *self.exchange.method() == Method::HEAD {
+            self.exchange.was_given_whole();
         }
         if let Some(Reply::Upstream(answer)) = self.reply.take() {
             answer.finish();

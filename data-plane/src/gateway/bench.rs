@@ -11,6 +11,7 @@ use std::{
 };
 
 use fastgate::model::Id;
+use http::uri::Scheme;
 use tokio::time::Instant;
 
 use super::Gateway;
@@ -61,7 +62,7 @@ impl RequestPath {
         };
         let worker = Shared::new(brought).expect("random bytes");
         let snapshot = worker.snapshot().expect("stored before");
-        let peer = Rc::new(Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let peer = Rc::new(Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Scheme::HTTP));
         let bytes = head.replace("KEY", secret.expose()).into_bytes();
         let parsed = request::parse(&bytes).expect("a head").expect("to its end");
         let (gateway, watch) = (Gateway { worker, peer }, Watch::new(Instant::now()));

@@ -91,7 +91,12 @@ pub(crate) struct Download<'a> {
 impl Source for Download<'_> {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
         let UpstreamAnswer { connection, upload, timer, timeout, .. } = &mut *self.answer;
-        upload.poll(cx, connection, self.request)?;
+        match upload.poll(cx, connection, self.request) {
+            Err(BodyFault::Broken) => return Poll::Ready(Err(BodyFault::ClientGone)),
+            // A request that comes to no end is the client's loss; what it asked for goes on.
+            Err(_) => upload.give_up(),
+            Ok(()) => {}
+        }
         if let Poll::Ready(found) = connection.poll_data(cx) {
             timer.clear();
             return Poll::Ready(found);

@@ -7,7 +7,7 @@ use std::{
     ops::Range,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use http::{Method, StatusCode};
@@ -22,6 +22,9 @@ use crate::{
     socket::write_parts,
 };
 
+/// Answers of status 1xx that are read before the one they announce.
+const MAX_INTERIM: u32 = 16;
+
 /// An open connection. Dropping it closes it, whatever is still on its way.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -34,6 +37,8 @@ pub(super) struct Connection {
     found: usize,
     head: Head,
     decoder: Decoder,
+    /// Interim answers since the request.
+    interim: u32,
     /// Whether it can't be trusted to begin another answer where this one ends.
     is_spoilt: bool,
 }
@@ -67,14 +72,16 @@ impl Connection {
             found: 0,
             head: Head::default(),
             decoder: Decoder::Ended,
+            interim: 0,
             is_spoilt: false,
         }
     }
 
     /// Whether it is quiet: the other side has neither closed it nor said anything unasked.
     pub(super) fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.stream.poll_read_ready(&mut cx).is_pending()
+        // Not by polling, which says the same of a task that has done enough for now.
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|fault| fault.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Whether another request may follow: the answer was read to its end, and nothing behind it.
@@ -91,6 +98,7 @@ impl Connection {
     pub(super) fn rest(&mut self) {
         self.forget_head();
         self.at = 0;
+        self.interim = 0;
         self.buffers.give_back(&mut self.buffer);
     }
 
@@ -114,14 +122,11 @@ impl Connection {
         cx: &mut Context<'_>,
         method: &Method,
     ) -> Poll<Result<(), NoAnswer>> {
-        if self.buffer.capacity() == 0 {
-            self.buffer = self.buffers.take();
-        }
         loop {
-            // Room for one head, and for one that is refused because it has no end.
             if self.buffer.len() >= CAPACITY {
                 return Poll::Ready(Err(NoAnswer::Bad));
             }
+            self.buffers.make_room(&mut self.buffer, false);
             let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer));
             if !matches!(read, Ok(1..)) {
                 let has_begun = !self.buffer.is_empty();
@@ -156,6 +161,10 @@ impl Connection {
                 return Err(NoAnswer::Bad);
             }
             if status.is_informational() {
+                self.interim += 1;
+                if self.interim > MAX_INTERIM {
+                    return Err(NoAnswer::Bad);
+                }
                 drop(self.buffer.drain(..length));
                 continue;
             }
@@ -217,8 +226,10 @@ impl Connection {
                 Piece::Nothing { .. } => {}
             }
             self.forget_head();
+            let was_filled = self.buffer.len() >= self.buffer.capacity();
             self.buffer.clear();
             self.at = 0;
+            self.buffers.make_room(&mut self.buffer, was_filled);
             match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer)) {
                 Ok(1..) => {}
                 Ok(0) => self.decoder.close().map_err(|_| BodyFault::Broken)?,

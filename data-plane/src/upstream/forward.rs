@@ -287,6 +287,11 @@ impl Upload {
         Ok(())
     }
 
+    /// Sends no more of it.
+    pub(super) fn give_up(&mut self) {
+        self.is_over = true;
+    }
+
     /// Whether the target has all of the request.
     pub(super) fn is_done(&self) -> bool {
         self.pump.is_done()

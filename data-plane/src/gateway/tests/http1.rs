@@ -277,3 +277,126 @@ fn an_upload_and_its_answer_pass_each_other() {
     }
     assert_eq!(node.event().request_size, 12);
 }
+
+#[test]
+fn a_body_whose_end_comes_late_does_not_stop_the_clock() {
+    let upstream = Upstream::scripted(|_, _| {
+        thread::sleep(Duration::from_secs(5));
+        false
+    });
+    let mut route = open_route(&upstream);
+    route.timeout = Some(0.4);
+    let node = Node::start(vec![route], vec![]);
+    let mut client = node.connect();
+    client.write("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n");
+    thread::sleep(Duration::from_millis(150));
+    client.write("0\r\n\r\n");
+    assert_eq!(client.read(false).status, 504);
+}
+
+/// A task that has done much at once is told to wait of every socket, ready or not.
+#[test]
+fn a_pooled_connection_is_looked_at_however_much_its_task_has_done() {
+    for left_behind in ["", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"] {
+        let upstream = Upstream::scripted(move |_, stream| {
+            let good = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
+            drop(stream.write_all(good.as_bytes()));
+            thread::sleep(Duration::from_millis(20));
+            drop(stream.write_all(left_behind.as_bytes()));
+            !left_behind.is_empty()
+        });
+        let mut only = route("only", "/up", &upstream);
+        only.auth_required = Some(false);
+        only.retry_count = Some(0);
+        let node = Node::start(vec![only], vec![]);
+        let post = "POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi";
+        for _ in 0..4 {
+            assert_eq!(node.send(post).body, "good");
+            thread::sleep(Duration::from_millis(60));
+            let mut client = node.connect();
+            client.write(&[get("/none", "").repeat(127), post.to_owned()].concat());
+            for _ in 0..127 {
+                assert_eq!(client.read(false).status, 404);
+            }
+            let answer = client.read(false);
+            assert_eq!((answer.status, &*answer.body), (200, "good"), "{left_behind:?}");
+            // Until what is left behind is there.
+            thread::sleep(Duration::from_millis(60));
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_comes_first_leaves_a_waiting_client_unasked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        drop(stream.read(&mut [0; 1024]));
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"));
+        thread::sleep(Duration::from_millis(200));
+        drop(stream.write_all(b"world"));
+        drop(stream.read_to_end(&mut Vec::new()));
+    });
+    let mut route = open_route(&Upstream::hello());
+    route.targets = vec![fastgate::admin::v1::Target { url, ..Default::default() }];
+    let node = Node::start(vec![route], vec![]);
+    let mut client = node.connect();
+    let begun = "x".repeat(50_000);
+    client.write(&format!(
+        "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 500000\r\n\r\n{begun}"
+    ));
+    let mut answer = String::new();
+    drop(client.stream().read_to_string(&mut answer));
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.ends_with("helloworld"), "{answer}");
+}
+
+#[test]
+fn what_may_become_a_preface_has_the_time_of_a_head() {
+    let node = open_node(&Upstream::hello(), |settings| {
+        settings.header_timeout = Duration::from_millis(200);
+    });
+    let mut client = node.connect();
+    client.write("P");
+    let began = std::time::Instant::now();
+    assert!(client.is_closed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_answer_that_was_not_taken_is_recorded_as_such() {
+    let upstream = Upstream::scripted(|_, stream| {
+        drop(write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 50000000\r\n\r\n"));
+        stream.write_all(&vec![b'x'; 50_000_000]).is_ok()
+    });
+    let node = open_node(&upstream, |settings| settings.body_timeout = Duration::from_millis(300));
+    let mut client = node.connect();
+    client.write(&get("/", ""));
+    let event = node.event();
+    assert_eq!((event.status.as_u16(), event.error), (200, Some("client_gone")));
+}
+
+#[test]
+fn no_answer_tells_the_length_of_a_body_it_can_not_have() {
+    let upstream = Upstream::scripted(|_, stream| {
+        stream.write_all(b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n").is_ok()
+    });
+    let node = open_node(&upstream, |_| {});
+    for request in [&*get("/", ""), "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let answer = node.send(request);
+        assert_eq!((answer.status, answer.header("content-length")), (204, None), "{request}");
+    }
+}
+
+#[test]
+fn interim_answers_without_end_are_no_answer() {
+    let upstream = Upstream::scripted(|_, stream| {
+        while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
+        false
+    });
+    let mut route = open_route(&upstream);
+    route.timeout = Some(20.0);
+    let node = Node::start(vec![route], vec![]);
+    assert_eq!(node.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").status, 502);
+}

@@ -9,6 +9,7 @@ mod http1;
 mod node;
 mod records;
 mod retries;
+mod tls;
 
 use std::time::{Duration, SystemTime};
 

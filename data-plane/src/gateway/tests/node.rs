@@ -31,6 +31,8 @@ use crate::{
 /// A node that serves; stopped when dropped.
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
+    /// Of the proxy over TLS.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) ops: SocketAddr,
     pub(crate) compiler: Mutex<Compiler>,
     snapshots: SnapshotCell,
@@ -62,8 +64,8 @@ impl Node {
             move || server.run(stop)
         });
         let compiler = Mutex::new(Compiler::new(id("default")));
-        let (address, ops) = (addresses.proxy, addresses.ops);
-        Self { address, ops, compiler, snapshots, stop, thread: Some(thread), events }
+        let (address, tls, ops) = (addresses.proxy, addresses.tls, addresses.ops);
+        Self { address, tls, ops, compiler, snapshots, stop, thread: Some(thread), events }
     }
 
     pub(crate) fn load(&self, routes: Vec<Route>, keys: Vec<KeyRecord>) {
@@ -171,12 +173,18 @@ pub(crate) fn key(id: &str, permissions: &[&str]) -> (KeyRecord, String) {
 }
 
 /// A client's end of one connection.
-pub(crate) struct Client(BufReader<TcpStream>);
+pub(crate) struct Client<S = TcpStream>(BufReader<S>);
 
 impl Client {
     pub(crate) fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a listening node");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
         Self(BufReader::new(stream))
     }
 
@@ -202,7 +210,7 @@ impl Client {
         matches!(self.0.read(&mut [0]), Ok(0) | Err(_))
     }
 
-    pub(crate) fn stream(&mut self) -> &mut BufReader<TcpStream> {
+    pub(crate) fn stream(&mut self) -> &mut BufReader<S> {
         &mut self.0
     }
 }
