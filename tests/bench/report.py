@@ -92,8 +92,6 @@ def as_text(entry):
     lines.append("|---|" + "---|" * len(columns))
     for name, figures in medians.items():
         cells = [cell(figures, column) for column in columns]
-        if "note" in figures:
-            cells[0] = figures["note"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines.append("")
     for ratio in entry["ratios"]:

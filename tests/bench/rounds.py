@@ -35,4 +35,4 @@ def one_round(bench, table, names, running, number):
 
 def brief(figures):
     words = (f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float))
-    return ", ".join(words) or figures.get("note", "")
+    return ", ".join(words)

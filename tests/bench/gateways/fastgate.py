@@ -18,9 +18,11 @@ class FastGate(Gateway):
     def start(self):
         setup, plane = self.setup, self.setup.control_plane
         self.h2c_port = self.port
-        self.ops_port = free_port()
+        self.tls_port, self.ops_port = free_port(), free_port()
         arguments = [
             "--node-id", self.name, "--listen", f"127.0.0.1:{self.port}",
+            "--tls-listen", f"127.0.0.1:{self.tls_port}",
+            "--tls-cert", setup.certificate.chain, "--tls-key", setup.certificate.key,
             "--ops-addr", f"127.0.0.1:{self.ops_port}", "--control-plane", plane.node_url,
             "--state-dir", self.folder / "state", "--workers", setup.workers,
             "--keep-alive-timeout", 3600]
