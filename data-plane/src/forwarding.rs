@@ -195,19 +195,11 @@ type Names<'a> = SmallVec<[&'a [u8]; 4]>;
 
 /// What `Connection` says is of this connection alone.
 fn named_by_connection(lines: Lines<'_>) -> Names<'_> {
-    let mut named = Names::new();
-    for value in lines.values(Kind::Connection) {
-        for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            let says_how_it_ends = |word: &[u8]| token.eq_ignore_ascii_case(word);
-            if says_how_it_ends(b"keep-alive") || says_how_it_ends(b"close") {
-                continue;
-            }
-            if !Kind::of(token).is_own() {
-                named.push(token);
-            }
-        }
-    }
-    named
+    let says_how_it_ends = |token: &[u8]| {
+        token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
+    };
+    let named = lines.tokens(Kind::Connection);
+    named.filter(|token| !says_how_it_ends(token) && !Kind::of(token).is_own()).collect()
 }
 
 fn is_named(named: &Names<'_>, name: &[u8]) -> bool {

@@ -214,6 +214,17 @@ impl<'a> Lines<'a> {
         those.map(move |entry| entry.value.of(self.bytes))
     }
 
+    /// The words of a list that all lines of one kind are together (RFC 9110 section 5.6.1).
+    pub(crate) fn tokens(self, kind: Kind) -> impl Iterator<Item = &'a [u8]> {
+        self.values(kind)
+            .flat_map(|value| value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+    }
+
+    /// Whether a word, in any case, is among them.
+    pub(crate) fn has_token(self, kind: Kind, token: &[u8]) -> bool {
+        self.tokens(kind).any(|other| other.eq_ignore_ascii_case(token))
+    }
+
     /// Whether there is a line of this kind.
     pub(crate) fn has(self, kind: Kind) -> bool {
         self.index.0.iter().any(|entry| entry.kind == kind)
@@ -335,5 +346,9 @@ mod tests {
         let names: Vec<_> = lines.iter().map(|line| line.name).collect();
         assert_eq!(names, [&b"Cookie"[..], b"x", b"cookie"]);
         assert!(!lines.has(Kind::Host));
+        index.push(&mut bytes, b"connection", b"x, Close ,,keep-alive");
+        let lines = Lines::new(&bytes, &index);
+        assert!(lines.has_token(Kind::Connection, b"close"));
+        assert!(!lines.has_token(Kind::Connection, b"keep"));
     }
 }

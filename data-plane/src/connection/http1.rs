@@ -193,7 +193,7 @@ impl Http1 {
         began: Moment,
     ) -> RequestBody {
         let waits =
-            head.version == Version::Http11 && has_token(head.lines, Kind::Expect, b"100-continue");
+            head.version == Version::Http11 && head.lines.has_token(Kind::Expect, b"100-continue");
         let (socket, buffers) = (self.socket.clone(), self.worker().buffers.clone());
         RequestBody::over_http1(socket, buffers, behind, framing, waits, &self.bounds(began))
     }
@@ -442,16 +442,9 @@ fn may_be_whole(bytes: &[u8], parsed_to: usize) -> bool {
 /// Whether the client wants to send another request over its connection (RFC 9112 section 9.3).
 fn wants_more(head: &RequestHead<'_>) -> bool {
     match head.version {
-        Version::Http10 => has_token(head.lines, Kind::Connection, b"keep-alive"),
-        Version::Http11 | Version::Http2 => !has_token(head.lines, Kind::Connection, b"close"),
+        Version::Http10 => head.lines.has_token(Kind::Connection, b"keep-alive"),
+        Version::Http11 | Version::Http2 => !head.lines.has_token(Kind::Connection, b"close"),
     }
-}
-
-fn has_token(lines: Lines<'_>, kind: Kind, token: &[u8]) -> bool {
-    lines.values(kind).any(|value| {
-        let mut tokens = value.split(|byte| *byte == b',');
-        tokens.any(|other| other.trim_ascii().eq_ignore_ascii_case(token))
-    })
 }
 
 /// Whether only the end of the connection can tell the client where the body ends.

@@ -177,7 +177,8 @@ impl Connection {
             let said = Said::by_answer(lines, is_http11, method, status);
             let said = said.map_err(|_| NoAnswer::Bad)?;
             // HTTP/1.0 ends with each answer, unless it says otherwise, which few still do.
-            self.is_spoilt = said.is_contradictory || !is_http11 || says_close(lines);
+            self.is_spoilt =
+                said.is_contradictory || !is_http11 || lines.has_token(Kind::Connection, b"close");
             self.decoder = Decoder::new(said.framing);
             self.head = Head { status, framing: said.framing, reason, index };
             self.at = length;
@@ -271,12 +272,4 @@ impl Default for Head {
             index: Index::default(),
         }
     }
-}
-
-/// Whether a head says that its connection ends with the message.
-fn says_close(lines: Lines<'_>) -> bool {
-    lines.values(Kind::Connection).any(|value| {
-        let mut tokens = value.split(|byte| *byte == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
 }
