@@ -131,27 +131,15 @@ impl Exchange {
         self.texts.request_id()
     }
 
-    /// The method of the request.
-    pub(crate) fn method(&self) -> &Method {
-        &self.method
-    }
-
     /// Notes that an answer of this status begins.
     pub(crate) fn answers(&mut self, status: StatusCode) {
         self.status = Some(status);
         self.ttfb = self.began.elapsed();
-        self.busy.gave();
-    }
-
-    /// Notes that the client has room for more of the answer.
-    pub(crate) fn is_asked(&self) {
-        self.busy.is_asked();
     }
 
     /// Notes that so much more of the answer's body is on its way to the client.
     pub(crate) fn gave(&mut self, bytes: usize) {
         self.response_size += bytes as u64;
-        self.busy.gave();
     }
 
     /// Notes that the answer broke off.

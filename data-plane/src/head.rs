@@ -3,6 +3,8 @@
 //! Lines stay where they were read. An index says where each name and value stands and what kind
 //! of line it is, found out once, so that nothing later compares names or copies values.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::buffers::CAPACITY;
@@ -261,15 +263,19 @@ impl Index {
     }
 
     /// Writes a line behind `bytes` and takes it in.
+    #[cfg(test)]
     pub(crate) fn push(&mut self, bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         let at = bytes.len();
         bytes.extend_from_slice(name);
         bytes.extend_from_slice(value);
-        self.0.push(Entry {
-            kind: Kind::of(name),
-            name: Span::new(at, name.len()),
-            value: Span::new(at + name.len(), value.len()),
-        });
+        let between = at + name.len();
+        self.note(Kind::of(name), at..between, between..bytes.len());
+    }
+
+    /// Takes in a line of which it is known what it is for and where it stands.
+    pub(crate) fn note(&mut self, kind: Kind, name: Range<usize>, value: Range<usize>) {
+        let span = |range: Range<usize>| Span::new(range.start, range.len());
+        self.0.push(Entry { kind, name: span(name), value: span(value) });
     }
 }
 

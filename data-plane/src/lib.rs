@@ -15,12 +15,14 @@ mod date;
 mod dial;
 mod error;
 mod exchange;
-mod executor;
+
 mod forwarding;
 mod framing;
 mod gateway;
 mod head;
+mod hpack;
 mod identity;
+mod incoming;
 mod keys;
 mod known;
 mod limits;

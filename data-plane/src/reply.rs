@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
 use crate::{
-    exchange::Exchange, forwarding, head::Kind, limits::Standings, respond, shared::Shared,
-    upstream::UpstreamAnswer,
+    exchange::Exchange, forwarding, framing::Framing, head::Kind, limits::Standings, respond,
+    shared::Shared, upstream::UpstreamAnswer,
 };
 
 /// An answer.
@@ -30,6 +30,27 @@ impl Reply {
         match self {
             Self::Own(response) => response.headers().contains_key(header::CONNECTION),
             Self::Upstream(_) => false,
+        }
+    }
+
+    /// Shows the line that says how long the body is, where that is known.
+    pub(crate) fn length_line(&self, mut put: impl FnMut(&[u8], &[u8])) {
+        let mut put_number = |length: u64| {
+            put(b"content-length", itoa::Buffer::new().format(length).as_bytes());
+        };
+        match self {
+            // 204 has none to tell of (RFC 9110 section 8.6).
+            _ if self.status() == StatusCode::NO_CONTENT => {}
+            Self::Own(response) => put_number(response.body().len() as u64),
+            Self::Upstream(answer) => match answer.framing() {
+                Framing::Length(length) => put_number(length),
+                // An answer to HEAD says how long the body would be.
+                Framing::Absent => {
+                    let length = answer.lines().values(Kind::ContentLength).next();
+                    length.into_iter().for_each(|text| put(b"content-length", text));
+                }
+                Framing::Chunked | Framing::UntilClose => {}
+            },
         }
     }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use fastgate::path;
-use http::{Method, Uri};
+use http::Method;
 
 use crate::{
     error::{Malformed, Refusal},
@@ -126,15 +126,16 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The target of an HTTP/2 request.
-    pub(crate) fn of_uri(uri: &'a Uri) -> Self {
-        let is_http = matches!(uri.scheme_str(), None | Some("http" | "https"));
-        Self {
-            authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
-            path: uri.path().as_bytes(),
-            query: uri.query().map(str::as_bytes),
-            is_malformed: !is_http,
-        }
+    /// The target of an HTTP/2 request: its `:authority` and its `:path`, which is a path or `*`
+    /// (RFC 9113 section 8.3.1).
+    pub(crate) fn of_stream(
+        authority: Option<&'a [u8]>,
+        path: &'a [u8],
+        has_http_scheme: bool,
+    ) -> Self {
+        let is_path = path.first() == Some(&b'/') || path == b"*";
+        let is_malformed = !has_http_scheme || !is_path;
+        Self { authority, is_malformed, ..Self::default() }.with_path(path)
     }
 
     fn with_path(self, text: &'a [u8]) -> Self {

@@ -2,21 +2,18 @@
 
 use std::{
     mem,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes};
-use http_body::Body as _;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
     body::{BodyFault, Source},
     buffers::Buffers,
     framing::{Decoder, Framing, Piece},
+    incoming::{Incoming, StreamBody},
     socket::Socket,
     timers::{Timer, Timers},
 };
@@ -48,11 +45,7 @@ pub(crate) struct RequestBody {
 
 enum From {
     Http1(Http1Body),
-    Http2 {
-        incoming: Incoming,
-        data: Bytes,
-        has_ended: bool,
-    },
+    Http2(StreamBody),
     /// A head that could not be read has none that anyone would read.
     Nowhere,
 }
@@ -117,10 +110,12 @@ impl RequestBody {
     }
 
     /// The body of an HTTP/2 stream.
-    pub(crate) fn over_http2(incoming: Incoming, framing: Framing, bounds: &Bounds<'_>) -> Self {
-        let has_ended = incoming.is_end_stream();
-        let from = From::Http2 { incoming, data: Bytes::new(), has_ended };
-        Self::new(from, framing, bounds)
+    pub(crate) fn over_http2(
+        incoming: Rc<Incoming>,
+        framing: Framing,
+        bounds: &Bounds<'_>,
+    ) -> Self {
+        Self::new(From::Http2(StreamBody::new(incoming)), framing, bounds)
     }
 
     /// None.
@@ -165,7 +160,7 @@ impl RequestBody {
     pub(crate) fn has_ended(&self) -> bool {
         match &self.from {
             From::Http1(body) => body.has_ended(),
-            From::Http2 { data, has_ended, .. } => *has_ended && data.is_empty(),
+            From::Http2(body) => body.has_ended(),
             From::Nowhere => true,
         }
     }
@@ -182,7 +177,7 @@ impl RequestBody {
     pub(crate) fn is_nearly_over(&self) -> bool {
         match &self.from {
             From::Http1(body) => !body.is_closed && (body.has_ended() || body.is_short()),
-            From::Http2 { .. } => true,
+            From::Http2(_) => true,
             From::Nowhere => false,
         }
     }
@@ -196,7 +191,7 @@ impl RequestBody {
     pub(crate) fn into_http1(self) -> Option<Http1Body> {
         match self.from {
             From::Http1(body) => Some(body),
-            From::Http2 { .. } | From::Nowhere => None,
+            From::Http2(_) | From::Nowhere => None,
         }
     }
 
@@ -221,7 +216,7 @@ impl RequestBody {
     pub(crate) fn ask_no_more(&mut self) -> &'static [u8] {
         match &mut self.from {
             From::Http1(body) => body.ask_no_more(),
-            From::Http2 { .. } | From::Nowhere => &[],
+            From::Http2(_) | From::Nowhere => &[],
         }
     }
 
@@ -229,24 +224,7 @@ impl RequestBody {
         match &mut self.from {
             From::Http1(body) => body.poll_data(cx),
             From::Nowhere => Poll::Ready(Ok(false)),
-            From::Http2 { incoming, data, has_ended } => loop {
-                if !data.is_empty() {
-                    return Poll::Ready(Ok(true));
-                }
-                if *has_ended {
-                    return Poll::Ready(Ok(false));
-                }
-                match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-                    // Trailers end a body, and stay behind: an upstream may take them for headers.
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(more) => *data = more,
-                        Err(_) => *has_ended = true,
-                    },
-                    Some(Err(_)) => return Poll::Ready(Err(BodyFault::Broken)),
-                    None => *has_ended = true,
-                }
-                *has_ended |= incoming.is_end_stream();
-            },
+            From::Http2(body) => body.poll_data(),
         }
     }
 }
@@ -284,7 +262,7 @@ impl Source for RequestBody {
     fn data(&self) -> &[u8] {
         match &self.from {
             From::Http1(body) => body.data(),
-            From::Http2 { data, .. } => data,
+            From::Http2(body) => body.data(),
             From::Nowhere => &[],
         }
     }
@@ -292,7 +270,7 @@ impl Source for RequestBody {
     fn take(&mut self, length: usize) {
         match &mut self.from {
             From::Http1(body) => body.take(length),
-            From::Http2 { data, .. } => data.advance(length),
+            From::Http2(body) => body.take(length),
             From::Nowhere => {}
         }
     }

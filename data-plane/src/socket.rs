@@ -87,12 +87,6 @@ impl Socket {
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
     }
-
-    /// The same for a library that reads and writes as it likes, `unread` being what was read
-    /// of it so far.
-    pub(crate) fn into_io(self, unread: Vec<u8>) -> SocketIo {
-        SocketIo { stream: self.stream.into_inner(), watch: self.watch, unread, at: 0 }
-    }
 }
 
 impl Stream {
@@ -175,71 +169,6 @@ pub(crate) fn write_parts(
             Pin::new(stream).poll_write(cx, one)
         }
         _ => Pin::new(stream).poll_write_vectored(cx, parts),
-    }
-}
-
-/// A client's connection that something else reads and writes.
-pub(crate) struct SocketIo {
-    stream: Stream,
-    watch: Rc<Watch>,
-    unread: Vec<u8>,
-    at: usize,
-}
-
-impl AsyncRead for SocketIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let unread = self.unread.get(self.at..).unwrap_or_default();
-        if unread.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        let amount = unread.len().min(buf.remaining());
-        buf.put_slice(unread.get(..amount).unwrap_or_default());
-        self.at += amount;
-        if self.at == self.unread.len() {
-            self.unread = Vec::new();
-            self.at = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for SocketIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.stream.note(&wrote, &self.watch);
-        wrote
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.stream.note(&flushed, &self.watch);
-        flushed
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.stream.note(&wrote, &self.watch);
-        wrote
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::time::Instant;
 
 use crate::settings::Settings;
 
@@ -27,8 +27,6 @@ pub(crate) struct Watch {
     requests: Cell<u32>,
     /// Since when the client takes nothing of what is written to it.
     blocked: Cell<Option<Instant>>,
-    /// Answers under way over HTTP/2.
-    streams: RefCell<Vec<Rc<Stream>>>,
     /// Since when it is asked to end.
     finishing: Cell<Option<Instant>>,
     order: Cell<Order>,
@@ -66,27 +64,18 @@ impl Watch {
             doing: Cell::new(Doing::Idle(now)),
             requests: Cell::new(0),
             blocked: Cell::new(None),
-            streams: RefCell::default(),
             finishing: Cell::new(None),
             order: Cell::new(Order::GoOn),
             waker: RefCell::default(),
         })
     }
 
-    /// Ends the connection if it has been idle, sending one head or taking nothing for too long,
-    /// and single streams of it that take nothing.
+    /// Ends the connection if it has been idle, sending one head or taking nothing for too long.
     pub(crate) fn patrol(&self, now: Instant, settings: &Settings) {
         let is_over = |since: Instant, timeout| now.saturating_duration_since(since) > timeout;
-        let is_stuck =
-            |since: Option<Instant>| since.is_some_and(|at| is_over(at, settings.body_timeout));
-        if is_stuck(self.blocked.get()) {
+        if self.blocked.get().is_some_and(|since| is_over(since, settings.body_timeout)) {
             return self.give(Order::Abort);
         }
-        let mut streams = self.streams.borrow_mut();
-        streams.retain(|stream| Rc::strong_count(stream) > 1);
-        let stuck = streams.iter().filter(|stream| is_stuck(stream.untaken_since.get()));
-        stuck.for_each(|stream| stream.task.abort());
-        drop(streams);
         let was_asked_to_end = self.finishing.get().is_some_and(|since| is_over(since, FAREWELL));
         match self.doing.get() {
             Doing::Idle(_) | Doing::Head(_) if was_asked_to_end => self.give(Order::Abort),
@@ -110,19 +99,25 @@ impl Watch {
         self.finishing.get().is_some()
     }
 
-    /// Notes a request, until what is returned is dropped. Over HTTP/2, `task` serves it.
-    pub(crate) fn request(self: &Rc<Self>, task: Option<AbortHandle>) -> Busy {
+    /// Notes a request, until what is returned is dropped.
+    pub(crate) fn request(self: &Rc<Self>) -> Busy {
         self.requests.set(self.requests.get() + 1);
         self.doing.set(Doing::Requests);
-        let stream = task.map(|task| Rc::new(Stream { task, untaken_since: Cell::new(None) }));
-        self.streams.borrow_mut().extend(stream.clone());
-        Busy { watch: self.clone(), stream, ends: Cell::new(None) }
+        Busy { watch: self.clone(), ends: Cell::new(None) }
     }
 
     /// Notes that a head began and has not come to its end yet.
     pub(crate) fn began_head(&self) {
         if !matches!(self.doing.get(), Doing::Head(_)) {
             self.doing.set(Doing::Head(Instant::now()));
+        }
+    }
+
+    /// Notes that what had begun has come to its end. It was no request, so that the time without
+    /// one goes on.
+    pub(crate) fn ended_head(&self) {
+        if let Doing::Head(since) = self.doing.get() {
+            self.doing.set(Doing::Idle(since));
         }
     }
 
@@ -165,37 +160,14 @@ impl Watch {
     }
 }
 
-/// A request under way over HTTP/2. A client can keep it from sending more by flow control, which
-/// no write to the connection shows.
-struct Stream {
-    task: AbortHandle,
-    /// Since when the client takes nothing of the answer.
-    untaken_since: Cell<Option<Instant>>,
-}
-
 /// A request under way on a connection.
 pub(crate) struct Busy {
     watch: Rc<Watch>,
-    stream: Option<Rc<Stream>>,
     /// When it ended, where that is known.
     ends: Cell<Option<Instant>>,
 }
 
 impl Busy {
-    /// Notes that something of the answer is on its way to the client.
-    pub(crate) fn gave(&self) {
-        if let Some(stream) = &self.stream {
-            stream.untaken_since.set(Some(Instant::now()));
-        }
-    }
-
-    /// Notes that the client has room for more of it.
-    pub(crate) fn is_asked(&self) {
-        if let Some(stream) = &self.stream {
-            stream.untaken_since.set(None);
-        }
-    }
-
     /// Says when it ended, so that the clock need not be read once more.
     pub(crate) fn ends_at(&self, now: Instant) {
         self.ends.set(Some(now));

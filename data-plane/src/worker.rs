@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Recorder,
-    connection::{Connection, Http2},
+    connection::Connection,
     counters::WorkerMetrics,
     limits::Limiter,
     settings::Settings,
@@ -81,8 +81,7 @@ impl Worker {
         let shared = Shared::new(brought).map_err(io::Error::other)?;
         let timers = shared.timers.clone();
         tokio::task::spawn_local(async move { timers.run().await });
-        let http2 = Rc::new(Http2::new(shared.executor.clone()));
-        let mut crowd = Crowd { shared, http2, watches: Vec::new() };
+        let mut crowd = Crowd { shared, watches: Vec::new() };
         let mut patrol = interval(PATROL);
         patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -119,7 +118,6 @@ async fn accept_if(listener: Option<&tokio::net::TcpListener>) -> Accepted {
 /// The connections of a worker.
 struct Crowd {
     shared: Rc<Shared>,
-    http2: Rc<Http2>,
     /// One for every connection. Its task holds the other reference while it lives.
     watches: Vec<Rc<Watch>>,
 }
@@ -143,8 +141,7 @@ impl Crowd {
         self.watches.push(watch.clone());
         let metrics = &self.shared.metrics;
         metrics.accepted.add_one();
-        let (http2, shared) = (self.http2.clone(), self.shared.clone());
-        let connection = Connection { peer, http2, worker: shared, watch };
+        let connection = Connection { peer, worker: self.shared.clone(), watch };
         match tls {
             None => drop(tokio::task::spawn_local(connection.serve(stream))),
             Some(config) => drop(tokio::task::spawn_local(connection.serve_tls(stream, config))),

@@ -17,6 +17,7 @@ use std::{
 
 use http::{Method, StatusCode};
 
+use super::linger::linger;
 use crate::{
     body::{Coding, Pump, PumpFault},
     buffers::CAPACITY,
@@ -91,7 +92,9 @@ impl Http1 {
                     Some(behind) => begun = behind,
                     None => return,
                 },
-                Next::Linger => return self.linger().await,
+                Next::Linger => {
+                    return linger(&self.socket, &self.watch, &self.worker().buffers).await;
+                }
                 Next::Close => break,
                 Next::BreakOff => return,
             }
@@ -176,7 +179,7 @@ impl Http1 {
 
     fn begin(&self, head: &RequestHead<'_>, began: Moment, body: RequestBody) -> Exchange {
         let peer = self.gateway.peer.address;
-        Exchange::begin(self.worker(), head, peer, (began, body, self.watch.request(None)))
+        Exchange::begin(self.worker(), head, peer, (began, body, self.watch.request()))
     }
 
     fn bounds(&self, began: Moment) -> Bounds<'_> {
@@ -405,28 +408,6 @@ impl Http1 {
         .await?;
         self.watch.is_idle();
         Some(body.into_behind())
-    }
-
-    /// Throws away what still comes, until the client closes or has had its time.
-    pub(super) async fn linger(&self) {
-        self.watch.lingers();
-        let mut scratch = self.worker().buffers.take();
-        poll_fn(|cx| {
-            let shut = self.socket.poll_shutdown(cx);
-            if self.watch.poll_order(cx) == Order::Abort || matches!(shut, Poll::Ready(Err(_))) {
-                return Poll::Ready(());
-            }
-            loop {
-                scratch.clear();
-                match self.socket.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(1..)) => {}
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await;
-        self.worker().buffers.give_back(&mut scratch);
     }
 }
 

@@ -5,11 +5,12 @@
 //!         \-> handshake --/    or ALPN
 //! ```
 //!
-//! HTTP/1.1 is our own, so that a request costs little and a connection between two requests next
-//! to nothing; HTTP/2 is hyper's.
+//! Both protocols are our own, so that a request costs little and a connection between two requests
+//! next to nothing.
 
 mod http1;
 mod http2;
+mod linger;
 
 use std::{future::poll_fn, io::ErrorKind, net::IpAddr, rc::Rc, sync::Arc, task::Poll};
 
@@ -17,8 +18,7 @@ use http::uri::Scheme;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use self::http1::Http1;
-pub(crate) use self::http2::Http2;
+use self::{http1::Http1, http2::Http2, linger::linger};
 use crate::{
     forwarding::Peer,
     gateway::Gateway,
@@ -35,7 +35,6 @@ const PREFACE: &[u8; 4] = b"PRI ";
 pub(crate) struct Connection {
     /// Where it came from.
     pub(crate) peer: IpAddr,
-    pub(crate) http2: Rc<Http2>,
     pub(crate) worker: Rc<Shared>,
     pub(crate) watch: Rc<Watch>,
 }
@@ -63,7 +62,7 @@ impl Connection {
             Handshake::Refused(tcp) => {
                 // Closing at once might reset what it was told.
                 let socket = Socket::new(Stream::Plain(tcp), self.watch.clone());
-                return self.http1(socket, Scheme::HTTP).linger().await;
+                return linger(&socket, &self.watch, &self.worker.buffers).await;
             }
             Handshake::Failed => return,
         };
@@ -91,7 +90,7 @@ impl Connection {
 
     async fn serve_http2(self, socket: Socket, scheme: Scheme, begun: Vec<u8>) {
         let gateway = Gateway { worker: self.worker, peer: Rc::new(Peer::new(self.peer, scheme)) };
-        Box::pin(self.http2.serve(socket.into_io(begun), gateway, self.watch)).await;
+        Box::pin(Http2::new(socket, gateway, self.watch).serve(begun)).await;
     }
 
     fn http1(self, socket: Socket, scheme: Scheme) -> Http1 {

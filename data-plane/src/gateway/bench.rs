@@ -132,7 +132,7 @@ fn begin(gateway: &Gateway, watch: &Rc<Watch>, head: &RequestHead<'_>) -> Exchan
     let (began, timeout) = (Moment::now(), settings.body_timeout);
     let bounds = Bounds { began: began.instant, max_size: None, timeout, timers };
     let body = RequestBody::absent(&bounds);
-    let busy = watch.request(None);
+    let busy = watch.request();
     Exchange::begin(&gateway.worker, head, gateway.peer.address, (began, body, busy))
 }
 
