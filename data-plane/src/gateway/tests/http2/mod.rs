@@ -5,6 +5,7 @@
 //! the row takes every right reaction. A table tells of all rows that fail at once.
 
 mod answers;
+mod attacks;
 mod bodies;
 mod client;
 mod frames;
