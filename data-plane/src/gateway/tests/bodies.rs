@@ -113,7 +113,7 @@ fn answers_to_head_and_without_body_keep_their_headers() {
 }
 
 /// Takes connections, reads the first bytes of each, and does nothing more but say `answer`.
-fn unreading(answer: &'static str) -> fastgate::admin::v1::Target {
+pub(super) fn unreading(answer: &'static str) -> fastgate::admin::v1::Target {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     thread::spawn(move || {

@@ -161,10 +161,10 @@ fn swaps_close_no_connection_and_fail_no_request() {
     assert_eq!(upstream.connections(), 1);
 }
 
-type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+pub(super) type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
 /// Talks HTTP/2 to a node, addressed as `a.b` and its port.
-fn over_http2(node: &Node, talk: impl AsyncFnOnce(&mut Sender, &str)) {
+pub(super) fn over_http2(node: &Node, talk: impl AsyncFnOnce(&mut Sender, &str)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let stream = tokio::net::TcpStream::connect(node.address).await.expect("a connection");
@@ -177,7 +177,7 @@ fn over_http2(node: &Node, talk: impl AsyncFnOnce(&mut Sender, &str)) {
     });
 }
 
-fn whole(size: usize) -> Upstream {
+pub(super) fn whole(size: usize) -> Upstream {
     Upstream::scripted(move |_, stream| {
         drop(write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"));
         stream.write_all(&vec![b'x'; size]).is_ok()

@@ -14,7 +14,7 @@ use std::{
 use super::node::{Node, Upstream, get, key, open_node, open_route, route};
 
 /// Says which path it was asked for, and what it was sent.
-fn echo() -> Upstream {
+pub(super) fn echo() -> Upstream {
     Upstream::scripted(|request, stream| {
         let path = request.first.split(' ').nth(1).unwrap_or_default();
         let said = format!("{path} {}", request.body);

@@ -6,6 +6,7 @@ mod cost;
 mod framing;
 mod headers;
 mod http1;
+mod http2;
 mod node;
 mod records;
 mod retries;
