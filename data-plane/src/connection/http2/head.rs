@@ -102,6 +102,28 @@ impl Head {
     }
 }
 
+/// Whether a block is what may stand behind a body (RFC 9113 section 8.1). `bytes` is to work in.
+///
+/// # Errors
+/// As for a head.
+pub(super) fn are_trailers(
+    decoder: &mut Decoder,
+    block: &[u8],
+    bytes: &mut Vec<u8>,
+) -> Result<bool, Broken> {
+    let mut are_sound = true;
+    let shown = decoder.decode(block, bytes, CAPACITY, |bytes, field| {
+        are_sound &= field.is_sound
+            && match field.name {
+                Name::Regular(kind) => {
+                    is_of_a_message(kind, field.name_in(bytes), field.value_in(bytes))
+                }
+                _ => false,
+            };
+    })?;
+    Ok(are_sound && shown == Shown::Whole)
+}
+
 /// What was read of a block.
 #[derive(Default)]
 struct Reading {
@@ -155,8 +177,11 @@ impl Reading {
 
     fn finish(self, bytes: Vec<u8>) -> Head {
         let is_tunnel = self.method == Some(Method::CONNECT);
-        let is_whole =
-            self.method.is_some() && (is_tunnel || self.has_scheme && self.path.is_some());
+        // RFC 9113 sections 8.3.1 and 8.5.
+        let is_whole = match is_tunnel {
+            true => self.authority.is_some() && !self.has_scheme && self.path.is_none(),
+            false => self.method.is_some() && self.has_scheme && self.path.is_some(),
+        };
         let unknown = || Method::from_bytes(b"-").unwrap_or_default();
         Head {
             bytes,

@@ -15,6 +15,7 @@ mod head;
 mod outgoing;
 mod receiver;
 mod stream;
+mod streams;
 
 use std::{
     future::poll_fn,
@@ -106,6 +107,7 @@ impl<F: Future<Output = Rc<Stream>>> Driver<'_, F> {
             let sent = session.outgoing.borrow_mut().poll_send(cx, socket);
             match sent {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                Poll::Ready(Ok(())) if self.receiver.is_flooded() => return Poll::Ready(End::Gone),
                 Poll::Ready(Ok(())) if self.is_over() => return Poll::Ready(End::Told),
                 Poll::Ready(Ok(())) => self.receiver.has_room(),
                 Poll::Pending => {}

@@ -1,0 +1,135 @@
+//! The streams of a connection, and what a client may do with them before it has gone too far.
+
+use std::{collections::VecDeque, rc::Rc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{frame::Code, stream::Stream};
+
+/// Requests of one connection under way.
+pub(super) const MAX_STREAMS: usize = 128;
+
+/// Requests a client may take back before it has taken as many answers. One that goes on doing so
+/// costs upstreams a lot and itself nothing.
+const MAX_RESETS: u32 = 200;
+
+/// Frames that ask for nothing, and the time in which a client may send so many.
+const MAX_NOISE: u32 = 10_000;
+const NOISE_TIME: Duration = Duration::from_secs(10);
+
+/// Streams ended here while the client may still have been sending, remembered for as long as that
+/// may take to arrive.
+const REMEMBERED: usize = 128;
+
+/// The streams of one connection.
+pub(super) struct Streams {
+    /// Those that are neither answered nor reset, by id.
+    open: Vec<Rc<Stream>>,
+    /// The highest id seen.
+    last: u32,
+    /// Ids of streams ended here before the client had.
+    cut_off: VecDeque<u32>,
+    resets: u32,
+    /// Frames that asked for nothing, and since when they are counted.
+    noise: (u32, Instant),
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        let noise = (0, Instant::now());
+        Self { open: Vec::new(), last: 0, cut_off: VecDeque::new(), resets: 0, noise }
+    }
+
+    /// The highest id of all that were begun.
+    pub(super) fn last(&self) -> u32 {
+        self.last
+    }
+
+    /// Whether no stream of this id was begun.
+    pub(super) fn is_idle(&self, id: u32) -> bool {
+        id.is_multiple_of(2) || id > self.last
+    }
+
+    /// Whether there is no room for another one.
+    pub(super) fn are_full(&self) -> bool {
+        self.open.len() >= MAX_STREAMS
+    }
+
+    /// Those that are neither answered nor reset.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rc<Stream>> {
+        self.open.iter()
+    }
+
+    /// The same, of this id.
+    pub(super) fn find(&self, id: u32) -> Option<Rc<Stream>> {
+        self.open.get(self.place(id)?).cloned()
+    }
+
+    /// Notes that a stream begins, whatever becomes of it.
+    pub(super) fn begin(&mut self, id: u32) {
+        self.last = id;
+    }
+
+    /// Takes in the one that began.
+    pub(super) fn push(&mut self, stream: Rc<Stream>) {
+        self.open.push(stream);
+    }
+
+    /// Notes that one was answered.
+    pub(super) fn was_answered(&mut self, id: u32) {
+        self.resets = self.resets.saturating_sub(1);
+        self.forget(id);
+    }
+
+    /// Notes that one is over.
+    pub(super) fn forget(&mut self, id: u32) {
+        if let Some(place) = self.place(id) {
+            self.open.remove(place);
+        }
+    }
+
+    /// Ends one whose answer is not wanted any more, or shall not be.
+    ///
+    /// # Errors
+    /// When that happens too often.
+    pub(super) fn take_back(&mut self, stream: &Stream) -> Result<(), Code> {
+        stream.reset();
+        self.forget(stream.id);
+        self.resets += 1;
+        if self.resets > MAX_RESETS { Err(Code::EnhanceYourCalm) } else { Ok(()) }
+    }
+
+    /// Notes that one was ended here, of which more may still come.
+    pub(super) fn was_cut_off(&mut self, id: u32) {
+        if self.cut_off.len() >= REMEMBERED {
+            self.cut_off.pop_front();
+        }
+        self.cut_off.push_back(id);
+    }
+
+    /// Whether one was.
+    pub(super) fn is_cut_off(&self, id: u32) -> bool {
+        self.cut_off.contains(&id)
+    }
+
+    /// Counts a frame that asks for nothing.
+    ///
+    /// # Errors
+    /// When there are too many: nobody has a use for them.
+    pub(super) fn hear_noise(&mut self) -> Result<(), Code> {
+        let (heard, since) = &mut self.noise;
+        *heard += 1;
+        if *heard < MAX_NOISE {
+            return Ok(());
+        }
+        if since.elapsed() < NOISE_TIME {
+            return Err(Code::EnhanceYourCalm);
+        }
+        self.noise = (0, Instant::now());
+        Ok(())
+    }
+
+    fn place(&self, id: u32) -> Option<usize> {
+        self.open.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+}
