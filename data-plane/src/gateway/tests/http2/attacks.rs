@@ -1,7 +1,16 @@
 //! Clients that want to cost more than they pay: each is bounded, and others are served meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
 
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 use socket2::SockRef;
 
 use super::{
@@ -229,4 +238,46 @@ fn a_head_that_does_not_come_to_its_end_has_its_time() {
     let late = clients.iter().filter(|(_, client, _)| !client.seen.is_closed());
     let late = late.map(|(name, client, _)| format!("{name}: {:?}", client.seen));
     assert_none(&late.collect::<Vec<_>>());
+}
+
+/// Frames of every type, most of them on streams that may be there, some with what belongs in them.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..40),
+        Just(head("GET", "/", &[])),
+        Just(head("POST", "/", &[("content-length", "5")])),
+        any::<u32>().prop_map(|number| number.to_be_bytes().to_vec()),
+        (0_u16..8, any::<u32>()).prop_map(|(id, value)| settings(&[(id, value)])[9..].to_vec()),
+    ];
+    (0_u8..11, any::<u8>(), 0_u32..12, payload)
+        .prop_map(|(kind, flags, stream, payload)| frame(kind, flags, stream, &payload))
+}
+
+#[test]
+fn no_row_of_frames_makes_a_node_panic_or_keeps_it_from_serving() {
+    // A panic ends one task alone, and the node goes on.
+    static PANICS: AtomicU32 = AtomicU32::new(0);
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        let thread = thread::current();
+        let of_worker = thread.name().is_some_and(|name| name.starts_with("worker-"));
+        PANICS.fetch_add(of_worker.into(), Relaxed);
+        before(panicked);
+    }));
+    let node = open_node(&Upstream::hello(), |_| {});
+    let mut runner = TestRunner::new(Config { cases: 200, ..Config::default() });
+    let rows = (prop::collection::vec(any_frame(), 0..40), 1_usize..200);
+    let run = runner.run(&rows, |(frames, cut)| {
+        let mut client = Client::start(&node);
+        for piece in frames.concat().chunks(cut) {
+            if !client.write(piece) {
+                break;
+            }
+        }
+        drop(client);
+        assert_serves(&node);
+        prop_assert_eq!(PANICS.load(Relaxed), 0);
+        Ok(())
+    });
+    run.expect("it serves");
 }
