@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 use crate::{
     body::BodyFault,
     buffers::{Buffers, CAPACITY},
-    framing::{Decoder, Framing, Piece, Said},
+    framing::{Broken, Decoder, Framing, Piece, Said},
     head::{Index, Kind, Lines, MAX_LINES},
     socket::write_parts,
 };
@@ -182,7 +182,9 @@ impl Connection {
             self.decoder = Decoder::new(said.framing);
             self.head = Head { status, framing: said.framing, reason, index };
             self.at = length;
-            return Ok(true);
+            // A body that is broken from the start is none to begin an answer for.
+            let is_broken = matches!(self.find(), Poll::Ready(Err(_)));
+            return if is_broken { Err(NoAnswer::Bad) } else { Ok(true) };
         }
     }
 
@@ -209,22 +211,8 @@ impl Connection {
     /// Waits for data of the body; false: it has ended.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
         loop {
-            if self.found > 0 {
-                return Poll::Ready(Ok(true));
-            }
-            let unread = self.buffer.get(self.at..).unwrap_or_default();
-            match self.decoder.next(unread).map_err(|_| BodyFault::Broken)? {
-                Piece::Data { skip, length } => {
-                    self.at += skip;
-                    self.found = length;
-                    continue;
-                }
-                Piece::End { skip } => {
-                    self.at += skip;
-                    return Poll::Ready(Ok(false));
-                }
-                // All that was read is done with.
-                Piece::Nothing { .. } => {}
+            if let Poll::Ready(found) = self.find() {
+                return Poll::Ready(found.map_err(|_| BodyFault::Broken));
             }
             self.forget_head();
             let was_filled = self.buffer.len() >= self.buffer.capacity();
@@ -235,6 +223,30 @@ impl Connection {
                 Ok(1..) => {}
                 Ok(0) => self.decoder.close().map_err(|_| BodyFault::Broken)?,
                 Err(_) => return Poll::Ready(Err(BodyFault::Broken)),
+            }
+        }
+    }
+
+    /// Looks for data in what was read, without losing the head; false: the body has ended.
+    /// Pending: all of it is done with, and more has to be read.
+    fn find(&mut self) -> Poll<Result<bool, Broken>> {
+        if self.found > 0 {
+            return Poll::Ready(Ok(true));
+        }
+        let unread = self.buffer.get(self.at..).unwrap_or_default();
+        match self.decoder.next(unread)? {
+            Piece::Data { skip, length } => {
+                self.at += skip;
+                self.found = length;
+                Poll::Ready(Ok(true))
+            }
+            Piece::End { skip } => {
+                self.at += skip;
+                Poll::Ready(Ok(false))
+            }
+            Piece::Nothing { skip } => {
+                self.at += skip;
+                Poll::Pending
             }
         }
     }
