@@ -54,7 +54,7 @@ enum From {
         data: Bytes,
         has_ended: bool,
     },
-    /// A head that could not be read has none that anyone would read.
+    /// It was taken out; and a head that could not be read has none that anyone would read.
     Nowhere,
 }
 
@@ -178,9 +178,9 @@ impl RequestBody {
         matches!(&self.from, From::Http1(body) if body.is_closed)
     }
 
-    /// What is left of it, and of what was read behind it.
-    pub(crate) fn into_http1(self) -> Option<Http1Body> {
-        match self.from {
+    /// Takes out what is left of it, and what was read behind it. Its counts stay.
+    pub(crate) fn take_http1(&mut self) -> Option<Http1Body> {
+        match mem::replace(&mut self.from, From::Nowhere) {
             From::Http1(body) => Some(body),
             From::Http2 { .. } | From::Nowhere => None,
         }

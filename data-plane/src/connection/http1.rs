@@ -222,7 +222,7 @@ impl Http1 {
             Err(doubt) => (self.gateway.refuse(&doubt.into(), &mut exchange), false),
         };
         let goes_on = self.write(head, reply, &mut exchange, may_go_on).await;
-        match (goes_on, exchange.end().into_http1()) {
+        match (goes_on, exchange.end()) {
             (GoesOn::Broken, _) => Next::BreakOff,
             (GoesOn::Yes, Some(body)) if body.has_ended() => Next::Request(body.into_behind()),
             (GoesOn::Yes, Some(body)) => Next::Skip(body),
