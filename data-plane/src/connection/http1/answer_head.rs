@@ -3,8 +3,13 @@
 use http::StatusCode;
 
 use crate::{
-    exchange::Exchange, forwarding::put_line, framing::Framing, head::Kind, reply::Reply,
-    request::Version, shared::Shared,
+    exchange::Exchange,
+    forwarding::put_line,
+    framing::Framing,
+    head::{Kind, Line},
+    reply::Reply,
+    request::Version,
+    shared::Shared,
 };
 
 /// How the client can tell where an answer's body ends.
@@ -48,6 +53,9 @@ pub(super) fn put(
         End::Chunked => put_line(out, b"transfer-encoding", b"chunked"),
         End::Close => {}
     }
+    if version == Version::Http11 && reply.status() == StatusCode::UPGRADE_REQUIRED {
+        put_upgrade(out, reply);
+    }
     match version {
         _ if !goes_on => put_line(out, b"connection", b"close"),
         Version::Http10 => put_line(out, b"connection", b"keep-alive"),
@@ -81,4 +89,16 @@ fn put_length(out: &mut Vec<u8>, reply: &Reply) {
         },
     };
     length.into_iter().for_each(|length| put_line(out, b"content-length", length));
+}
+
+/// What an upstream wants to be spoken, which a 426 has to say (RFC 9110 sections 7.8 and 15.5.22).
+fn put_upgrade(out: &mut Vec<u8>, reply: &Reply) {
+    let Reply::Upstream(answer) = reply else { return };
+    let is_upgrade = |line: &Line<'_>| line.name.eq_ignore_ascii_case(b"upgrade");
+    let mut lines = answer.lines().iter().filter(is_upgrade).peekable();
+    let has_some = lines.peek().is_some();
+    lines.for_each(|line| put_line(out, line.name, line.value));
+    if has_some {
+        put_line(out, b"connection", b"upgrade");
+    }
 }
