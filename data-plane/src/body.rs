@@ -71,13 +71,13 @@ pub(crate) struct Pump {
     /// Bytes of the body that were written or are in `out`.
     passed: u64,
     /// Whether anything was written.
-    is_used: bool,
+    has_written: bool,
 }
 
 impl Pump {
     /// A pump that begins with this head.
     pub(crate) fn new(head: Vec<u8>, coding: Coding) -> Self {
-        Self { out: head, sent: 0, coding, has_all: false, passed: 0, is_used: false }
+        Self { out: head, sent: 0, coding, has_all: false, passed: 0, has_written: false }
     }
 
     /// Bytes of the body that were passed on.
@@ -90,9 +90,14 @@ impl Pump {
         self.has_all && self.sent == self.out.len()
     }
 
+    /// Whether anything was written.
+    pub(crate) fn has_written(&self) -> bool {
+        self.has_written
+    }
+
     /// Whether nothing was written yet, and nothing of the body taken to be.
     pub(crate) fn is_unused(&self) -> bool {
-        !self.is_used && self.passed == 0
+        !self.has_written && self.passed == 0
     }
 
     /// Gives the memory back.
@@ -121,7 +126,7 @@ impl Pump {
             let parts = if rest.is_empty() { parts.get(1..) } else { Some(&parts[..]) };
             let wrote = ready!(write(cx, parts.unwrap_or_default()));
             let wrote = wrote.ok().filter(|wrote| *wrote > 0).ok_or(PumpFault::Sink)?;
-            self.is_used = true;
+            self.has_written = true;
             let of_rest = wrote.min(rest.len());
             let of_body = wrote - of_rest;
             self.sent += of_rest;

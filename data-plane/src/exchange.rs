@@ -20,7 +20,7 @@ use crate::{
     keys::HeldKey,
     limits::Standings,
     request::RequestHead,
-    request_body::{Bounds, RequestBody},
+    request_body::{Http1Body, RequestBody},
     shared::Shared,
     upstream::Trail,
     watch::Busy,
@@ -37,8 +37,6 @@ pub(crate) struct Exchange {
     method: Method,
     /// What the client wrote.
     pub(crate) texts: Texts,
-    /// Of the body that was taken out at the end.
-    request_size: u64,
     /// Whether the client was given all of the answer.
     is_whole: bool,
     /// The status of the answer; `None` while there is none.
@@ -105,7 +103,6 @@ impl Exchange {
             timestamp: began.wall,
             method: head.method.clone(),
             texts,
-            request_size: 0,
             is_whole: false,
             status: None,
             ttfb: Duration::ZERO,
@@ -156,16 +153,9 @@ impl Exchange {
         self.is_whole = true;
     }
 
-    /// Ends, and returns what is left of the request's body.
-    pub(crate) fn end(mut self) -> RequestBody {
-        let none = RequestBody::absent(&Bounds {
-            began: self.began,
-            max_size: None,
-            timeout: Duration::ZERO,
-            timers: &self.worker.timers,
-        });
-        self.request_size = self.body.bytes();
-        mem::replace(&mut self.body, none)
+    /// Ends, and returns what is left of a request that came over HTTP/1.1.
+    pub(crate) fn end(mut self) -> Option<Http1Body> {
+        self.body.take_http1()
     }
 }
 
@@ -191,7 +181,7 @@ impl Drop for Exchange {
             response_time,
             ttfb: self.ttfb,
             upstream_time: self.trail.upstream_time,
-            request_size: self.request_size.max(self.body.bytes()),
+            request_size: self.body.bytes(),
             response_size: self.response_size,
             ip_address: self.client,
             attempts: self.trail.attempts,

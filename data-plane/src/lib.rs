@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod backoff;
 mod body;
+mod body_reader;
 mod buffers;
 mod compile;
 mod connection;

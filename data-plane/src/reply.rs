@@ -35,23 +35,19 @@ impl Reply {
 
     /// Shows the line that says how long the body is, where that is known.
     pub(crate) fn length_line(&self, mut put: impl FnMut(&[u8], &[u8])) {
-        let mut put_number = |length: u64| {
-            put(b"content-length", itoa::Buffer::new().format(length).as_bytes());
-        };
-        match self {
-            // 204 has none to tell of (RFC 9110 section 8.6).
-            _ if self.status() == StatusCode::NO_CONTENT => {}
-            Self::Own(response) => put_number(response.body().len() as u64),
+        let mut number = itoa::Buffer::new();
+        let length = match self {
+            // 204 has no body to tell of (RFC 9110 section 8.6).
+            _ if self.status() == StatusCode::NO_CONTENT => None,
+            Self::Own(response) => Some(number.format(response.body().len()).as_bytes()),
             Self::Upstream(answer) => match answer.framing() {
-                Framing::Length(length) => put_number(length),
+                Framing::Length(length) => Some(number.format(length).as_bytes()),
                 // An answer to HEAD says how long the body would be.
-                Framing::Absent => {
-                    let length = answer.lines().values(Kind::ContentLength).next();
-                    length.into_iter().for_each(|text| put(b"content-length", text));
-                }
-                Framing::Chunked | Framing::UntilClose => {}
+                Framing::Absent => answer.lines().values(Kind::ContentLength).next(),
+                Framing::Chunked | Framing::UntilClose => None,
             },
-        }
+        };
+        length.into_iter().for_each(|length| put(b"content-length", length));
     }
 
     /// Shows each header line, all but those that are the protocol's own: of the connection, and

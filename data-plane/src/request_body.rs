@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use crate::{
     body::{BodyFault, Source},
+    body_reader::BodyReader,
     buffers::Buffers,
-    framing::{Decoder, Framing, Piece},
+    framing::Framing,
     incoming::{Incoming, StreamBody},
     socket::Socket,
     timers::{Timer, Timers},
@@ -46,7 +47,7 @@ pub(crate) struct RequestBody {
 enum From {
     Http1(Http1Body),
     Http2(StreamBody),
-    /// A head that could not be read has none that anyone would read.
+    /// It was taken out; and a head that could not be read has none that anyone would read.
     Nowhere,
 }
 
@@ -55,12 +56,7 @@ pub(crate) struct Http1Body {
     socket: Rc<Socket>,
     buffers: Rc<Buffers>,
     /// What was read behind the head.
-    buffer: Vec<u8>,
-    /// How much of that is done with.
-    at: usize,
-    decoder: Decoder,
-    /// The data that was found, and not yet taken, begins at `at` and has this length.
-    found: usize,
+    reader: BodyReader,
     /// What is left to be written of the word that asks for it.
     asks: &'static [u8],
     /// Whether the client may keep the body, for it was not asked for it.
@@ -91,21 +87,11 @@ impl RequestBody {
         waits: bool,
         bounds: &Bounds<'_>,
     ) -> Self {
-        let decoder = Decoder::new(framing);
+        let reader = BodyReader::new(behind, framing);
         // One that sends it all the same need not be asked (RFC 9110 section 10.1.1).
-        let waits = waits && behind.is_empty() && !decoder.has_ended();
+        let waits = waits && reader.ahead() == 0 && !reader.has_ended();
         let asks = if waits { CONTINUE } else { &[] };
-        let body = Http1Body {
-            socket,
-            buffers,
-            buffer: behind,
-            at: 0,
-            decoder,
-            found: 0,
-            asks,
-            is_kept: false,
-            is_closed: false,
-        };
+        let body = Http1Body { socket, buffers, reader, asks, is_kept: false, is_closed: false };
         Self::new(From::Http1(body), framing, bounds)
     }
 
@@ -187,9 +173,9 @@ impl RequestBody {
         matches!(&self.from, From::Http1(body) if body.is_closed)
     }
 
-    /// What is left of it, and of what was read behind it.
-    pub(crate) fn into_http1(self) -> Option<Http1Body> {
-        match self.from {
+    /// Takes out what is left of it, and what was read behind it. Its counts stay.
+    pub(crate) fn take_http1(&mut self) -> Option<Http1Body> {
+        match mem::replace(&mut self.from, From::Nowhere) {
             From::Http1(body) => Some(body),
             From::Http2(_) | From::Nowhere => None,
         }
@@ -199,7 +185,7 @@ impl RequestBody {
     /// HTTP/2 tells it otherwise.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.from {
-            From::Http1(body) if body.decoder.has_ended() => body.poll_gone(cx),
+            From::Http1(body) if body.reader.has_come() => body.poll_gone(cx),
             _ => Poll::Pending,
         }
     }
@@ -280,75 +266,48 @@ impl Http1Body {
     /// Waits for data; false: the body has ended.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
         loop {
-            if self.found > 0 {
-                return Poll::Ready(Ok(true));
-            }
-            let unread = self.buffer.get(self.at..).unwrap_or_default();
-            match self.decoder.next(unread).map_err(|_| BodyFault::Broken)? {
-                Piece::Data { skip, length } => {
-                    self.at += skip;
-                    self.found = length;
-                    continue;
-                }
-                Piece::Nothing { skip } => self.at += skip,
-                Piece::End { skip } => {
-                    self.at += skip;
-                    return Poll::Ready(Ok(false));
-                }
+            if let Poll::Ready(found) = self.reader.find() {
+                return Poll::Ready(found);
             }
             ready!(self.poll_ask(cx))?;
             self.make_room();
-            match ready!(self.socket.poll_read(cx, &mut self.buffer)) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(Err(BodyFault::Broken)),
-            }
+            let read = ready!(self.socket.poll_read(cx, &mut self.reader.buffer));
+            self.reader.has_read(&read)?;
         }
     }
 
     /// What [`Http1Body::poll_data`] has found.
     pub(crate) fn data(&self) -> &[u8] {
-        let unread = self.buffer.get(self.at..).unwrap_or_default();
-        unread.get(..self.found).unwrap_or_default()
+        self.reader.data()
     }
 
     /// Takes so much of it.
     pub(crate) fn take(&mut self, length: usize) {
-        self.at += length;
-        self.found -= length.min(self.found);
+        self.reader.take(length);
     }
 
     /// What was read behind the body: the begin of the next request.
     pub(crate) fn into_behind(mut self) -> Vec<u8> {
-        if self.at == self.buffer.len() {
-            return Vec::new();
-        }
-        drop(self.buffer.drain(..self.at));
-        mem::take(&mut self.buffer)
+        self.reader.take_behind()
     }
 
     /// Whether all of it was received and taken.
     pub(crate) fn has_ended(&self) -> bool {
-        self.decoder.has_ended() && self.found == 0
+        self.reader.has_ended()
     }
 
     /// Whether what is left of it is little enough to be read and thrown away.
     fn is_short(&self) -> bool {
         !self.is_kept
             && self.asks.is_empty()
-            && self.decoder.left().is_some_and(|left| left <= SHORT as u64)
+            && self.reader.left().is_some_and(|left| left <= SHORT as u64)
     }
 
-    /// Moves what is not done with to the begin of the buffer.
+    /// Makes room to read on.
     fn make_room(&mut self) {
-        if self.at == self.buffer.len() {
-            self.buffer.clear();
-        } else {
-            drop(self.buffer.drain(..self.at));
-        }
-        self.at = 0;
         // Much where there is much to come.
-        let is_long = self.decoder.left().is_none_or(|left| left >= SHORT as u64);
-        self.buffers.make_room(&mut self.buffer, is_long);
+        let is_long = self.reader.left().is_none_or(|left| left >= SHORT as u64);
+        self.reader.make_room(&self.buffers, is_long);
     }
 
     fn ask_no_more(&mut self) -> &'static [u8] {
@@ -368,10 +327,10 @@ impl Http1Body {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.buffer.len() - self.at < AHEAD {
+        while self.reader.ahead() < AHEAD {
             ready!(self.socket.poll_readable(cx));
             self.make_room();
-            match ready!(self.socket.poll_read(cx, &mut self.buffer)) {
+            match ready!(self.socket.poll_read(cx, &mut self.reader.buffer)) {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => {
                     self.is_closed = true;
@@ -385,6 +344,6 @@ impl Http1Body {
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        self.buffers.give_back(&mut self.buffer);
+        self.reader.give_back(&self.buffers);
     }
 }

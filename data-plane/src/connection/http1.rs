@@ -9,21 +9,23 @@
 //! gateway closes listens on for a while: closing at once, while the client is still sending, would
 //! reset it, and the client would lose the answer (RFC 9112 section 9.6).
 
+mod answer_head;
+
 use std::{
     future::poll_fn,
     rc::Rc,
     task::{Context, Poll},
 };
 
-use http::{Method, StatusCode};
+use http::Method;
 
+use self::answer_head::End;
 use super::linger::linger;
 use crate::{
     body::{Coding, Pump, PumpFault},
     buffers::CAPACITY,
     error::Refusal,
     exchange::{Exchange, Moment},
-    forwarding::put_line,
     framing::{self, Framing},
     gateway::Gateway,
     head::{Index, Kind, Lines},
@@ -223,7 +225,7 @@ impl Http1 {
             Err(doubt) => (self.gateway.refuse(&doubt.into(), &mut exchange), false),
         };
         let goes_on = self.write(head, reply, &mut exchange, may_go_on).await;
-        match (goes_on, exchange.end().into_http1()) {
+        match (goes_on, exchange.end()) {
             (GoesOn::Broken, _) => Next::BreakOff,
             (GoesOn::Yes, Some(body)) if body.has_ended() => Next::Request(body.into_behind()),
             (GoesOn::Yes, Some(body)) => Next::Skip(body),
@@ -263,12 +265,13 @@ impl Http1 {
         }
         let mut out = self.worker().buffers.take();
         out.extend_from_slice(exchange.body.ask_no_more());
+        let end = End::of(&reply, head.version);
         let goes_on = may_go_on
             && !reply.ends_connection()
             && !self.watch.is_finishing()
-            && !is_ended_by_close(&reply, head)
+            && end != End::Close
             && exchange.body.is_nearly_over();
-        self.put_head(&mut out, head, &reply, exchange, goes_on);
+        answer_head::put(&mut out, self.worker(), exchange, &reply, head.version, goes_on);
         let was_written = match reply {
             Reply::Own(response) => {
                 let body = if *head.method == Method::HEAD { &[][..] } else { response.body() };
@@ -277,7 +280,8 @@ impl Http1 {
                 self.write_all(&mut out).await
             }
             Reply::Upstream(mut answer) => {
-                let mut pump = Pump::new(out, coding(&answer.framing(), head));
+                let coding = if end == End::Chunked { Coding::Chunked } else { Coding::Plain };
+                let mut pump = Pump::new(out, coding);
                 let was_passed = self.pass_on(&mut pump, &mut answer, exchange).await;
                 if was_passed {
                     pump.give_back(&self.worker().buffers);
@@ -291,54 +295,6 @@ impl Http1 {
         }
         exchange.was_given_whole();
         if goes_on { GoesOn::Yes } else { GoesOn::No }
-    }
-
-    fn put_head(
-        &self,
-        out: &mut Vec<u8>,
-        head: &RequestHead<'_>,
-        reply: &Reply,
-        exchange: &Exchange,
-        goes_on: bool,
-    ) {
-        let status = reply.status();
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(status.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(match reply {
-            Reply::Own(_) => status.canonical_reason().unwrap_or_default().as_bytes(),
-            Reply::Upstream(answer) => answer.reason(),
-        });
-        out.extend_from_slice(b"\r\n");
-        reply.lines(self.worker(), exchange, |name, value| put_line(out, name, value));
-        let put_length = |out: &mut Vec<u8>, length: u64| {
-            put_line(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
-        };
-        match reply {
-            Reply::Own(_) if status == StatusCode::NO_CONTENT => {}
-            Reply::Own(response) => put_length(out, response.body().len() as u64),
-            Reply::Upstream(answer) => match answer.framing() {
-                Framing::Length(length) => put_length(out, length),
-                // An answer to HEAD says how long the body would be; 204 has none to tell of
-                // (RFC 9110 section 8.6).
-                Framing::Absent => {
-                    let length = answer.lines().values(Kind::ContentLength).next();
-                    let length = length.filter(|_| status != StatusCode::NO_CONTENT);
-                    length.into_iter().for_each(|text| put_line(out, b"content-length", text));
-                }
-                Framing::Chunked | Framing::UntilClose => {
-                    if head.version == Version::Http11 {
-                        put_line(out, b"transfer-encoding", b"chunked");
-                    }
-                }
-            },
-        }
-        match head.version {
-            _ if !goes_on => put_line(out, b"connection", b"close"),
-            Version::Http10 => put_line(out, b"connection", b"keep-alive"),
-            Version::Http11 | Version::Http2 => {}
-        }
-        out.extend_from_slice(b"\r\n");
     }
 
     /// Hands an upstream's answer through; whether all of it was.
@@ -425,24 +381,5 @@ fn wants_more(head: &RequestHead<'_>) -> bool {
     match head.version {
         Version::Http10 => head.lines.has_token(Kind::Connection, b"keep-alive"),
         Version::Http11 | Version::Http2 => !head.lines.has_token(Kind::Connection, b"close"),
-    }
-}
-
-/// Whether only the end of the connection can tell the client where the body ends.
-fn is_ended_by_close(reply: &Reply, head: &RequestHead<'_>) -> bool {
-    match reply {
-        Reply::Own(_) => false,
-        Reply::Upstream(answer) => match answer.framing() {
-            Framing::Absent | Framing::Length(_) => false,
-            Framing::Chunked | Framing::UntilClose => head.version == Version::Http10,
-        },
-    }
-}
-
-fn coding(framing: &Framing, head: &RequestHead<'_>) -> Coding {
-    match framing {
-        Framing::Absent | Framing::Length(_) => Coding::Plain,
-        Framing::Chunked | Framing::UntilClose if head.version == Version::Http10 => Coding::Plain,
-        Framing::Chunked | Framing::UntilClose => Coding::Chunked,
     }
 }

@@ -16,8 +16,9 @@ use tokio_util::io::poll_read_buf;
 
 use crate::{
     body::BodyFault,
+    body_reader::BodyReader,
     buffers::{Buffers, CAPACITY},
-    framing::{Decoder, Framing, Piece, Said},
+    framing::{Framing, Said},
     head::{Index, Kind, Lines, MAX_LINES},
     socket::write_parts,
 };
@@ -30,13 +31,8 @@ pub(super) struct Connection {
     stream: TcpStream,
     buffers: Rc<Buffers>,
     /// The head of an answer, until more of its body is read; then the body alone.
-    buffer: Vec<u8>,
-    /// How much of that is done with.
-    at: usize,
-    /// How much of the rest is data that was found and not taken.
-    found: usize,
+    reader: BodyReader,
     head: Head,
-    decoder: Decoder,
     /// Interim answers since the request.
     interim: u32,
     /// Whether it can't be trusted to begin another answer where this one ends.
@@ -67,11 +63,8 @@ impl Connection {
         Self {
             stream,
             buffers,
-            buffer: Vec::new(),
-            at: 0,
-            found: 0,
+            reader: BodyReader::new(Vec::new(), Framing::Absent),
             head: Head::default(),
-            decoder: Decoder::Ended,
             interim: 0,
             is_spoilt: false,
         }
@@ -86,20 +79,19 @@ impl Connection {
 
     /// Whether another request may follow: the answer was read to its end, and nothing behind it.
     pub(super) fn is_reusable(&self) -> bool {
-        !self.is_spoilt && self.has_ended() && self.at == self.buffer.len()
+        !self.is_spoilt && self.has_ended() && self.reader.ahead() == 0
     }
 
     /// Whether all of the answer was taken.
     pub(super) fn has_ended(&self) -> bool {
-        self.decoder.has_ended() && self.found == 0
+        self.reader.has_ended()
     }
 
     /// Gives back the memory it needs only while a request runs.
     pub(super) fn rest(&mut self) {
         self.forget_head();
-        self.at = 0;
         self.interim = 0;
-        self.buffers.give_back(&mut self.buffer);
+        self.reader.give_back(&self.buffers);
     }
 
     /// Where it has its memory from.
@@ -123,13 +115,14 @@ impl Connection {
         method: &Method,
     ) -> Poll<Result<(), NoAnswer>> {
         loop {
-            if self.buffer.len() >= CAPACITY {
+            if self.reader.buffer.len() >= CAPACITY {
                 return Poll::Ready(Err(NoAnswer::Bad));
             }
-            self.buffers.make_room(&mut self.buffer, false);
-            let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer));
+            self.buffers.make_room(&mut self.reader.buffer, false);
+            let read =
+                ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.reader.buffer));
             if !matches!(read, Ok(1..)) {
-                let has_begun = !self.buffer.is_empty();
+                let has_begun = !self.reader.buffer.is_empty();
                 let why = if has_begun { NoAnswer::Bad } else { NoAnswer::Closed };
                 return Poll::Ready(Err(why));
             }
@@ -146,7 +139,7 @@ impl Connection {
             let mut answer = httparse::Response::new(&mut []);
             let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
                 &mut answer,
-                &self.buffer,
+                &self.reader.buffer,
                 &mut lines,
             );
             let length = match parsed {
@@ -165,24 +158,25 @@ impl Connection {
                 if self.interim > MAX_INTERIM {
                     return Err(NoAnswer::Bad);
                 }
-                drop(self.buffer.drain(..length));
+                drop(self.reader.buffer.drain(..length));
                 continue;
             }
-            let index = Index::of(&self.buffer, answer.headers);
+            let index = Index::of(&self.reader.buffer, answer.headers);
             let reason = answer.reason.unwrap_or_default();
-            let start = reason.as_ptr().addr().wrapping_sub(self.buffer.as_ptr().addr());
+            let start = reason.as_ptr().addr().wrapping_sub(self.reader.buffer.as_ptr().addr());
             let reason = start..start + reason.len();
             let is_http11 = answer.version == Some(1);
-            let lines = Lines::new(&self.buffer, &index);
+            let lines = Lines::new(&self.reader.buffer, &index);
             let said = Said::by_answer(lines, is_http11, method, status);
             let said = said.map_err(|_| NoAnswer::Bad)?;
             // HTTP/1.0 ends with each answer, unless it says otherwise, which few still do.
             self.is_spoilt =
                 said.is_contradictory || !is_http11 || lines.has_token(Kind::Connection, b"close");
-            self.decoder = Decoder::new(said.framing);
             self.head = Head { status, framing: said.framing, reason, index };
-            self.at = length;
-            return Ok(true);
+            self.reader.begin(length, said.framing);
+            // A body that is broken from the start is none to begin an answer for.
+            let is_broken = matches!(self.reader.find(), Poll::Ready(Err(_)));
+            return if is_broken { Err(NoAnswer::Bad) } else { Ok(true) };
         }
     }
 
@@ -198,57 +192,37 @@ impl Connection {
 
     /// What stands behind the status. Gone when more of the body is read.
     pub(super) fn reason(&self) -> &[u8] {
-        self.buffer.get(self.head.reason.clone()).unwrap_or_default()
+        self.reader.buffer.get(self.head.reason.clone()).unwrap_or_default()
     }
 
     /// The header lines of the answer. Gone when more of the body is read.
     pub(super) fn lines(&self) -> Lines<'_> {
-        Lines::new(&self.buffer, &self.head.index)
+        Lines::new(&self.reader.buffer, &self.head.index)
     }
 
     /// Waits for data of the body; false: it has ended.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
         loop {
-            if self.found > 0 {
-                return Poll::Ready(Ok(true));
-            }
-            let unread = self.buffer.get(self.at..).unwrap_or_default();
-            match self.decoder.next(unread).map_err(|_| BodyFault::Broken)? {
-                Piece::Data { skip, length } => {
-                    self.at += skip;
-                    self.found = length;
-                    continue;
-                }
-                Piece::End { skip } => {
-                    self.at += skip;
-                    return Poll::Ready(Ok(false));
-                }
-                // All that was read is done with.
-                Piece::Nothing { .. } => {}
+            if let Poll::Ready(found) = self.reader.find() {
+                return Poll::Ready(found);
             }
             self.forget_head();
-            let was_filled = self.buffer.len() >= self.buffer.capacity();
-            self.buffer.clear();
-            self.at = 0;
-            self.buffers.make_room(&mut self.buffer, was_filled);
-            match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buffer)) {
-                Ok(1..) => {}
-                Ok(0) => self.decoder.close().map_err(|_| BodyFault::Broken)?,
-                Err(_) => return Poll::Ready(Err(BodyFault::Broken)),
-            }
+            let was_filled = self.reader.buffer.len() >= self.reader.buffer.capacity();
+            self.reader.make_room(&self.buffers, was_filled);
+            let buffer = &mut self.reader.buffer;
+            let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, buffer));
+            self.reader.has_read(&read)?;
         }
     }
 
     /// What [`Connection::poll_data`] has found.
     pub(super) fn data(&self) -> &[u8] {
-        let unread = self.buffer.get(self.at..).unwrap_or_default();
-        unread.get(..self.found).unwrap_or_default()
+        self.reader.data()
     }
 
     /// Takes so much of it.
     pub(super) fn take(&mut self, length: usize) {
-        self.at += length;
-        self.found -= length.min(self.found);
+        self.reader.take(length);
     }
 
     fn forget_head(&mut self) {
@@ -259,7 +233,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.buffers.give_back(&mut self.buffer);
+        self.reader.give_back(&self.buffers);
     }
 }
 

@@ -109,11 +109,14 @@ impl Forwarder {
             let deadline = clock.deadline(body).min(clock.began + targets.connect_timeout);
             let attempted = match self.connection(target, deadline, may_reuse).await {
                 Ok((connection, reused)) => {
+                    let framing = body.framing();
+                    let mut attempt = self.begin(outbound, route, target, connection, framing);
+                    // Counted before it is sent, for a request that ends meanwhile is recorded too.
                     trail.attempts += 1;
-                    let attempt = self.begin(outbound, route, target, connection, body.framing());
                     let ended = attempt.run(outbound.head.method, body, &clock, reused).await;
+                    trail.attempts -= u32::from(!attempt.upload.pump.has_written());
                     trail.upstream_time = clock.began.elapsed();
-                    ended
+                    ended.map(|()| attempt)
                 }
                 Err(failed) => Err(Lost::Failed(Failure::Connect, failed.into())),
             };
@@ -196,18 +199,19 @@ struct Attempt {
 }
 
 impl Attempt {
+    /// Waits for the head of the answer.
     async fn run(
-        mut self,
+        &mut self,
         method: &Method,
         body: &mut RequestBody,
         clock: &Clock,
         reused: bool,
-    ) -> Result<Self, Lost> {
+    ) -> Result<(), Lost> {
         let waited = poll_fn(|cx| self.poll_head(cx, method, body, clock)).await;
         let no_answer = match waited {
             Ok(Ok(())) => {
                 self.timer.clear();
-                return Ok(self);
+                return Ok(());
             }
             Ok(Err(no_answer)) => no_answer,
             Err(refusal) => return Err(Lost::Refused(refusal)),
@@ -336,5 +340,95 @@ impl From<BodyFault> for Refusal {
             BodyFault::Broken => Self::BodyBroken,
             BodyFault::ClientGone => Self::ClientGone,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Shutdown};
+
+    use fastgate::{admin::v1, model};
+    use http::uri::Scheme;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        forwarding::Peer,
+        head::{Index, Lines},
+        request::{Target, Version},
+        request_body::Bounds,
+    };
+
+    fn forwarder() -> Forwarder {
+        let random = Rc::new(Random::seeded().expect("random bytes"));
+        Forwarder::new(Rc::default(), Rc::default(), random, Arc::default())
+    }
+
+    /// A route to this address.
+    fn route(address: &str) -> (CompiledRoute, Arc<TargetSet>) {
+        let targets = vec![v1::Target { url: format!("http://{address}"), ..Default::default() }];
+        let wire =
+            v1::Route { route_id: "r".into(), path: "/".into(), targets, ..Default::default() };
+        let route = model::Route::parse(&wire).expect("a route");
+        let model::Destination::Targets(targets) = &route.destination else { panic!("its own") };
+        let set = Arc::new(TargetSet::new(targets, Duration::from_secs(5)).expect("targets"));
+        (CompiledRoute::new(route, Some(set.clone())), set)
+    }
+
+    /// Sends a GET to the targets.
+    async fn send(
+        forwarder: &Forwarder,
+        (route, targets): (&CompiledRoute, &TargetSet),
+        trail: &mut Trail,
+    ) -> Result<UpstreamAnswer, Refusal> {
+        let index = Index::default();
+        let head = RequestHead {
+            method: &Method::GET,
+            target: Target::parse(b"/"),
+            version: Version::Http11,
+            lines: Lines::new(&[], &index),
+        };
+        let peer = Peer::new(Ipv4Addr::LOCALHOST.into(), Scheme::HTTP);
+        let said = Said {
+            peer: &peer,
+            peer_is_trusted: false,
+            request_id: b"1",
+            source_path: None,
+            bearer_is_key: false,
+        };
+        let outbound = Outbound { head: &head, path: "/", said };
+        let (began, timeout) = (Instant::now(), Duration::from_secs(5));
+        let bounds = Bounds { began, max_size: None, timeout, timers: &forwarder.timers };
+        let mut body = RequestBody::absent(&bounds);
+        forwarder.send(&outbound, &mut body, (route, targets), trail).await
+    }
+
+    #[tokio::test]
+    async fn a_pooled_connection_nothing_could_be_written_to_is_no_attempt() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let forwarder = forwarder();
+        let pooled = TcpStream::connect(&address).await.expect("connects");
+        // The other side says nothing of it, so that it counts as quiet.
+        let held = listener.accept().await.expect("accepts");
+        socket2::SockRef::from(&pooled).shutdown(Shutdown::Write).expect("open until now");
+        let pooled = Connection::new(pooled, forwarder.buffers.clone());
+        forwarder.pools.put(&address, Box::new(pooled));
+        let answer = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection of its own");
+            drop(stream.read(&mut [0; 1024]).await);
+            drop(stream.write_all(b"HTTP/1.1 204 Nothing\r\n\r\n").await);
+            stream
+        };
+        let (route, targets) = route(&address);
+        let mut trail = Trail::default();
+        let (sent, _stream) =
+            tokio::join!(send(&forwarder, (&route, &targets), &mut trail), answer);
+        assert_eq!(sent.map(|answer| answer.status().as_u16()).ok(), Some(204));
+        assert_eq!(trail.attempts, 1);
+        drop(held);
     }
 }

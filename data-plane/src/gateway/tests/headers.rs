@@ -97,6 +97,31 @@ fn headers_of_the_connection_stay_on_it_and_can_name_none_of_ours_away() {
 }
 
 #[test]
+fn an_answer_says_what_to_switch_to_only_where_it_has_to() {
+    for (status, version, passes) in
+        [(426, "1.1", true), (426, "1.0", false), (200, "1.1", false), (407, "1.1", false)]
+    {
+        let upstream = Upstream::scripted(move |_, stream| {
+            use std::io::Write as _;
+            let head = "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\nUpgrade: x/1\r\n\
+                        proxy-authenticate: Basic\r\ncontent-length: 0";
+            write!(stream, "HTTP/1.1 {status} So\r\n{head}\r\n\r\n").is_ok()
+        });
+        let node = open_node(&upstream, |_| {});
+        let mut client = node.connect();
+        client.write(&format!("GET / HTTP/{version}\r\nhost: a\r\nconnection: close\r\n\r\n"));
+        let mut answer = String::new();
+        std::io::Read::read_to_string(client.stream(), &mut answer).expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} So\r\n")), "{answer}");
+        let upgrade = "\r\nUpgrade: websocket, h2c\r\nUpgrade: x/1\r\nconnection: upgrade\r\n";
+        assert_eq!(answer.contains(upgrade), passes, "{answer}");
+        assert_eq!(answer.to_lowercase().contains("upgrade:"), passes, "{answer}");
+        assert_eq!(answer.matches("\r\nconnection: close\r\n").count(), 1, "{answer}");
+        assert!(!answer.contains("proxy-authenticate"), "{answer}");
+    }
+}
+
+#[test]
 fn a_connection_header_with_strange_bytes_still_names_what_it_names() {
     use std::io::Write as _;
 

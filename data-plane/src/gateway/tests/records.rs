@@ -81,6 +81,17 @@ fn each_way_a_request_can_end_has_its_name_in_the_audit_log() {
 }
 
 #[test]
+fn what_breaks_before_anything_was_sent_is_no_attempt() {
+    let upstream = Upstream::hello();
+    let node = Node::start(vec![open_route(&upstream)], vec![]);
+    let chunked = "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    assert_eq!(node.send(&format!("{chunked}no chunk")).status, 400);
+    let event = node.event();
+    assert_eq!((event.attempts, event.error), (0, Some("body_broken")));
+    assert!(upstream.received().is_empty());
+}
+
+#[test]
 fn sizes_and_times_are_those_of_the_whole_exchange() {
     let upstream = Upstream::scripted(|_, stream| {
         std::thread::sleep(std::time::Duration::from_millis(60));

@@ -47,11 +47,15 @@ fn without_a_live_target_the_answer_is_502() {
 fn resets_and_gateway_troubles_are_tried_again_only_where_that_is_safe() {
     let unavailable = "HTTP/1.1 503 Unavailable\r\ncontent-length: 2\r\n\r\nno";
     let fault = "HTTP/1.1 500 Fault\r\ncontent-length: 2\r\n\r\nno";
+    let no_chunk = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
     for (times, how, request, status, sent) in [
         (1, "", get("/", ""), 200, 2),
         (2, "", get("/", ""), 502, 2),
         (1, "", POST.into(), 502, 1),
         (1, "garbage\r\n\r\n", get("/", ""), 200, 2),
+        (1, no_chunk, get("/", ""), 200, 2),
+        (2, no_chunk, get("/", ""), 502, 2),
+        (1, no_chunk, POST.into(), 502, 1),
         (1, unavailable, get("/", ""), 200, 2),
         (2, unavailable, get("/", ""), 503, 2),
         (1, unavailable, POST.into(), 503, 1),
@@ -61,6 +65,8 @@ fn resets_and_gateway_troubles_are_tried_again_only_where_that_is_safe() {
         let node = Node::start(vec![open_route(&upstream)], vec![]);
         assert_eq!(node.send(&request).status, status, "{times} {how:?} {request:?}");
         assert_eq!(upstream.received().len(), sent, "{times} {how:?} {request:?}");
+        let event = node.event();
+        assert_eq!((event.status.as_u16(), event.attempts as usize), (status, sent), "{how:?}");
     }
 }
 
