@@ -11,6 +11,8 @@ mod huffman;
 mod name;
 mod policy;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use decoder::{Decoder, Placed, Shown};
 pub(crate) use encoder::Encoder;

@@ -30,6 +30,7 @@ pub(super) fn of(name: &[u8]) -> (Way, usize) {
         (6, b"cf-ray") => (Fresh, 0),
         (7, b"expires") => (Fresh, 36),
         (7, b"refresh") => (Fresh, 52),
+        (7, b":status") => (Kept, 8),
         (8, b"location") => (Fresh, 46),
         (9, b"ratelimit") => (Fresh, 0),
         (9, b"x-api-key") => (Secret, 0),

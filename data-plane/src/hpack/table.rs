@@ -1,7 +1,5 @@
 //! The lines of a connection that can be referred to: those that were sent last.
 
-use std::{collections::VecDeque, mem};
-
 use super::MAX_TABLE;
 
 /// What each entry counts beside its text (RFC 7541 section 4.1).
@@ -9,13 +7,13 @@ pub(super) const OVERHEAD: usize = 32;
 
 /// Lines with something that is noted of each. Without one it takes no memory.
 pub(super) struct Table<T> {
-    /// The texts of all entries, the oldest first, behind those of some that are gone.
+    /// The oldest first, behind some that are gone.
+    entries: Vec<Entry<T>>,
+    /// The texts of all of those.
     bytes: Vec<u8>,
-    /// How many bytes those take.
-    gone: usize,
-    /// The newest first.
-    entries: VecDeque<Entry<T>>,
-    /// What the entries count together.
+    /// How many entries are gone, and how many bytes.
+    gone: (usize, usize),
+    /// What the others count together.
     size: usize,
     max_size: usize,
 }
@@ -48,7 +46,7 @@ impl<T> Entry<T> {
 
 impl<T> Table<T> {
     pub(super) fn new(max_size: usize) -> Self {
-        Self { bytes: Vec::new(), gone: 0, entries: VecDeque::new(), size: 0, max_size }
+        Self { entries: Vec::new(), bytes: Vec::new(), gone: (0, 0), size: 0, max_size }
     }
 
     pub(super) fn max_size(&self) -> usize {
@@ -63,17 +61,23 @@ impl<T> Table<T> {
 
     /// An entry, counted from the newest, and its text.
     pub(super) fn get(&self, nth: usize) -> Option<(&Entry<T>, &[u8])> {
-        self.entries.get(nth).map(|entry| (entry, entry.text(&self.bytes)))
+        let present = self.present();
+        let entry = present.get(present.len().checked_sub(nth + 1)?)?;
+        Some((entry, entry.text(&self.bytes)))
     }
 
     /// All entries and their texts, the newest first.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Entry<T>, &[u8])> {
-        self.entries.iter().map(|entry| (entry, entry.text(&self.bytes)))
+        self.present().iter().rev().map(|entry| (entry, entry.text(&self.bytes)))
     }
 
-    /// The newest entry of which this is noted.
-    pub(super) fn position(&self, is_it: impl Fn(&T) -> bool) -> Option<usize> {
-        self.entries.iter().position(|entry| is_it(&entry.note))
+    /// The newest entry that is this line. Few others are as long in both parts.
+    pub(super) fn position(&self, name: &[u8], value: &[u8]) -> Option<usize> {
+        let lengths = (name.len(), value.len());
+        self.present().iter().rev().position(|entry| {
+            (entry.name_length.into(), entry.value_length.into()) == lengths
+                && entry.text(&self.bytes).split_at_checked(name.len()) == Some((name, value))
+        })
     }
 
     /// Puts a line in, in place of the oldest ones if need be. One that is larger than the whole
@@ -87,7 +91,7 @@ impl<T> Table<T> {
         self.shrink_to(room);
         self.tidy();
         let short = |length| u16::try_from(length).unwrap_or(u16::MAX);
-        self.entries.push_front(Entry {
+        self.entries.push(Entry {
             start: short(self.bytes.len()),
             name_length: short(name.len()),
             value_length: short(value.len()),
@@ -98,24 +102,32 @@ impl<T> Table<T> {
         self.size += size;
     }
 
+    fn present(&self) -> &[Entry<T>] {
+        self.entries.get(self.gone.0..).unwrap_or_default()
+    }
+
     fn shrink_to(&mut self, size: usize) {
         while self.size > size
-            && let Some(entry) = self.entries.pop_back()
+            && let Some(oldest) = self.present().first()
         {
-            self.size -= entry.length() + OVERHEAD;
-            self.gone += entry.length();
+            let length = oldest.length();
+            self.size -= length + OVERHEAD;
+            self.gone.0 += 1;
+            self.gone.1 += length;
         }
     }
 
-    /// Throws old texts away once they take more than half, so that each byte is moved once.
+    /// Throws away what is gone once that is more than half, so that little is moved for it.
     fn tidy(&mut self) {
-        if self.gone <= self.bytes.len() / 2 {
+        let (entries, bytes) = self.gone;
+        if entries <= self.entries.len() / 2 && bytes <= self.bytes.len() / 2 {
             return;
         }
-        let gone = mem::take(&mut self.gone);
-        self.bytes.drain(..gone);
+        self.gone = (0, 0);
+        self.entries.drain(..entries);
+        self.bytes.drain(..bytes);
         for entry in &mut self.entries {
-            entry.start = entry.start.saturating_sub(u16::try_from(gone).unwrap_or(u16::MAX));
+            entry.start = entry.start.saturating_sub(u16::try_from(bytes).unwrap_or(u16::MAX));
         }
     }
 }

@@ -138,7 +138,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(&mut self, bytes: &mut Vec<u8>, field: Placed) {
+    fn take(&mut self, bytes: &[u8], field: Placed) {
         if self.lines > MAX_LINES {
             self.fault = Some(HeadFault::TooLarge);
             return;

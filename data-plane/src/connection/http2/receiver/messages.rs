@@ -146,7 +146,7 @@ impl Receiver {
     }
 
     fn end_block(&mut self, id: u32, is_last: bool, block: &[u8]) -> Result<(), Code> {
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(Code::Protocol);
         }
         if !self.streams.is_idle(id) {
