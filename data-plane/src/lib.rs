@@ -59,6 +59,7 @@ pub mod bench {
     pub use crate::{
         compile::bench::Routes,
         gateway::bench::RequestPath,
+        hpack::bench::HeaderBlocks,
         sync::bench::{Cold, Node},
     };
 }

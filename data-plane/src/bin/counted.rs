@@ -1,9 +1,10 @@
 //! Goes the way of one request many times, for `tests/instructions.rs` to count what it takes.
-//! The head is read from standard input; `KEY` in it stands for a key that is known.
+//! The head is read from standard input; `KEY` in it stands for a key that is known. With the
+//! argument `http2`, its header block is read and that of an answer written instead.
 
-use std::{hint::black_box, io};
+use std::{env, hint::black_box, io};
 
-use fastgate_data_plane::bench::RequestPath;
+use fastgate_data_plane::bench::{HeaderBlocks, RequestPath};
 
 // As the node has it.
 #[global_allocator]
@@ -17,17 +18,26 @@ const COUNTED: usize = 1000;
 
 fn main() -> io::Result<()> {
     let head = io::read_to_string(io::stdin())?;
-    let mut path = RequestPath::of(&head);
-    for _ in 0..WARM_UP {
-        black_box(path.run());
-    }
-    for _ in 0..COUNTED {
-        black_box(once(&mut path));
+    if env::args().nth(1).as_deref() == Some("http2") {
+        let mut blocks = HeaderBlocks::of(&head);
+        count(|| blocks.run());
+    } else {
+        let mut path = RequestPath::of(&head);
+        count(|| path.run());
     }
     Ok(())
 }
 
+fn count(mut run: impl FnMut() -> usize) {
+    for _ in 0..WARM_UP {
+        black_box(run());
+    }
+    for _ in 0..COUNTED {
+        black_box(once(&mut run));
+    }
+}
+
 #[inline(never)]
-fn once(path: &mut RequestPath) -> usize {
-    path.run()
+fn once(run: &mut impl FnMut() -> usize) -> usize {
+    run()
 }

@@ -4,6 +4,8 @@
 //! number. Whoever loses count reads other lines than were meant, so whatever is not understood
 //! ends the connection, and a header block that nobody wants is still followed to its end.
 
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
 mod decoder;
 mod encoder;
 mod fixed;
