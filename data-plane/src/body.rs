@@ -142,6 +142,19 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what was to be written when the source broke off: the other side sees how far it came.
+    pub(crate) fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<Result<(), PumpFault>> {
+        while let Some(rest @ [_, ..]) = self.out.get(self.sent..) {
+            let wrote = ready!(write(cx, &[IoSlice::new(rest)]));
+            self.sent += wrote.ok().filter(|wrote| *wrote > 0).ok_or(PumpFault::Sink)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Looks for data, and puts it into chunks where that is the coding; true: there is none, and
     /// more will come.
     fn take_from(
@@ -279,6 +292,36 @@ mod tests {
             assert_eq!(pump.is_unused(), is_unused, "{coding:?}");
             assert_eq!(source.now.is_empty(), !is_unused, "{coding:?}");
         }
+    }
+
+    /// A source that breaks off at once.
+    struct Broken;
+
+    impl Source for Broken {
+        fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Result<bool, BodyFault>> {
+            Poll::Ready(Err(BodyFault::Broken))
+        }
+
+        fn data(&self) -> &[u8] {
+            &[]
+        }
+
+        fn take(&mut self, _: usize) {}
+    }
+
+    #[test]
+    fn a_head_goes_out_though_its_body_breaks_off_before() {
+        let mut pump = Pump::new(b"head".to_vec(), Coding::Chunked);
+        let mut cx = Context::from_waker(Waker::noop());
+        let ended = pump.poll(&mut cx, &mut Broken, |_, _| panic!("nothing is written"));
+        assert!(matches!(ended, Poll::Ready(Err(PumpFault::Source(BodyFault::Broken)))));
+        let mut written = Vec::new();
+        let rest = pump.poll_rest(&mut cx, |_, parts| {
+            written.push(parts[0][0]);
+            Poll::Ready(Ok(1))
+        });
+        assert!(matches!(rest, Poll::Ready(Ok(()))));
+        assert_eq!(written, b"head");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod answer_head;
 
 use std::{
     future::poll_fn,
+    io::IoSlice,
     rc::Rc,
     task::{Context, Poll},
 };
@@ -318,6 +319,14 @@ impl Http1 {
             Ok(()) => true,
             Err(PumpFault::Source(fault)) => {
                 exchange.broke_off(fault);
+                let write =
+                    |cx: &mut Context<'_>, parts: &[IoSlice<'_>]| self.socket.poll_write(cx, parts);
+                // As far as it came it is the client's, which may have been told nothing yet.
+                let rest = poll_fn(|cx| match pump.poll_rest(cx, write) {
+                    Poll::Ready(Ok(())) => self.socket.poll_flush(cx).map(drop),
+                    other => other.map(drop),
+                });
+                rest.await;
                 false
             }
             Err(PumpFault::Sink) => false,
@@ -329,7 +338,7 @@ impl Http1 {
         let mut sent = 0;
         let wrote = poll_fn(|cx| {
             while let Some(rest @ [_, ..]) = out.get(sent..) {
-                match self.socket.poll_write(cx, &[std::io::IoSlice::new(rest)]) {
+                match self.socket.poll_write(cx, &[IoSlice::new(rest)]) {
                     Poll::Ready(Ok(wrote @ 1..)) => sent += wrote,
                     Poll::Ready(_) => return Poll::Ready(false),
                     Poll::Pending => return Poll::Pending,
