@@ -38,9 +38,9 @@ const HELD: u64 = 10 * MILLISECOND;
 /// The most a worker is granted at a time: as many tokens as the rate gives in this time.
 const LARGEST: u64 = 100 * MILLISECOND;
 
-/// A bucket found empty is not asked again before this: at high rates a token comes every few
-/// microseconds, and nothing is lost by fetching many at once.
-const PAUSE: u64 = 5 * MILLISECOND;
+/// A bucket found empty is not asked again before this: there may be a token every few microseconds,
+/// and as many workers that want it. It stays in the bucket until it is fetched together with others.
+const PAUSE: u64 = 20 * MILLISECOND;
 
 /// An empty bucket is asked again after this at the latest: someone may have filled it up.
 const RECHECK: u64 = 1_000 * MILLISECOND;

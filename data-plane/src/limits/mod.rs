@@ -245,4 +245,6 @@ fn judge<'a>(rows: impl Iterator<Item = (&'a Policy<'a>, Bucket)>, tally: &Tally
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
