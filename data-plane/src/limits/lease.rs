@@ -26,6 +26,9 @@ use super::{
 
 const MILLISECOND: u64 = 1_000_000;
 
+/// L of the promise.
+const SLACK: u64 = 100 * MILLISECOND;
+
 /// How long a token can be spent, from when it was asked for.
 pub(super) const SHORT: u64 = 80 * MILLISECOND;
 
@@ -35,8 +38,10 @@ const LONG: u64 = 10_000 * MILLISECOND;
 /// What all workers of all nodes hold for long: as many tokens as the rate gives in this time.
 const HELD: u64 = 10 * MILLISECOND;
 
+const _: () = assert!(SHORT + 2 * HELD <= SLACK);
+
 /// The most a worker is granted at a time: as many tokens as the rate gives in this time.
-const LARGEST: u64 = 100 * MILLISECOND;
+const LARGEST: u64 = SLACK;
 
 /// A bucket found empty is not asked again before this: there may be a token every few microseconds,
 /// and as many workers that want it. It stays in the bucket until it is fetched together with others.
@@ -335,5 +340,138 @@ fn older(one: Mark, other: Mark) -> Mark {
         other
     } else {
         one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::mirror::{self, Kept};
+
+    const ALONE: Crowd = Crowd { nodes: 1, workers: 1 };
+
+    /// 10,000 a second, 10 seconds of them at once.
+    fn bucket() -> Bucket {
+        Bucket { quota: 100_000, interval: 100_000, capacity: 10_000 * MILLISECOND }
+    }
+
+    fn lease() -> Lease {
+        let mut lease = Lease::new(bucket());
+        lease.follow(bucket(), 1);
+        lease
+    }
+
+    fn grant(lease: &mut Lease, tokens: u64, now: u64, crowd: Crowd) {
+        let ask = Ask { want: tokens, ..lease.settle() };
+        let grant = Grant { tokens, ahead: tokens * bucket().interval, mark: Mark::default() };
+        lease.take((&ask, &grant), (1, now, now + MILLISECOND), crowd);
+    }
+
+    fn spendable(lease: &mut Lease, now: u64) -> u64 {
+        lease.stock(now);
+        lease.held()
+    }
+
+    #[test]
+    fn a_token_is_void_80_ms_after_it_was_asked_for() {
+        let mut lease = lease();
+        grant(&mut lease, 1000, MILLISECOND, ALONE);
+        assert_eq!(spendable(&mut lease, 81 * MILLISECOND - 1), 1000);
+        assert_eq!(spendable(&mut lease, 81 * MILLISECOND), 0);
+        assert_eq!((lease.back.tokens, lease.has_void()), (1000, true));
+    }
+
+    #[test]
+    fn few_tokens_are_held_for_long_and_never_more() {
+        // 10 ms of the rate are 100 tokens, over all workers.
+        for (crowd, few) in
+            [(ALONE, 100), (Crowd { nodes: 4, workers: 5 }, 5), (Crowd { nodes: 0, workers: 1 }, 0)]
+        {
+            let mut lease = lease();
+            grant(&mut lease, few + 1, 0, crowd);
+            assert_eq!(spendable(&mut lease, SHORT), 0, "{crowd:?}");
+            grant(&mut lease, few, SHORT, crowd);
+            assert_eq!(spendable(&mut lease, SHORT + LONG - 1), few, "{crowd:?}");
+            grant(&mut lease, 1, SHORT + LONG - 1, crowd);
+            assert_eq!(spendable(&mut lease, SHORT + LONG), 1, "{crowd:?}");
+            assert_eq!(spendable(&mut lease, LONG + 2 * SHORT), 0, "{crowd:?}");
+        }
+    }
+
+    #[test]
+    fn it_asks_for_what_is_needed_and_leaves_half_a_burst_to_others() {
+        let mut lease = lease();
+        let crowd = Crowd { nodes: 0, workers: 1 };
+        let (mut now, mut sizes) = (MILLISECOND, Vec::new());
+        for _ in 0..12 {
+            let ask = lease.ask(now, 1, crowd);
+            sizes.push(ask.want);
+            grant(&mut lease, ask.want, now, crowd);
+            for _ in 0..ask.want {
+                lease.spend();
+                now += 200_000;
+            }
+        }
+        // 5,000 requests a second are 200 in 40 ms.
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 200, 200, 200, 200]);
+        let largest = |nodes, workers| Crowd { nodes, workers }.largest(bucket());
+        assert_eq!((largest(1, 1), largest(16, 4), largest(1000, 60)), (1000, 781, 1));
+    }
+
+    #[test]
+    fn a_bucket_found_empty_is_left_alone_for_a_while() {
+        let mut lease = lease();
+        let (ask, mark) = (lease.ask(0, 1, ALONE), Mark::default());
+        let grant = Grant { tokens: 0, ahead: bucket().capacity, mark };
+        lease.take((&ask, &grant), (1, 0, MILLISECOND), ALONE);
+        assert_eq!(lease.stock(MILLISECOND + PAUSE - 1), Stock::Empty);
+        assert_eq!(lease.stock(MILLISECOND + PAUSE), Stock::Unknown);
+    }
+
+    #[test]
+    fn a_limit_that_was_changed_or_another_redis_begin_anew() {
+        let mut lease = lease();
+        grant(&mut lease, 10, 0, ALONE);
+        let other = Bucket { interval: 200_000, ..bucket() };
+        lease.follow(other, 1);
+        assert_eq!((lease.stock(1), lease.has_void()), (Stock::Unknown, false));
+        grant(&mut lease, 10, 0, ALONE);
+        lease.follow(other, 2);
+        assert_eq!(lease.stock(1), Stock::Unknown);
+    }
+
+    #[test]
+    fn what_was_spent_without_redis_is_told_once_and_forgotten_when_the_bucket_is_full() {
+        let mut lease = lease();
+        for now in 0..10 {
+            lease.spend_without_redis(now, ALONE);
+        }
+        let ask = lease.ask(20, 1, ALONE);
+        assert_eq!(ask.spent, 10);
+        lease.spend_without_redis(21, ALONE);
+        let grant = Grant { tokens: 1, ahead: 0, mark: Mark::default() };
+        lease.take((&ask, &grant), (1, 20, 30), ALONE);
+        assert_eq!(lease.settle().spent, 1, "what came later is told later");
+        lease.spend_without_redis(20_000 * MILLISECOND, ALONE);
+        assert_eq!(lease.settle().spent, 1);
+    }
+
+    /// Two leases are given back after a third was taken and spent.
+    #[test]
+    fn giving_back_makes_no_room_for_what_was_spent() {
+        let (bucket, second) = (bucket(), 1_000 * MILLISECOND);
+        let mut kept = [Kept::default()];
+        let mut call = |want, back, now| {
+            let ask = Ask { bucket, want, spent: 0, back };
+            mirror::call(&mut kept, &[ask], now).remove(0)
+        };
+        let (one, two) = (call(1000, Back::default(), second), call(1000, Back::default(), second));
+        let back = |grant: Grant| Back { tokens: grant.tokens, mark: grant.mark };
+        assert_eq!(call(0, back(one), second).ahead, 100 * MILLISECOND);
+        let third = call(1000, Back::default(), second + 90 * MILLISECOND);
+        assert_eq!(third.ahead, 110 * MILLISECOND);
+        // Only 10 of the 100 ms the second took are in it still: time has taken the others.
+        let after = call(0, back(two), second + 90 * MILLISECOND);
+        assert_eq!(after.ahead, 100 * MILLISECOND);
     }
 }

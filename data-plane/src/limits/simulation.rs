@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{
     ask::{Ask, Grant},
     gcra::Bucket,
-    lease::{Crowd, Lease, Stock},
+    lease::{Crowd, Lease, SHORT, Stock},
     mirror::{self, Kept},
 };
 
@@ -33,7 +33,7 @@ struct Plan {
     workers: u64,
     /// Requests in the time of one token, over all workers, in hundredths.
     load: u64,
-    /// Whether workers pause and rush.
+    /// Whether quiet, busy and silent times follow each other, and rushes to all workers at once.
     uneven: bool,
     /// Of a thousand calls, how many are lost, and how many workers die after one.
     trouble: u64,
@@ -42,9 +42,17 @@ struct Plan {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
-    Request,
-    Arrive { flight: usize },
-    Land { flight: usize },
+    /// Of a worker, at the load of a phase.
+    Request {
+        phase: u64,
+    },
+    Phase,
+    Arrive {
+        flight: usize,
+    },
+    Land {
+        flight: usize,
+    },
     GiveBack,
 }
 
@@ -81,6 +89,9 @@ struct World {
     flights: Vec<Flight>,
     events: BinaryHeap<Reverse<(u64, u64, usize, Event)>>,
     order: u64,
+    phase: u64,
+    /// As in the plan, in this phase.
+    load: u64,
     outcome: Outcome,
 }
 
@@ -95,16 +106,17 @@ impl Plan {
             flights: Vec::new(),
             events: BinaryHeap::new(),
             order: 0,
+            phase: 0,
+            load: self.load,
             outcome: Outcome { admitted: Vec::new(), requests: 0, calls: 0 },
         };
         for worker in 0..crowd {
             let offset = world.roll(3600 * SECOND);
             let lease = world.fresh_lease();
             world.workers.push(Worker { lease, offset, waiting: 0, flight: None, life: 0 });
-            let first = world.roll(self.gap(crowd as u64));
-            world.at(SECOND + first, worker, Event::Request);
             world.at(SECOND, worker, Event::GiveBack);
         }
+        world.at(SECOND, 0, Event::Phase);
         let end = (1 + self.seconds) * SECOND;
         while let Some(Reverse((now, _, worker, event))) = world.events.pop() {
             if now > end {
@@ -113,11 +125,6 @@ impl Plan {
             world.happen(now, worker, event);
         }
         world.outcome
-    }
-
-    /// Between two requests of one of so many workers.
-    fn gap(&self, workers: u64) -> u64 {
-        self.bucket.interval * workers * 100 / self.load
     }
 
     fn crowd(&self) -> Crowd {
@@ -147,21 +154,12 @@ impl World {
 
     fn happen(&mut self, now: u64, worker: usize, event: Event) {
         match event {
-            Event::Request => {
-                self.outcome.requests += 1;
-                self.workers[worker].waiting += 1;
-                self.look(now, worker);
-                let mean = self.plan.gap(self.workers.len() as u64);
-                let mut gap = self.roll(2 * mean) + 1;
-                if self.plan.uneven {
-                    gap = match self.roll(1000) {
-                        0..5 => gap + self.roll(SECOND),
-                        5..200 => gap,
-                        _ => gap / 10,
-                    };
-                }
-                self.at(now + gap.max(MICROSECOND), worker, Event::Request);
+            Event::Request { phase } if phase == self.phase => {
+                self.come(now, worker, 1);
+                self.next_request(now, worker);
             }
+            Event::Request { .. } => {}
+            Event::Phase => self.begin_phase(now),
             Event::Arrive { flight } => {
                 let ask = self.flights[flight].ask;
                 let grants = mirror::call(&mut self.redis, &[ask], now);
@@ -201,6 +199,44 @@ impl World {
                 self.at(now + 40 * MILLISECOND, worker, Event::GiveBack);
             }
         }
+    }
+
+    fn begin_phase(&mut self, now: u64) {
+        self.phase += 1;
+        let workers = self.workers.len();
+        if self.plan.uneven {
+            let was_silent = self.load == 0;
+            self.load = [0, 0, 10, 50, 100, 300, 1000][self.roll(7) as usize];
+            // Often as long as a lease is good for, or until a bucket is full: a rush to workers that
+            // held on to tokens meanwhile is the worst of all.
+            let length = match self.roll(3) {
+                0 => self.roll(self.plan.bucket.capacity.min(300 * MILLISECOND)),
+                1 => SHORT - self.roll(20 * MILLISECOND),
+                _ if self.load == 0 => self.plan.bucket.capacity,
+                _ => 50 * MILLISECOND,
+            };
+            self.at(now + length + MICROSECOND, 0, Event::Phase);
+            if was_silent || self.roll(3) == 0 {
+                let each = self.roll(u64::from(self.plan.bucket.quota) * 2 / workers as u64 + 2);
+                (0..workers).for_each(|worker| self.come(now, worker, each));
+            }
+        }
+        (0..workers).for_each(|worker| self.next_request(now, worker));
+    }
+
+    fn next_request(&mut self, now: u64, worker: usize) {
+        if self.load > 0 {
+            let crowd = self.workers.len() as u64;
+            let mean = self.plan.bucket.interval * crowd * 100 / self.load;
+            let gap = self.roll(2 * mean).max(MICROSECOND);
+            self.at(now + gap, worker, Event::Request { phase: self.phase });
+        }
+    }
+
+    fn come(&mut self, now: u64, worker: usize, requests: u64) {
+        self.outcome.requests += requests;
+        self.workers[worker].waiting += requests;
+        self.look(now, worker);
     }
 
     /// What `leases.rs` does with requests that wait.
@@ -272,21 +308,23 @@ fn bucket(interval: u64, quota: u32) -> Bucket {
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
-    // From a token a second to one in 20 microseconds; bursts from one token to many seconds.
+    // Up to 50,000 a second; bursts from one token to some seconds. Where the burst is small and the
+    // rate is high, a lease is much of it.
     let interval = prop_oneof![
         20 * MICROSECOND..MILLISECOND,
         MILLISECOND..100 * MILLISECOND,
         100 * MILLISECOND..SECOND
     ];
-    let quota = prop_oneof![1..10_u32, 10..1_000_u32, 1_000..100_000_u32];
-    let crowd = (prop_oneof![Just(1_u64), Just(4), Just(16)], any::<bool>(), 1..4_u64);
-    let load = prop_oneof![10..100_u64, 100..300_u64, 300..1_500_u64];
+    let burst = prop_oneof![10 * MILLISECOND..500 * MILLISECOND, 500 * MILLISECOND..5 * SECOND];
+    let crowd = (prop_oneof![Just(1_u64), Just(4), Just(16)], any::<bool>(), 1..3_u64);
     let trouble = prop_oneof![Just(0_u64), 1..200_u64];
-    (any::<u64>(), (interval, quota), crowd, load, any::<bool>(), trouble).prop_map(
-        |(seed, (interval, quota), (nodes, nodes_known, workers), load, uneven, trouble)| {
-            // As many requests as are played in little time.
-            let seconds = (interval * 3_000_000 / load / SECOND).clamp(1, 120);
-            let bucket = bucket(interval / MICROSECOND * MICROSECOND, quota);
+    (any::<u64>(), interval, burst, crowd, trouble).prop_map(
+        |(seed, interval, burst, (nodes, nodes_known, workers), trouble)| {
+            let interval = interval / MICROSECOND * MICROSECOND;
+            let bucket = bucket(interval, (burst / interval) as u32 + 1);
+            // As long as there is time to play it.
+            let seconds = (interval * 10_000 / SECOND).clamp(3, 60);
+            let (load, uneven) = (100, true);
             Plan { seed, bucket, nodes, nodes_known, workers, load, uneven, trouble, seconds }
         },
     )
