@@ -56,6 +56,7 @@ pub mod bench {
     pub use crate::{
         compile::bench::Routes,
         gateway::bench::RequestPath,
+        limits::bench::LeaseHit,
         sync::bench::{Cold, Node},
     };
 }

@@ -242,6 +242,8 @@ fn judge<'a>(rows: impl Iterator<Item = (&'a Policy<'a>, Bucket)>, tally: &Tally
     verdict(tally.admitted, rows.map(row))
 }
 
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]

@@ -106,6 +106,21 @@ impl Link {
         Self { shared, keeper }
     }
 
+    /// One that passes for connected, and over which nothing goes.
+    #[cfg(any(test, feature = "bench"))]
+    pub(super) fn idle(clock: Clock) -> Self {
+        let shared = Shared {
+            connection: ArcSwapOption::empty(),
+            epoch: AtomicU32::new(1),
+            tripped: Notify::new(),
+            answers: AtomicU64::new(0),
+            script: Script::new(SCRIPT),
+            clock,
+            counts: Arc::default(),
+        };
+        Self { shared: Arc::new(shared), keeper: tokio::spawn(async {}) }
+    }
+
     /// The number of the connection there is.
     pub(super) fn epoch(&self) -> Option<u32> {
         Some(self.shared.epoch.load(Acquire)).filter(|epoch| *epoch > 0)

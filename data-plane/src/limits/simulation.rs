@@ -225,12 +225,12 @@ impl World {
     }
 
     fn next_request(&mut self, now: u64, worker: usize) {
-        if self.load > 0 {
-            let crowd = self.workers.len() as u64;
-            let mean = self.plan.bucket.interval * crowd * 100 / self.load;
-            let gap = self.roll(2 * mean).max(MICROSECOND);
-            self.at(now + gap, worker, Event::Request { phase: self.phase });
-        }
+        let crowd = self.workers.len() as u64;
+        let Some(mean) = (self.plan.bucket.interval * crowd * 100).checked_div(self.load) else {
+            return;
+        };
+        let gap = self.roll(2 * mean).max(MICROSECOND);
+        self.at(now + gap, worker, Event::Request { phase: self.phase });
     }
 
     fn come(&mut self, now: u64, worker: usize, requests: u64) {
@@ -256,11 +256,10 @@ impl World {
             this.waiting -= 1;
         }
         let is_out = this.waiting > 0;
-        if this.flight.is_none() && (is_out || this.lease.stock(local) == Stock::Held) {
-            if is_out || this.lease.runs_low(local) {
-                let ask = this.lease.ask(local, this.waiting, crowd);
-                self.send(now, worker, ask);
-            }
+        let runs_low = this.lease.stock(local) == Stock::Held && this.lease.runs_low(local);
+        if this.flight.is_none() && (is_out || runs_low) {
+            let ask = this.lease.ask(local, this.waiting, crowd);
+            self.send(now, worker, ask);
         }
     }
 
