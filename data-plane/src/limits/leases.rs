@@ -16,6 +16,7 @@ use tokio::{sync::Notify, time::sleep};
 
 use super::{
     Shared,
+    ask::Ask,
     buckets::Tally,
     flight::Flight,
     lease::{SHORT, Stock},
@@ -128,12 +129,7 @@ impl Leases {
         self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now);
     }
 
-    fn send(
-        &self,
-        places: &[Rc<Place>],
-        asks: Each<super::ask::Ask>,
-        now: u64,
-    ) -> Option<Arc<Flight>> {
+    fn send(&self, places: &[Rc<Place>], asks: Each<Ask>, now: u64) -> Option<Arc<Flight>> {
         let names = places.iter().map(|place| place.hold.name().clone()).collect();
         let flight = self.link.send(names, asks, now)?;
         for (seat, place) in places.iter().enumerate() {
