@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use fastgate_data_plane::bench::RequestPath;
+use fastgate_data_plane::bench::{LeaseHit, RequestPath};
 
 // As the node has it.
 #[global_allocator]
@@ -27,6 +27,10 @@ fn request_path(criterion: &mut Criterion) {
         true
     });
     bench("from head to head", |path| path.run() > 0);
+    let mut hit = LeaseHit::ready();
+    criterion.bench_function("limits of a key and a route by tokens leased", |bencher| {
+        bencher.iter(|| assert!(black_box(hit.admit())));
+    });
 }
 
 criterion_group!(benches, request_path);

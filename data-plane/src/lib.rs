@@ -60,6 +60,7 @@ pub mod bench {
         compile::bench::Routes,
         gateway::bench::RequestPath,
         hpack::bench::HeaderBlocks,
+        limits::bench::LeaseHit,
         sync::bench::{Cold, Node},
     };
 }

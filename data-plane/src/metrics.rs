@@ -77,7 +77,9 @@ impl Collector for Metrics {
         self.encode_config(to)?;
         let state = [("state", self.limiter.state().name())];
         let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";
-        family(to, "limits_state", help, &[(state, 1)], Kind::Gauge)
+        family(to, "limits_state", help, &[(state, 1)], Kind::Gauge)?;
+        let calls = self.limiter.redis_calls();
+        counter(to, "limits_redis_calls", "Calls that lease tokens from Redis", calls)
     }
 }
 

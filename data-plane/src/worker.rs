@@ -81,6 +81,7 @@ impl Worker {
         let shared = Shared::new(brought).map_err(io::Error::other)?;
         let timers = shared.timers.clone();
         tokio::task::spawn_local(async move { timers.run().await });
+        tokio::task::spawn_local(shared.limiter.give_back());
         let mut crowd = Crowd { shared, watches: Vec::new() };
         let mut patrol = interval(PATROL);
         patrol.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,8 +1,8 @@
 //! Buckets in this process, exact across its workers and in bounded memory.
 //!
-//! A bucket is one atomic number. A worker finds it in a cache of its own; the shared table, which
-//! has locks, is asked only when it is not there. A bucket that is thrown out is marked as gone,
-//! so that a worker that still has it at hand looks for the one in its place.
+//! A bucket is one atomic number. A worker holds on to those it has used; the shared table, which
+//! has locks, is asked only for others. A bucket that is thrown out is marked as gone, so that a
+//! worker that still holds it looks for the one in its place.
 
 use std::{
     cell::RefCell,
@@ -15,7 +15,6 @@ use std::{
             Ordering::{AcqRel, Acquire},
         },
     },
-    time::Instant,
 };
 
 use foldhash::fast::RandomState;
@@ -34,12 +33,8 @@ const KEY_BUCKETS: usize = 1 << 18;
 /// The most buckets of addresses, of which anyone can have many.
 const ADDRESS_BUCKETS: usize = 1 << 16;
 
-/// The most buckets a worker has at hand.
-const AT_HAND: usize = 4096;
-
 /// The buckets of a process.
 pub(super) struct Buckets {
-    origin: Instant,
     keys: Table,
     addresses: Table,
 }
@@ -51,11 +46,17 @@ pub(super) enum Class {
     Address,
 }
 
+/// A worker's hold on one bucket, which costs nothing until it is used.
+pub(super) struct Hold {
+    class: Class,
+    name: Arc<str>,
+    cell: RefCell<Option<Arc<AtomicU64>>>,
+}
+
 /// One limit to be passed: where it is counted, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Claim<'a> {
-    pub(super) class: Class,
-    pub(super) name: &'a str,
+    pub(super) hold: &'a Hold,
     pub(super) bucket: Bucket,
 }
 
@@ -68,60 +69,28 @@ pub(super) struct Tally {
     pub(super) ahead: Each<u64>,
 }
 
+impl Hold {
+    /// On a bucket of this name.
+    pub(super) fn new(class: Class, name: Arc<str>) -> Self {
+        Self { class, name, cell: RefCell::default() }
+    }
+
+    /// Names the bucket.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
 impl Buckets {
     /// No buckets yet.
     pub(super) fn new() -> Self {
-        Self {
-            origin: Instant::now(),
-            keys: Table::new(KEY_BUCKETS),
-            addresses: Table::new(ADDRESS_BUCKETS),
-        }
-    }
-
-    /// The time buckets count in: nanoseconds since the process began.
-    pub(super) fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(GONE - 1)
-    }
-
-    fn find(&self, claim: &Claim<'_>, now: u64) -> Arc<AtomicU64> {
-        match claim.class {
-            Class::Key => self.keys.find(claim.name, now),
-            Class::Address => self.addresses.find(claim.name, now),
-        }
-    }
-}
-
-/// One worker's way to the buckets.
-pub(super) struct WorkerBuckets {
-    shared: Arc<Buckets>,
-    at_hand: RefCell<HashMap<Box<str>, Arc<AtomicU64>, RandomState>>,
-}
-
-impl WorkerBuckets {
-    /// With nothing at hand.
-    pub(super) fn new(shared: Arc<Buckets>) -> Self {
-        Self { shared, at_hand: RefCell::default() }
+        Self { keys: Table::new(KEY_BUCKETS), addresses: Table::new(ADDRESS_BUCKETS) }
     }
 
     /// Takes a token from every bucket, or none.
-    pub(super) fn admit(&self, claims: &[Claim<'_>]) -> Tally {
-        self.admit_at(claims, self.shared.now())
-    }
-
-    /// Learns how far ahead of now the same buckets are full elsewhere, so that counting can go on
-    /// here from there.
-    pub(super) fn learn(&self, claims: &[Claim<'_>], tally: &Tally) {
-        let now = self.shared.now();
-        for (claim, ahead) in claims.iter().zip(&tally.ahead) {
-            let later = |tat: u64| live(tat).map(|tat| tat.max(now + ahead));
-            // An error means that the bucket was thrown out just now: little is lost with it.
-            let _ = self.find(claim, now).fetch_update(AcqRel, Acquire, later);
-        }
-    }
-
-    fn admit_at(&self, claims: &[Claim<'_>], now: u64) -> Tally {
+    pub(super) fn admit(&self, claims: &[Claim<'_>], now: u64) -> Tally {
         loop {
-            let cells: Each<_> = claims.iter().map(|claim| self.find(claim, now)).collect();
+            let cells: Each<_> = claims.iter().map(|claim| self.cell(claim.hold, now)).collect();
             if let Some(tally) = admit(claims, &cells, now) {
                 return tally;
             }
@@ -129,19 +98,25 @@ impl WorkerBuckets {
         }
     }
 
-    fn find(&self, claim: &Claim<'_>, now: u64) -> Arc<AtomicU64> {
-        let mut at_hand = self.at_hand.borrow_mut();
-        if let Some(cell) = at_hand.get(claim.name)
-            && cell.load(Acquire) != GONE
-        {
+    /// Learns when a bucket will be full elsewhere, so that counting can go on here from there.
+    pub(super) fn learn(&self, hold: &Hold, full_at: u64, now: u64) {
+        if full_at > now {
+            let later = |tat: u64| live(tat).map(|tat| tat.max(full_at));
+            // An error means that the bucket was thrown out just now: little is lost with it.
+            let _ = self.cell(hold, now).fetch_update(AcqRel, Acquire, later);
+        }
+    }
+
+    fn cell(&self, hold: &Hold, now: u64) -> Arc<AtomicU64> {
+        let mut held = hold.cell.borrow_mut();
+        if let Some(cell) = held.as_ref().filter(|cell| cell.load(Acquire) != GONE) {
             return cell.clone();
         }
-        if at_hand.len() >= AT_HAND {
-            at_hand.clear();
-        }
-        let cell = self.shared.find(claim, now);
-        at_hand.insert(claim.name.into(), cell.clone());
-        cell
+        let table = match hold.class {
+            Class::Key => &self.keys,
+            Class::Address => &self.addresses,
+        };
+        held.insert(table.find(&hold.name, now)).clone()
     }
 }
 
@@ -258,18 +233,22 @@ mod tests {
         Bucket::new(RateLimit::parse(per_minute).expect("a rate"))
     }
 
-    fn claim(name: &str, per_minute: i64) -> Claim<'_> {
-        Claim { class: Class::Key, name, bucket: bucket(per_minute) }
+    fn hold(name: &str) -> Hold {
+        Hold::new(Class::Key, name.into())
+    }
+
+    fn claim(hold: &Hold, per_minute: i64) -> Claim<'_> {
+        Claim { hold, bucket: bucket(per_minute) }
     }
 
     #[test]
     fn all_buckets_give_or_none_does() {
-        let worker = WorkerBuckets::new(Arc::new(Buckets::new()));
-        let claims = [claim("wide", 10), claim("narrow", 2)];
-        let admitted = (0..5).filter(|_| worker.admit_at(&claims, 0).admitted).count();
+        let buckets = Buckets::new();
+        let (wide, narrow) = (hold("wide"), hold("narrow"));
+        let claims = [claim(&wide, 10), claim(&narrow, 2)];
+        let admitted = (0..5).filter(|_| buckets.admit(&claims, 0).admitted).count();
         assert_eq!(admitted, 2);
-        let wide = [claim("wide", 10)];
-        let rest = (0..20).filter(|_| worker.admit_at(&wide, 0).admitted).count();
+        let rest = (0..20).filter(|_| buckets.admit(&claims[..1], 0).admitted).count();
         assert_eq!(rest, 8, "refusals must cost nothing");
     }
 
@@ -279,9 +258,9 @@ mod tests {
         let count = |name: &'static [&'static str]| {
             let shared = shared.clone();
             thread::spawn(move || {
-                let worker = WorkerBuckets::new(shared);
-                let claims: Vec<_> = name.iter().map(|name| claim(name, 1000)).collect();
-                (0..2000).filter(|_| worker.admit_at(&claims, 0).admitted).count()
+                let holds: Vec<_> = name.iter().map(|name| hold(name)).collect();
+                let claims: Vec<_> = holds.iter().map(|hold| claim(hold, 1000)).collect();
+                (0..2000).filter(|_| shared.admit(&claims, 0).admitted).count()
             })
         };
         let workers: Vec<_> = (0..8).map(|_| count(&["hot"])).collect();
@@ -298,12 +277,12 @@ mod tests {
 
     #[test]
     fn what_was_taken_is_given_back_when_a_later_bucket_refuses() {
-        let worker = WorkerBuckets::new(Arc::new(Buckets::new()));
+        let (buckets, hold) = (Buckets::new(), hold("k"));
         // Twice the same bucket: both find it free, and the second finds it taken by the first.
-        let twice = [claim("k", 1), claim("k", 1)];
-        assert!(!worker.admit_at(&twice, 0).admitted);
-        assert!(worker.admit_at(&twice[..1], 0).admitted, "the token is there again");
-        assert!(!worker.admit_at(&twice[..1], 0).admitted);
+        let twice = [claim(&hold, 1), claim(&hold, 1)];
+        assert!(!buckets.admit(&twice, 0).admitted);
+        assert!(buckets.admit(&twice[..1], 0).admitted, "the token is there again");
+        assert!(!buckets.admit(&twice[..1], 0).admitted);
     }
 
     #[test]
@@ -322,20 +301,29 @@ mod tests {
 
     #[test]
     fn a_bucket_thrown_out_is_never_counted_in_again() {
-        let shared = Arc::new(Buckets::new());
-        let (one, other) = (WorkerBuckets::new(shared.clone()), WorkerBuckets::new(shared.clone()));
-        let claims = [claim("k", 5)];
-        for worker in [&one, &other] {
-            assert!(worker.admit_at(&claims, 0).admitted);
+        let buckets = Buckets::new();
+        let (one, other) = (hold("k"), hold("k"));
+        let claims = [&one, &other].map(|hold| [claim(hold, 5)]);
+        for claims in &claims {
+            assert!(buckets.admit(claims, 0).admitted);
         }
         let later = 120_000_000_000;
-        for shard in &shared.keys.shards {
+        for shard in &buckets.keys.shards {
             throw_out(&mut shard.lock().expect("no panic"), later);
         }
-        let admitted: usize = [&one, &other]
-            .map(|worker| (0..5).filter(|_| worker.admit_at(&claims, later).admitted).count())
-            .iter()
-            .sum();
+        let admitted = |claims| (0..5).filter(|_| buckets.admit(claims, later).admitted).count();
+        let admitted: usize = claims.iter().map(|claims| admitted(claims)).sum();
         assert_eq!(admitted, 5, "both must find the same new bucket");
+    }
+
+    #[test]
+    fn counting_goes_on_from_what_was_learned() {
+        let (buckets, hold) = (Buckets::new(), hold("k"));
+        let claims = [claim(&hold, 60)];
+        buckets.learn(&hold, 58_000_000_000, 1);
+        let admitted = (0..5).filter(|_| buckets.admit(&claims, 1).admitted).count();
+        assert_eq!(admitted, 2);
+        buckets.learn(&hold, 30_000_000_000, 1);
+        assert!(!buckets.admit(&claims, 1).admitted, "what is known already is not forgotten");
     }
 }

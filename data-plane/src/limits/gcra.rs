@@ -3,7 +3,7 @@
 //! The number is the moment the bucket will be full again (TAT, "theoretical arrival time"). How
 //! far it lies ahead is the room taken: each admitted request adds one interval, time takes it
 //! away, and what would go beyond the capacity is refused. `limit.lua` is the same, to the
-//! nanosecond; both are held to the same vectors.
+//! nanosecond, for many tokens at a time; `mirror.rs` holds one to the other.
 
 use std::time::Duration;
 
@@ -53,18 +53,27 @@ impl Bucket {
         (next <= self.capacity).then_some(next)
     }
 
+    /// Tokens that are in it.
+    pub(super) fn free(self, ahead: u64) -> u64 {
+        self.capacity.saturating_sub(ahead) / self.interval
+    }
+
     /// How long until a request would be admitted.
     pub(super) fn wait(self, ahead: u64) -> Duration {
-        Duration::from_nanos((ahead + self.interval).saturating_sub(self.capacity))
+        Duration::from_nanos(self.wait_nanos(ahead))
+    }
+
+    /// The same in nanoseconds.
+    pub(super) fn wait_nanos(self, ahead: u64) -> u64 {
+        (ahead + self.interval).saturating_sub(self.capacity)
     }
 
     /// What a client is told.
     pub(super) fn standing(self, name: &'static str, ahead: u64) -> Standing {
-        let free = self.capacity.saturating_sub(ahead) / self.interval;
         Standing {
             name,
             quota: self.quota,
-            remaining: u32::try_from(free).unwrap_or(u32::MAX),
+            remaining: u32::try_from(self.free(ahead)).unwrap_or(u32::MAX),
             reset: ahead.div_ceil(NANOS_PER_SECOND),
         }
     }

@@ -1,18 +1,34 @@
 //! Rate limits: how many requests a key may make, and a key (or an address) on a route.
 //!
-//! A limit of n a minute is a bucket of n tokens, refilled at n/60 a second. With Redis the
-//! buckets are shared by all nodes, one script call per request; without it they are in this
-//! process, by the same algorithm. While Redis is away each limit does what its own fallback says.
-//! Tokens leased in batches will be spent in [`WorkerLimiter::admit`], before Redis is asked.
+//! A limit of n a minute is a bucket of n tokens, refilled at n/60 a second. With Redis the buckets
+//! are shared by all nodes, and each worker leases tokens from them in batches; without it they are
+//! in this process, by the same algorithm. While Redis is away each limit does what its own fallback
+//! says.
+//!
+//! ```text
+//! admit -> places (what the worker has at hand of a bucket)
+//!            |-- with Redis:    leases -> lease (tokens held; pure)
+//!            |                        `-> redis (calls of limit.lua), flight (one of them)
+//!            `-- without, or while it is away: buckets (shared by the workers)
+//! ```
 
+mod ask;
 mod buckets;
+mod clock;
+mod flight;
 mod gcra;
+mod lease;
+mod leases;
+mod places;
 mod policy;
 mod redis;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use ::redis::{Client, RedisError};
@@ -21,10 +37,14 @@ pub(crate) use policy::{Policy, Scope, Standing, Standings, Subject, Verdict};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::{
-    buckets::{Buckets, Claim, Class, Tally, WorkerBuckets},
+    buckets::{Buckets, Claim, Tally},
+    clock::Clock,
     gcra::Bucket,
+    lease::Crowd,
+    leases::Leases,
+    places::{Place, Places},
     policy::{Each, verdict},
-    redis::Link,
+    redis::{Away, Counts, Link},
 };
 
 /// The limits of a node, shared by its workers.
@@ -34,11 +54,18 @@ pub(crate) struct Limiter(Arc<Shared>);
 struct Shared {
     environment: Id,
     redis: Option<Client>,
-    buckets: Arc<Buckets>,
+    clock: Clock,
+    buckets: Buckets,
+    /// 0: not known yet.
     nodes: AtomicU32,
     workers: AtomicUsize,
-    /// Workers that have a connection to Redis.
-    up: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+impl Shared {
+    fn crowd(&self) -> Crowd {
+        Crowd { nodes: self.nodes.load(Relaxed).into(), workers: self.workers.load(Relaxed) as u64 }
+    }
 }
 
 impl Limiter {
@@ -53,10 +80,11 @@ impl Limiter {
         Ok(Self(Arc::new(Shared {
             environment: environment.clone(),
             redis: redis_url.map(|url| Client::open(url.expose_secret())).transpose()?,
-            buckets: Arc::new(Buckets::new()),
-            nodes: AtomicU32::new(1),
+            clock: Clock::start(),
+            buckets: Buckets::new(),
+            nodes: AtomicU32::new(0),
             workers: AtomicUsize::new(0),
-            up: Arc::default(),
+            counts: Arc::default(),
         })))
     }
 
@@ -69,22 +97,29 @@ impl Limiter {
     pub(crate) fn state(&self) -> State {
         if self.0.redis.is_none() {
             State::Local
-        } else if self.0.up.load(Relaxed) < self.0.workers.load(Relaxed) {
+        } else if self.0.counts.up.load(Relaxed) < self.0.workers.load(Relaxed) {
             State::Fallback
         } else {
             State::Redis
         }
     }
 
+    /// How often Redis was asked.
+    pub(crate) fn redis_calls(&self) -> u64 {
+        self.0.counts.calls.load(Relaxed)
+    }
+
     /// The limiter of one worker. Call it inside the worker's runtime: with Redis it keeps a
     /// connection of its own there.
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
         self.0.workers.fetch_add(1, Relaxed);
-        let link = self.0.redis.clone().map(|client| Link::start(client, self.0.up.clone()));
+        let shared = &self.0;
+        let link = |client| Link::start(client, shared.clock, shared.counts.clone());
+        let link = shared.redis.clone().map(link);
         WorkerLimiter {
-            shared: self.0.clone(),
-            link,
-            buckets: WorkerBuckets::new(self.0.buckets.clone()),
+            shared: shared.clone(),
+            leases: link.map(|link| Rc::new(Leases::new(shared.clone(), link))),
+            places: Places::new(shared.environment.clone()),
         }
     }
 }
@@ -114,70 +149,82 @@ impl State {
 /// One worker's way to the limits.
 pub(crate) struct WorkerLimiter {
     shared: Arc<Shared>,
-    link: Option<Link>,
-    buckets: WorkerBuckets,
+    /// `None`: without Redis.
+    leases: Option<Rc<Leases>>,
+    places: Places,
 }
 
 impl WorkerLimiter {
     /// Takes one token from the bucket of each policy, or none at all. At most
     /// [`Standings::MAX`] policies.
     pub(crate) async fn admit(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Verdict {
-        match &self.link {
-            None => self.admit_here(subject, policies),
-            // Boxed: every request's future would have to hold it, with Redis or without.
-            Some(link) => Box::pin(self.admit_in_redis(link, subject, policies)).await,
+        let places = self.places(subject, policies);
+        let now = self.shared.clock.now();
+        let Some(leases) = &self.leases else { return self.admit_here(&places, policies, now) };
+        let outcome = match leases.at_once(&places, now) {
+            Some(outcome) => outcome,
+            // Boxed: every request's future would have to hold it, and few get here.
+            None => Box::pin(leases.admit(&places)).await,
+        };
+        match outcome {
+            Ok(tally) => judge(policies.iter().zip(places.iter().map(|p| p.bucket())), &tally),
+            Err(Away) => self.fall_back(&places, policies),
         }
     }
 
-    fn admit_here(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Verdict {
-        let names = self.names(subject, policies);
-        let claims = claims(subject, policies, &names);
-        judge(policies.iter(), &claims, &self.buckets.admit(&claims))
-    }
-
-    async fn admit_in_redis(
-        &self,
-        link: &Link,
-        subject: Subject<'_>,
-        policies: &[Policy<'_>],
-    ) -> Verdict {
-        let names = self.names(subject, policies);
-        let claims = claims(subject, policies, &names);
-        match link.admit(&claims).await {
-            Ok(tally) => {
-                self.buckets.learn(&claims, &tally);
-                judge(policies.iter(), &claims, &tally)
+    /// Gives leased tokens back that nobody spends. Runs as long as the worker.
+    pub(crate) fn give_back(&self) -> impl Future<Output = ()> + use<> {
+        let leases = self.leases.clone();
+        async move {
+            if let Some(leases) = leases {
+                leases.run().await;
             }
-            Err(redis::Away) => self.fall_back(subject, policies, &names),
         }
     }
 
-    /// Where each policy is counted.
-    fn names(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Each<String> {
-        let environment = &self.shared.environment;
-        policies.iter().map(|policy| policy.scope.bucket(environment, subject)).collect()
+    fn places(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Each<Rc<Place>> {
+        let place = |policy| {
+            let place = self.places.find(subject, policy);
+            place.follow(policy.limit.rate);
+            place
+        };
+        policies.iter().map(place).collect()
+    }
+
+    fn admit_here(&self, places: &[Rc<Place>], policies: &[Policy<'_>], now: u64) -> Verdict {
+        let claims: Each<_> = places
+            .iter()
+            .map(|place| Claim { hold: &place.hold, bucket: place.bucket() })
+            .collect();
+        let tally = self.shared.buckets.admit(&claims, now);
+        judge(policies.iter().zip(claims.iter().map(|claim| claim.bucket)), &tally)
     }
 
     /// What the policies say while Redis is away. A share is a bucket that takes as long to fill as
     /// the whole one, so it goes on from where Redis was last heard to be.
-    fn fall_back(
-        &self,
-        subject: Subject<'_>,
-        policies: &[Policy<'_>],
-        names: &[String],
-    ) -> Verdict {
+    fn fall_back(&self, places: &[Rc<Place>], policies: &[Policy<'_>]) -> Verdict {
         if policies.iter().any(|policy| policy.limit.fallback == Fallback::Closed) {
             return Verdict::Unavailable;
         }
-        let nodes = self.shared.nodes.load(Relaxed);
-        let shared = policies.iter().zip(names);
+        let Shared { buckets, clock, nodes, .. } = &*self.shared;
+        let (now, nodes) = (clock.now(), nodes.load(Relaxed));
+        let shared = policies.iter().zip(places);
         let shared = shared.filter(|(policy, _)| policy.limit.fallback == Fallback::LocalShare);
-        let claims: Each<_> = shared
-            .clone()
-            .map(|(policy, name)| claim(subject, name, Bucket::share(policy.limit.rate, nodes)))
-            .collect();
-        let tally = self.buckets.admit(&claims);
-        judge(shared.map(|(policy, _)| policy), &claims, &tally)
+        let mut claims: Each<Claim<'_>> = Each::new();
+        for (policy, place) in shared.clone() {
+            buckets.learn(&place.hold, place.lease.borrow().full_at(), now);
+            let bucket = Bucket::share(policy.limit.rate, nodes);
+            claims.push(Claim { hold: &place.hold, bucket });
+        }
+        let tally = buckets.admit(&claims, now);
+        if tally.admitted {
+            let crowd = self.shared.crowd();
+            for place in places {
+                place.lease.borrow_mut().spend_without_redis(now, crowd);
+            }
+        }
+        let claimed = claims.iter().map(|claim| claim.bucket);
+        judge(shared.map(|(policy, _)| policy).zip(claimed), &tally)
     }
 }
 
@@ -187,34 +234,19 @@ impl Drop for WorkerLimiter {
     }
 }
 
-fn claims<'a>(
-    subject: Subject<'_>,
-    policies: &[Policy<'_>],
-    names: &'a [String],
-) -> Each<Claim<'a>> {
-    let named = policies.iter().zip(names);
-    named.map(|(policy, name)| claim(subject, name, Bucket::new(policy.limit.rate))).collect()
-}
-
-fn claim<'a>(subject: Subject<'_>, name: &'a str, bucket: Bucket) -> Claim<'a> {
-    let class = match subject {
-        Subject::Key(_) => Class::Key,
-        Subject::Address(_) => Class::Address,
+fn judge<'a>(rows: impl Iterator<Item = (&'a Policy<'a>, Bucket)>, tally: &Tally) -> Verdict {
+    let rows = rows.zip(&tally.ahead);
+    let row = |((policy, bucket), ahead): ((&Policy<'_>, Bucket), &u64)| {
+        (policy.scope.name(), bucket, *ahead)
     };
-    Claim { class, name, bucket }
+    verdict(tally.admitted, rows.map(row))
 }
 
-fn judge<'a>(
-    policies: impl Iterator<Item = &'a Policy<'a>>,
-    claims: &[Claim<'_>],
-    tally: &Tally,
-) -> Verdict {
-    let rows = policies.zip(claims).zip(&tally.ahead);
-    verdict(
-        tally.admitted,
-        rows.map(|((policy, claim), ahead)| (policy.scope.name(), claim.bucket, *ahead)),
-    )
-}
-
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod bench;
+#[cfg(test)]
+mod mirror;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -1,44 +1,57 @@
-//! Buckets in Redis, shared by all nodes: one script call a request, over one connection a worker.
+//! The way to Redis: one connection a worker, over which the calls of its leases go.
 //!
 //! An error, or 50 ms in which Redis answers nobody who waits, open the breaker: the connection is
 //! given up, requests do without it at once, and a task in the background makes a new one, trying
-//! every second. Shorter stalls are a busy machine's, and no reason to count here what Redis will
-//! count too; so is a queue of calls that are answered one after another.
+//! twice a second. Shorter stalls are a busy machine's, and no reason to count here what Redis will
+//! count too; so is a queue of calls that are answered one after another. For the same reason time
+//! is counted in steps as this thread lives through them: one in which it was held up is one step.
+//! As leases may need no call for a while, the background asks now and then whether Redis is there.
 
 use std::{
-    cell::Cell,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, RedisResult, Script, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, RedisResult, Script, aio::MultiplexedConnection, cmd};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 
-use super::buckets::{Claim, Tally};
+use super::{
+    ask::{Ask, Grant},
+    clock::Clock,
+    flight::{Flight, Landing},
+    policy::Each,
+};
 
-/// How long Redis may answer nobody who waits before it counts as away.
-const SILENCE: Duration = Duration::from_millis(50);
+/// The time calls are waited for, piece by piece.
+const STEP: Duration = Duration::from_millis(5);
 
-/// How long a request waits for a Redis that answers others before it.
-const QUEUE: Duration = Duration::from_millis(100);
+/// How long Redis may answer nobody who waits before it counts as away: 50 ms.
+const SILENT_STEPS: u32 = 10;
 
-/// How long a worker that was held up itself looks at what came meanwhile.
-const LOOK: Duration = Duration::from_millis(1);
+/// How long a call waits for a Redis that answers others before it: 75 ms. What it brings can be
+/// spent for 80.
+const QUEUE_STEPS: u32 = 15;
 
 /// How long a new connection may take, its first answer included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the breaker stays open between two tries.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// How often Redis is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// Calls of one worker under way; further ones wait for a place, within their time.
 const CALLS: usize = 1024;
@@ -49,16 +62,28 @@ const SCRIPT: &str = include_str!("limit.lua");
 pub(super) struct Link {
     shared: Arc<Shared>,
     keeper: JoinHandle<()>,
-    script: Script,
-    last_answer: Cell<Instant>,
 }
 
 struct Shared {
     /// `None`: the breaker is open.
     connection: ArcSwapOption<MultiplexedConnection>,
+    /// The number of the connection; 0: the breaker is open.
+    epoch: AtomicU32,
     tripped: Notify,
-    /// How many workers have a connection, over the whole node.
-    up: Arc<AtomicUsize>,
+    /// Calls that were answered.
+    answers: AtomicU64,
+    script: Script,
+    clock: Clock,
+    counts: Arc<Counts>,
+}
+
+/// What the links of a node count together.
+#[derive(Default, Debug)]
+pub(super) struct Counts {
+    /// Workers that have a connection.
+    pub(super) up: AtomicUsize,
+    /// Calls of the script.
+    pub(super) calls: AtomicU64,
 }
 
 /// Redis is away, or too slow.
@@ -67,98 +92,156 @@ pub(super) struct Away;
 
 impl Link {
     /// Starts connecting. Call it inside the runtime the calls are made in.
-    pub(super) fn start(client: Client, up: Arc<AtomicUsize>) -> Self {
-        let shared =
-            Arc::new(Shared { connection: ArcSwapOption::empty(), tripped: Notify::new(), up });
-        let script = Script::new(SCRIPT);
-        let keeper = tokio::spawn(keep_connected(client, shared.clone(), script.clone()));
-        Self { shared, keeper, script, last_answer: Cell::new(Instant::now()) }
+    pub(super) fn start(client: Client, clock: Clock, counts: Arc<Counts>) -> Self {
+        let shared = Arc::new(Shared {
+            connection: ArcSwapOption::empty(),
+            epoch: AtomicU32::new(0),
+            tripped: Notify::new(),
+            answers: AtomicU64::new(0),
+            script: Script::new(SCRIPT),
+            clock,
+            counts,
+        });
+        let keeper = tokio::spawn(keep_connected(client, shared.clone()));
+        Self { shared, keeper }
     }
 
-    /// Takes a token from every bucket, or none.
-    pub(super) async fn admit(&self, claims: &[Claim<'_>]) -> Result<Tally, Away> {
-        let connection = self.shared.connection.load_full().ok_or(Away)?;
-        let mut invocation = self.script.prepare_invoke();
-        for claim in claims {
-            invocation.key(claim.name).arg(claim.bucket.interval).arg(claim.bucket.capacity);
-        }
-        let mut own = MultiplexedConnection::clone(&connection);
-        let answer: Result<RedisResult<Vec<u64>>, TooLong> =
-            self.patiently(invocation.invoke_async(&mut own)).await;
-        match answer {
-            Ok(Ok(answer)) => {
-                let (admitted, ahead) = answer.split_first().ok_or(Away)?;
-                (ahead.len() == claims.len())
-                    .then(|| Tally { admitted: *admitted == 1, ahead: ahead.into() })
-                    .ok_or(Away)
-            }
-            Ok(Err(fault)) => {
-                self.shared.trip(&connection, &fault.to_string());
-                Err(Away)
-            }
-            Err(TooLong) => {
-                self.shared.trip(&connection, "it takes too long to answer");
-                Err(Away)
-            }
-        }
+    /// One that passes for connected, and over which nothing goes.
+    #[cfg(any(test, feature = "bench"))]
+    pub(super) fn idle(clock: Clock) -> Self {
+        let shared = Shared {
+            connection: ArcSwapOption::empty(),
+            epoch: AtomicU32::new(1),
+            tripped: Notify::new(),
+            answers: AtomicU64::new(0),
+            script: Script::new(SCRIPT),
+            clock,
+            counts: Arc::default(),
+        };
+        Self { shared: Arc::new(shared), keeper: tokio::spawn(async {}) }
     }
 
-    /// Waits for an answer as long as Redis gives any.
-    async fn patiently<F: Future>(&self, call: F) -> Result<F::Output, TooLong> {
-        let began = Instant::now();
-        let mut call = pin!(call);
-        loop {
-            let last_answer = self.last_answer.get();
-            let patience = (last_answer.max(began) + SILENCE).min(began + QUEUE);
-            let mut answer = timeout_at(patience, &mut call).await;
-            if answer.is_err() {
-                // This very thread may have been held up: what waits in the socket counts.
-                answer = timeout(LOOK, &mut call).await;
-            }
-            if let Ok(answer) = answer {
-                self.last_answer.set(Instant::now());
-                return Ok(answer);
-            }
-            if began.elapsed() >= QUEUE || self.last_answer.get() == last_answer {
-                return Err(TooLong);
-            }
-        }
+    /// The number of the connection there is.
+    pub(super) fn epoch(&self) -> Option<u32> {
+        Some(self.shared.epoch.load(Acquire)).filter(|epoch| *epoch > 0)
+    }
+
+    /// Asks the buckets of these names; `None`: the breaker is open.
+    pub(super) fn send(
+        &self,
+        names: Each<Arc<str>>,
+        asks: Each<Ask>,
+        now: u64,
+    ) -> Option<Arc<Flight>> {
+        let epoch = self.epoch()?;
+        let connection = self.shared.connection.load_full()?;
+        self.shared.counts.calls.fetch_add(1, Relaxed);
+        let flight = Arc::new(Flight::new(asks, epoch, now));
+        tokio::spawn(self.shared.clone().fly(connection, names, flight.clone()));
+        Some(flight)
     }
 }
-
-/// A call took longer than a request waits.
-struct TooLong;
 
 impl Drop for Link {
     fn drop(&mut self) {
         self.keeper.abort();
         if self.shared.connection.swap(None).is_some() {
-            self.shared.up.fetch_sub(1, Relaxed);
+            self.shared.counts.up.fetch_sub(1, Relaxed);
         }
     }
 }
 
 impl Shared {
+    async fn fly(
+        self: Arc<Self>,
+        connection: Arc<MultiplexedConnection>,
+        names: Each<Arc<str>>,
+        flight: Arc<Flight>,
+    ) {
+        let mut call = self.script.prepare_invoke();
+        for (name, ask) in names.iter().zip(&flight.asks) {
+            call.key(&**name);
+            for argument in ask.arguments() {
+                call.arg(argument);
+            }
+        }
+        let mut own = MultiplexedConnection::clone(&connection);
+        let answer = self.patiently(&connection, call.invoke_async::<Vec<u64>>(&mut own)).await;
+        flight.land(answer.and_then(|numbers| {
+            let at = self.clock.now();
+            let grants: Option<Each<_>> = numbers.chunks(Grant::NUMBERS).map(Grant::read).collect();
+            grants.map(|grants| Landing { at, grants })
+        }));
+    }
+
+    /// Waits for an answer as long as Redis gives any. Without one, the breaker is open.
+    async fn patiently<T>(
+        &self,
+        connection: &Arc<MultiplexedConnection>,
+        call: impl Future<Output = RedisResult<T>>,
+    ) -> Option<T> {
+        let mut call = pin!(call);
+        let (mut silent_steps, mut answers) = (0, self.answers.load(Relaxed));
+        for _ in 0..QUEUE_STEPS {
+            match timeout(STEP, &mut call).await {
+                Ok(Ok(answer)) => {
+                    self.answers.fetch_add(1, Relaxed);
+                    return Some(answer);
+                }
+                Ok(Err(fault)) => {
+                    self.trip(connection, &fault.to_string());
+                    return None;
+                }
+                Err(_) => {}
+            }
+            let before = std::mem::replace(&mut answers, self.answers.load(Relaxed));
+            silent_steps = if answers == before { silent_steps + 1 } else { 0 };
+            if silent_steps >= SILENT_STEPS {
+                break;
+            }
+        }
+        self.trip(connection, "it takes too long to answer");
+        None
+    }
+
     /// Opens the breaker, unless the connection in trouble was replaced already.
     fn trip(&self, failed: &Arc<MultiplexedConnection>, why: &str) {
         let before = self.connection.compare_and_swap(failed, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, failed)) {
-            self.up.fetch_sub(1, Relaxed);
+            self.epoch.store(0, Release);
+            self.counts.up.fetch_sub(1, Relaxed);
             self.tripped.notify_one();
             tracing::warn!("redis is away, limits do what their fallback says: {why}");
         }
     }
+
+    /// Returns when the breaker is open.
+    async fn look_after(&self, connection: &Arc<MultiplexedConnection>) {
+        let mut own = MultiplexedConnection::clone(connection);
+        loop {
+            tokio::select! {
+                () = self.tripped.notified() => return,
+                () = sleep(PING_EVERY) => {}
+            }
+            let ping = cmd("PING");
+            // Where it fails, the next round ends.
+            let _: Option<String> = self.patiently(connection, ping.query_async(&mut own)).await;
+        }
+    }
 }
 
-async fn keep_connected(client: Client, shared: Arc<Shared>, script: Script) {
-    let mut told = false;
+async fn keep_connected(client: Client, shared: Arc<Shared>) {
+    let (mut told, mut epoch) = (false, 0);
     loop {
-        match timeout(CONNECT_TIMEOUT, connect(&client, &script)).await {
+        match timeout(CONNECT_TIMEOUT, connect(&client, &shared.script)).await {
             Ok(Ok(connection)) => {
-                shared.up.fetch_add(1, Relaxed);
-                shared.connection.store(Some(Arc::new(connection)));
+                let connection = Arc::new(connection);
+                epoch += 1;
+                shared.connection.store(Some(connection.clone()));
+                shared.epoch.store(epoch, Release);
+                shared.counts.up.fetch_add(1, Relaxed);
                 tracing::info!("limits are counted in redis");
-                shared.tripped.notified().await;
+                shared.look_after(&connection).await;
                 told = false;
             }
             failed if !told => {

@@ -8,9 +8,17 @@ use std::{
 
 use ::redis::{Client, Commands as _, Connection, Script};
 use fastgate::model::{Fallback, Id, Limit, RateLimit};
+use futures_util::FutureExt as _;
 use tempfile::TempDir;
 
-use super::{Limiter, Policy, Scope, State, Subject, Verdict, WorkerLimiter, gcra::Bucket};
+use crate::allocations;
+
+use super::{
+    Limiter, Policy, Scope, State, Subject, Verdict, WorkerLimiter,
+    ask::{Ask, Back, Grant},
+    gcra::Bucket,
+    mirror::{self, Kept},
+};
 
 /// A private Redis, gone when dropped.
 struct Server {
@@ -108,6 +116,13 @@ impl Dice {
     }
 }
 
+/// Sequences of twenty calls Rust and Lua are held to: `FASTGATE_SEQUENCES=50000` makes a million
+/// calls, in some minutes.
+fn sequences() -> u64 {
+    let asked = std::env::var("FASTGATE_SEQUENCES").ok();
+    asked.map_or(300, |asked| asked.parse().expect("FASTGATE_SEQUENCES is a number"))
+}
+
 #[test]
 fn rust_and_lua_agree_to_the_nanosecond() {
     let server = Server::start();
@@ -119,11 +134,13 @@ fn rust_and_lua_agree_to_the_nanosecond() {
     let script = Script::new(&script);
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let rates = [1, 7, 59, 60, 61, 100, 999, 60_000, 1_234_567, 999_999_999, 1_000_000_000];
-    for round in 0..300 {
+    for round in 0..sequences() {
         let buckets: Vec<_> = (0..=dice.roll(2))
             .map(|_| Bucket::new(limit(rates[dice.roll(11) as usize], Fallback::Open).rate))
             .collect();
-        let mut tats = vec![0_u64; buckets.len()];
+        let names: Vec<_> = (0..buckets.len()).map(|at| format!("{round}:{at}")).collect();
+        let mut kept = vec![Kept::default(); buckets.len()];
+        let mut granted: Vec<Vec<Grant>> = vec![Vec::new(); buckets.len()];
         let mut micros = 1_800_000_000_000_000 + dice.roll(1_000_000_000);
         for step in 0..20 {
             // Mostly short steps, some longer than a bucket takes to fill, some back in time.
@@ -132,25 +149,42 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                 1 => micros - dice.roll(5_000_000),
                 _ => micros + dice.roll(buckets[0].interval / 500 + 1),
             };
-            let now = micros * 1000;
-            let ahead: Vec<_> =
-                buckets.iter().zip(&tats).map(|(b, tat)| b.ahead(*tat, now)).collect();
-            let taken: Option<Vec<_>> =
-                buckets.iter().zip(&ahead).map(|(b, ahead)| b.take(*ahead)).collect();
-            let mut expected = vec![u64::from(taken.is_some())];
-            expected.extend(taken.clone().unwrap_or(ahead));
-            if let Some(taken) = taken {
-                tats = taken.iter().map(|ahead| now + ahead).collect();
-            }
+            let mut ask = |(bucket, granted): (&Bucket, &mut Vec<Grant>)| {
+                let most = [1, 3, u64::from(bucket.quota) + 1][dice.roll(3) as usize];
+                let some = |dice: &mut Dice| if dice.roll(3) == 0 { dice.roll(most) } else { 0 };
+                let earlier = match granted.len() as u64 {
+                    0 => None,
+                    count if dice.roll(2) == 0 => Some(granted.remove(dice.roll(count) as usize)),
+                    _ => None,
+                };
+                let back =
+                    |grant: Grant| Back { tokens: dice.roll(grant.tokens + 1), mark: grant.mark };
+                let back = earlier.map(back).unwrap_or_default();
+                let want = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(most) };
+                Ask { bucket: *bucket, want, spent: some(&mut dice), back }
+            };
+            let asks: Vec<_> = buckets.iter().zip(&mut granted).map(&mut ask).collect();
+            let expected = mirror::call(&mut kept, &asks, micros * 1000);
 
             let mut call = script.prepare_invoke();
-            for (at, bucket) in buckets.iter().enumerate() {
-                call.key(format!("{round}:{at}")).arg(bucket.interval).arg(bucket.capacity);
+            for (name, ask) in names.iter().zip(&asks) {
+                call.key(name);
+                for argument in ask.arguments() {
+                    call.arg(argument);
+                }
             }
             call.arg(micros / 1_000_000).arg(micros % 1_000_000);
             let answer: Vec<u64> = call.invoke(&mut redis).expect("the script runs");
-            assert_eq!(answer, expected, "round {round} step {step}: {buckets:?} at {micros}");
+            let answer: Option<Vec<_>> = answer.chunks(4).map(Grant::read).collect();
+            let answer = answer.expect("four numbers of each bucket");
+            assert_eq!(answer, expected, "round {round} step {step}: {asks:?} at {micros}");
+            for (grant, granted) in answer.iter().zip(&mut granted) {
+                if grant.tokens > 0 {
+                    granted.push(*grant);
+                }
+            }
         }
+        let _: () = redis.del(&names).expect("deletes");
     }
 }
 
@@ -250,7 +284,7 @@ async fn a_redis_that_hangs_or_dies_costs_little_and_is_taken_back() {
     assert_eq!(limiter.state(), State::Fallback);
     let server = Server::start_on(port);
     until("taken back after a death", || limiter.state() == State::Redis).await;
-    assert!(admits(&worker, "k2", open).await);
+    assert!(admits(&worker, "k2", limit(60, Fallback::Open)).await);
     let keys: Vec<String> = server.connection().keys("*").expect("lists");
     assert_eq!(keys, ["fg:rl:{default:k2}:key"]);
 }
@@ -282,9 +316,177 @@ async fn local_shares_go_on_from_what_redis_said_last() {
         admitted += u64::from(admits(&worker, "k1", limit).await);
     }
     drop(server);
+    until("noticed, though nobody asks", || limiter.state() == State::Fallback).await;
     for _ in 0..80 {
         admitted += u64::from(admits(&worker, "k1", limit).await);
     }
-    assert_eq!(limiter.state(), State::Fallback);
+    assert!((60..=60 + start.elapsed().as_secs()).contains(&admitted), "{admitted}");
+}
+
+#[tokio::test]
+async fn four_overloaded_nodes_admit_what_the_limit_says() {
+    let server = Server::start();
+    for per_minute in [60, 6_000, 60_000] {
+        let nodes: Vec<_> = (0..4).map(|_| limiter(&server.url())).collect();
+        let workers: Vec<_> = nodes.iter().map(Limiter::for_worker).collect();
+        until("all are connected", || nodes.iter().all(|n| n.state() == State::Redis)).await;
+        let (key, limit) = (format!("k{per_minute}"), limit(per_minute, Fallback::Closed));
+        let (start, mut admitted, mut burst_gone) = (Instant::now(), 0_u64, None);
+        let (mut requests, mut in_burst) = (0_u64, 0_u64);
+        while burst_gone.is_none_or(|since: Instant| since.elapsed() < Duration::from_secs(2)) {
+            let calls = workers.iter().map(|worker| admits(worker, &key, limit));
+            let answers = futures_util::future::join_all(calls).await;
+            requests += answers.len() as u64;
+            admitted += answers.iter().filter(|admitted| **admitted).count() as u64;
+            if burst_gone.is_none() && !answers.contains(&true) {
+                (burst_gone, in_burst) = (Some(Instant::now()), admitted);
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(nodes.iter().all(|node| node.state() == State::Redis), "a busy machine");
+        let per_second = per_minute as f64 / 60.0;
+        let possible = per_minute as f64 + start.elapsed().as_secs_f64() * per_second;
+        let share = admitted as f64 / possible;
+        let since = burst_gone.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let calls: u64 = nodes.iter().map(Limiter::redis_calls).sum();
+        println!(
+            "{per_minute}/min: {admitted} of {requests} admitted, {share:.4} of {possible:.0}, then {} \
+             in {since:.2} s; {calls} calls",
+            admitted - in_burst,
+        );
+        assert!((0.98..=1.01).contains(&share), "{per_minute}/min: {share}");
+        let after = (admitted - in_burst) as f64;
+        // An empty bucket rests for 20 ms, at the beginning and at the end.
+        let slack = 0.02 * per_second + 2.0;
+        let expected = 0.98 * per_second * since - slack..=1.01 * per_second * since + slack;
+        assert!(expected.contains(&after), "{per_minute}/min: {after} in {since} s");
+    }
+}
+
+#[tokio::test]
+async fn a_used_up_key_costs_no_call() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    until("connected", || limiter.state() == State::Redis).await;
+    let limit = limit(1, Fallback::Closed);
+    assert!(admits(&worker, "k1", limit).await);
+    assert!(!admits(&worker, "k1", limit).await);
+    let calls = limiter.redis_calls();
+    let start = Instant::now();
+    for _ in 0..1000 {
+        assert!(!admits(&worker, "k1", limit).await);
+        tokio::task::yield_now().await;
+    }
+    // Once a second it is looked whether somebody filled it up.
+    assert!(limiter.redis_calls() - calls <= start.elapsed().as_secs(), "{calls}");
+}
+
+#[tokio::test]
+async fn a_hot_key_costs_few_calls() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    until("connected", || limiter.state() == State::Redis).await;
+    let limit = limit(1_000_000, Fallback::Closed);
+    let (start, mut requests) = (Instant::now(), 0_u32);
+    while requests < 10_000 {
+        // 10,000 a second.
+        while start.elapsed().as_micros() / 100 > requests.into() {
+            assert!(admits(&worker, "k1", limit).await);
+            requests += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let calls = limiter.redis_calls();
+    println!("{requests} requests, {calls} calls");
+    assert!(calls <= u64::from(requests) / 20, "{calls}");
+}
+
+#[tokio::test]
+async fn a_token_at_hand_costs_no_call_no_wait_and_no_memory() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    limiter.set_node_count(1);
+    let worker = limiter.for_worker();
+    until("connected", || limiter.state() == State::Redis).await;
+    let route = id("r1");
+    let policies = [
+        Policy { scope: Scope::Key, limit: limit(1_000_000, Fallback::Closed) },
+        Policy { scope: Scope::Route(&route), limit: limit(1_000_000, Fallback::Closed) },
+    ];
+    for _ in 0..100 {
+        worker.admit(Subject::Key("k1"), &policies).await;
+    }
+    let hits = (0..100).filter(|_| {
+        let (calls, allocations) = (limiter.redis_calls(), allocations::of_this_thread());
+        let verdict = worker.admit(Subject::Key("k1"), &policies).now_or_never();
+        let is_free = allocations == allocations::of_this_thread();
+        matches!(verdict, Some(Verdict::Admitted(_))) && is_free && calls == limiter.redis_calls()
+    });
+    assert!(hits.count() > 10);
+}
+
+#[tokio::test]
+async fn what_nobody_spends_is_given_back() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    until("connected", || limiter.state() == State::Redis).await;
+    let limit = limit(6_000, Fallback::Closed);
+    let full_at = || -> Option<f64> {
+        let value: Option<String> =
+            server.connection().get("fg:rl:{default:k1}:key").expect("reads");
+        value?.split(' ').next()?.parse().ok()
+    };
+    tokio::select! {
+        () = worker.give_back() => {}
+        () = async {
+            // More at a time with each call, of which the last ones are never spent.
+            while limiter.redis_calls() < 4 {
+                admits(&worker, "k1", limit).await;
+            }
+            let before = full_at().expect("is counted");
+            until("given back", || full_at().is_none_or(|after| after < before)).await;
+        } => {}
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_forgot_the_script_is_told_it_again() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    until("connected", || limiter.state() == State::Redis).await;
+    let limit = limit(2, Fallback::Closed);
+    assert!(admits(&worker, "k1", limit).await);
+    let _: () = ::redis::cmd("SCRIPT").arg("FLUSH").query(&mut server.connection()).expect("done");
+    assert!(admits(&worker, "k1", limit).await);
+    assert!(!admits(&worker, "k1", limit).await);
+    assert_eq!(limiter.state(), State::Redis);
+}
+
+#[tokio::test]
+async fn what_was_spent_without_redis_is_debited_when_it_is_back() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    until("connected", || limiter.state() == State::Redis).await;
+    let limit = limit(60, Fallback::LocalShare);
+    let start = Instant::now();
+    let mut admitted = 0;
+    let mut spend = async |requests| {
+        for _ in 0..requests {
+            admitted += u64::from(admits(&worker, "k1", limit).await);
+        }
+        admitted
+    };
+    spend(20).await;
+    server.signal("-STOP");
+    until("noticed", || limiter.state() == State::Fallback).await;
+    assert_eq!(spend(20).await, 40);
+    server.signal("-CONT");
+    until("taken back", || limiter.state() == State::Redis).await;
+    let admitted = spend(80).await;
     assert!((60..=60 + start.elapsed().as_secs()).contains(&admitted), "{admitted}");
 }

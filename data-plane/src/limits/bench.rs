@@ -1,0 +1,97 @@
+//! A worker that holds tokens of two buckets, for benchmarks: what a request costs that is admitted
+//! without Redis.
+
+#![allow(clippy::expect_used, reason = "a benchmark of what fails would measure nothing")]
+
+use std::rc::Rc;
+
+use fastgate::model::{Fallback, Id, Limit, RateLimit};
+use futures_util::FutureExt as _;
+use tokio::runtime::Runtime;
+
+use super::{
+    Limiter, Policy, Scope, Subject, Verdict, WorkerLimiter,
+    ask::{Grant, Mark},
+    leases::Leases,
+    places::Places,
+    redis::Link,
+};
+
+/// As many requests as are made before tokens end.
+const EVERY: u32 = 10_000;
+
+/// A worker that holds tokens.
+pub struct LeaseHit {
+    worker: WorkerLimiter,
+    route: Id,
+    limit: Limit,
+    left: u32,
+    _runtime: Runtime,
+}
+
+impl LeaseHit {
+    /// One of a key with a limit, on a route with one.
+    #[must_use]
+    pub fn ready() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let environment = Id::default_environment();
+        let limiter = Limiter::new(&environment, None).expect("no Redis");
+        let shared = limiter.0;
+        let link = {
+            let _inside = runtime.enter();
+            Link::idle(shared.clock)
+        };
+        let worker = WorkerLimiter {
+            leases: Some(Rc::new(Leases::new(shared.clone(), link))),
+            places: Places::new(environment),
+            shared,
+        };
+        let rate = RateLimit::parse(1_000_000_000).expect("a rate");
+        let limit = Limit { rate, fallback: Fallback::LocalShare };
+        Self {
+            worker,
+            route: Id::parse("orders").expect("an id"),
+            limit,
+            left: 0,
+            _runtime: runtime,
+        }
+    }
+
+    /// Admits a request.
+    pub fn admit(&mut self) -> bool {
+        let subject = Subject::Key("key-with-an-id-of-usual-length");
+        let policies = [
+            Policy { scope: Scope::Key, limit: self.limit },
+            Policy { scope: Scope::Route(&self.route), limit: self.limit },
+        ];
+        if self.left == 0 {
+            self.left = EVERY;
+            self.fill(subject, &policies);
+        }
+        self.left -= 1;
+        let verdict = self.worker.admit(subject, &policies).now_or_never();
+        matches!(verdict, Some(Verdict::Admitted(_)))
+    }
+
+    fn fill(&self, subject: Subject<'_>, policies: &[Policy<'_>]) {
+        let now = self.worker.shared.clock.now();
+        for place in self.worker.places(subject, policies) {
+            let mut lease = place.lease.borrow_mut();
+            lease.follow(place.bucket(), 1);
+            let ask = lease.ask(now, EVERY.into(), self.worker.shared.crowd());
+            let grant = Grant { tokens: ask.want, ahead: 0, mark: Mark::default() };
+            lease.take((&ask, &grant), (1, now, now), self.worker.shared.crowd());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_of_the_benchmark_is_admitted() {
+        let mut hit = LeaseHit::ready();
+        assert!((0..3 * EVERY).all(|_| hit.admit()));
+    }
+}

@@ -1,0 +1,477 @@
+//! Tokens of one bucket that a worker was granted and has not spent yet.
+//!
+//! Pure: time is passed in, and what is to be asked of Redis comes out. The promise kept here, for
+//! every window t, however many nodes there are and whatever becomes of them:
+//!
+//! ```text
+//! admitted <= burst + rate x (t + L),  L = 100 ms
+//! ```
+//!
+//! Redis grants at most burst + rate x t in a window. A token may be spent later than it was
+//! granted, in one of two ways:
+//!
+//! - At most [`SHORT`] = 80 ms later, counted from when it was asked for. What is admitted in a
+//!   window was then granted in one that is as much longer.
+//! - At most [`LONG`] later, where a worker holds few: all of them together [`HELD`] = 10 ms of the
+//!   rate, 20 while a node that has just come is not known to all. This spares keys that are used
+//!   a few times a second a call for each request. Where it is not known how many nodes there are,
+//!   no token is held like that.
+//!
+//! What is void then is given back with the next call (see `limit.lua` for why that is safe).
+
+use super::{
+    ask::{Ask, Back, Grant, Mark},
+    gcra::Bucket,
+};
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// L of the promise.
+const SLACK: u64 = 100 * MILLISECOND;
+
+/// How long a token can be spent, from when it was asked for.
+pub(super) const SHORT: u64 = 80 * MILLISECOND;
+
+/// How long one of a few can be.
+const LONG: u64 = 10_000 * MILLISECOND;
+
+/// What all workers of all nodes hold for long: as many tokens as the rate gives in this time.
+const HELD: u64 = 10 * MILLISECOND;
+
+const _: () = assert!(SHORT + 2 * HELD <= SLACK);
+
+/// The most a worker is granted at a time: as many tokens as the rate gives in this time.
+const LARGEST: u64 = SLACK;
+
+/// A bucket found empty is not asked again before this: there may be a token every few microseconds,
+/// and as many workers that want it. It stays in the bucket until it is fetched together with others.
+const PAUSE: u64 = 20 * MILLISECOND;
+
+/// An empty bucket is asked again after this at the latest: someone may have filled it up.
+const RECHECK: u64 = 1_000 * MILLISECOND;
+
+/// Fewer than this are not worth fetching before they are needed.
+const WORTH_PREFETCH: u64 = 4;
+
+/// Who else leases from the same buckets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Crowd {
+    /// 0: not known.
+    pub(super) nodes: u64,
+    /// Workers of this node; others are taken to have as many.
+    pub(super) workers: u64,
+}
+
+impl Crowd {
+    /// How many workers there are, as far as known.
+    pub(super) fn size(self) -> u64 {
+        (self.nodes * self.workers).max(self.workers).max(1)
+    }
+
+    /// The most tokens one worker holds for long.
+    fn held(self, bucket: Bucket) -> u64 {
+        if self.nodes == 0 { 0 } else { HELD / bucket.interval / self.size() }
+    }
+
+    /// The most tokens one worker is granted at a time; half a burst is left to others.
+    fn largest(self, bucket: Bucket) -> u64 {
+        (LARGEST / bucket.interval).min(u64::from(bucket.quota) / 2 / self.size()).max(1)
+    }
+}
+
+/// What a worker holds and knows of one bucket.
+#[derive(Debug)]
+pub(super) struct Lease {
+    bucket: Bucket,
+    /// Number of the connection to Redis all this came over. A new one may lead to another Redis.
+    epoch: u32,
+    /// The one that ends first is the first.
+    batches: [Batch; 2],
+    /// Void tokens.
+    back: Back,
+    /// Where the bucket stood when last heard of.
+    seen: Seen,
+    /// Redis has no token before this.
+    empty_until: u64,
+    /// How many are asked for at a time.
+    size: u64,
+    last_granted: u64,
+    /// Spent since tokens were last asked for.
+    used: u64,
+    asked_at: u64,
+    debt: Debt,
+}
+
+/// Tokens that end at the same time.
+#[derive(Clone, Copy, Default, Debug)]
+struct Batch {
+    tokens: u64,
+    ends: u64,
+    /// When half of its time is over.
+    half: u64,
+    mark: Mark,
+}
+
+impl Batch {
+    fn is_void(&self, now: u64) -> bool {
+        self.tokens > 0 && self.ends <= now
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen {
+    ahead: u64,
+    at: u64,
+}
+
+/// Tokens spent without Redis.
+#[derive(Clone, Copy, Default, Debug)]
+struct Debt {
+    tokens: u64,
+    /// When the bucket will be full again, if everybody spends as this worker does.
+    full_at: u64,
+}
+
+/// Whether a request can be admitted without Redis.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stock {
+    /// There is a token.
+    Held,
+    /// There is none, and none in Redis.
+    Empty,
+    /// Redis must be asked.
+    Unknown,
+}
+
+impl Lease {
+    /// Nothing held, nothing known.
+    pub(super) fn new(bucket: Bucket) -> Self {
+        Self {
+            bucket,
+            epoch: 0,
+            batches: Default::default(),
+            back: Back::default(),
+            seen: Seen::default(),
+            empty_until: 0,
+            size: 1,
+            last_granted: 0,
+            used: 0,
+            asked_at: 0,
+            debt: Debt::default(),
+        }
+    }
+
+    /// Goes on with the bucket a limit has now, over the connection there is now. What was granted
+    /// of another is void; where it stood holds on, as time to wait.
+    pub(super) fn follow(&mut self, bucket: Bucket, epoch: u32) {
+        if self.bucket == bucket && self.epoch == epoch {
+            return;
+        }
+        let Self { seen, size, debt, .. } = *self;
+        *self = Self { epoch, seen, size, debt, ..Self::new(bucket) };
+    }
+
+    /// Where it stands.
+    pub(super) fn stock(&mut self, now: u64) -> Stock {
+        if self.batches.iter().any(|batch| batch.is_void(now)) {
+            self.take_out_void(now);
+        }
+        if self.held() > 0 {
+            Stock::Held
+        } else if now < self.empty_until {
+            Stock::Empty
+        } else {
+            Stock::Unknown
+        }
+    }
+
+    /// Spends one of the tokens held.
+    pub(super) fn spend(&mut self) {
+        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.tokens > 0) {
+            batch.tokens -= 1;
+            self.used += 1;
+        }
+    }
+
+    /// Whether it is time to fetch more.
+    pub(super) fn runs_low(&self, now: u64) -> bool {
+        let [_, newest] = &self.batches;
+        self.size >= WORTH_PREFETCH
+            && now >= self.empty_until
+            && (self.held() <= self.last_granted / 2 || newest.half <= now)
+    }
+
+    /// How far ahead of now the bucket is full, what is held counted as if it were in it.
+    pub(super) fn ahead(&self, now: u64) -> u64 {
+        let aged = self.full_at().saturating_sub(now);
+        aged.saturating_sub(self.held() * self.bucket.interval)
+    }
+
+    /// When the bucket will be full again, as far as Redis said.
+    pub(super) fn full_at(&self) -> u64 {
+        self.seen.at + self.seen.ahead
+    }
+
+    /// What to ask for: as many as will be needed in half the time they can be spent in, at the
+    /// pace of late, and at least as many as there are requests that wait.
+    pub(super) fn ask(&mut self, now: u64, waiting: u64, crowd: Crowd) -> Ask {
+        let window = now.saturating_sub(self.asked_at).max(1);
+        let needed_in = |time: u64| self.used.saturating_mul(time) / window;
+        let few = crowd.held(self.bucket) / 2;
+        let needed = match needed_in(SHORT / 2) {
+            many if many > few => many,
+            _ => needed_in(LONG / 2).min(few),
+        };
+        let size = needed.clamp(self.size / 2, self.size * 2);
+        self.size = size.clamp(1, crowd.largest(self.bucket));
+        (self.used, self.asked_at) = (0, now);
+        Ask { want: self.size.max(waiting), ..self.settle() }
+    }
+
+    /// Asks for nothing, but says what is to be said.
+    pub(super) fn settle(&mut self) -> Ask {
+        let back = std::mem::take(&mut self.back);
+        Ask { bucket: self.bucket, want: 0, spent: self.debt.tokens, back }
+    }
+
+    /// Takes what Redis gave for an ask that went over the connection `epoch`, was sent at `sent` and
+    /// answered at `landed`.
+    pub(super) fn take(
+        &mut self,
+        (ask, grant): (&Ask, &Grant),
+        (epoch, sent, landed): (u32, u64, u64),
+        crowd: Crowd,
+    ) {
+        self.debt.tokens = self.debt.tokens.saturating_sub(ask.spent);
+        if ask.bucket != self.bucket || epoch != self.epoch {
+            return;
+        }
+        self.seen = Seen { ahead: grant.ahead, at: landed };
+        let wait = self.bucket.wait_nanos(grant.ahead);
+        if wait > 0 {
+            // A small bucket must not run over meanwhile.
+            let pause = PAUSE.min(self.bucket.capacity / 8);
+            self.empty_until = landed + wait.max(pause).min(RECHECK);
+        }
+        if grant.tokens == 0 {
+            return;
+        }
+        self.last_granted = grant.tokens;
+        let few = self.held() + grant.tokens <= crowd.held(self.bucket);
+        let life = if few { LONG } else { SHORT };
+        self.put(Batch {
+            tokens: grant.tokens,
+            ends: sent + life,
+            half: sent + life / 2,
+            mark: grant.mark,
+        });
+    }
+
+    /// Notes a request that was admitted without Redis. Debts from before the bucket was full again
+    /// are forgotten.
+    pub(super) fn spend_without_redis(&mut self, now: u64, crowd: Crowd) {
+        let full_at = self.debt.full_at.max(self.full_at());
+        if full_at <= now {
+            self.debt.tokens = 0;
+        }
+        self.debt.tokens += 1;
+        self.debt.full_at = full_at.max(now) + self.bucket.interval.saturating_mul(crowd.size());
+    }
+
+    /// Whether tokens are held, or to be given back.
+    pub(super) fn has_unspent(&self) -> bool {
+        self.held() + self.back.tokens > 0
+    }
+
+    /// Whether tokens are to be given back.
+    pub(super) fn has_void(&self) -> bool {
+        self.back.tokens > 0
+    }
+
+    fn take_out_void(&mut self, now: u64) {
+        for batch in self.batches {
+            if batch.is_void(now) {
+                self.give_back(batch);
+            }
+        }
+        for batch in &mut self.batches {
+            if batch.is_void(now) {
+                batch.tokens = 0;
+            }
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.tokens).sum()
+    }
+
+    /// Keeps a batch. Where there are two already, they become one, with the earlier end.
+    fn put(&mut self, batch: Batch) {
+        let [mut one, mut two] = self.batches;
+        if one.tokens == 0 {
+            (one, two) = (two, Batch::default());
+        }
+        if one.tokens > 0 && two.tokens > 0 {
+            one = Batch { tokens: one.tokens + two.tokens, mark: older(one.mark, two.mark), ..one };
+        }
+        two = batch;
+        if one.tokens > 0 && two.ends < one.ends {
+            (one, two) = (two, one);
+        }
+        self.batches = [one, two];
+    }
+
+    fn give_back(&mut self, batch: Batch) {
+        self.back = if self.back.tokens > 0 && self.back.mark.begun == batch.mark.begun {
+            let mark = older(self.back.mark, batch.mark);
+            Back { tokens: self.back.tokens + batch.tokens, mark }
+        } else {
+            // Of the two, the later one has more left to give.
+            Back { tokens: batch.tokens, mark: batch.mark }
+        };
+    }
+}
+
+/// The mark that both can be given back by. For different ones of `begun`, none can.
+fn older(one: Mark, other: Mark) -> Mark {
+    if one.begun == other.begun {
+        Mark { gross: one.gross.min(other.gross), ..one }
+    } else if one.begun > other.begun {
+        other
+    } else {
+        one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::mirror::{self, Kept};
+
+    const ALONE: Crowd = Crowd { nodes: 1, workers: 1 };
+
+    /// 10,000 a second, 10 seconds of them at once.
+    fn bucket() -> Bucket {
+        Bucket { quota: 100_000, interval: 100_000, capacity: 10_000 * MILLISECOND }
+    }
+
+    fn lease() -> Lease {
+        let mut lease = Lease::new(bucket());
+        lease.follow(bucket(), 1);
+        lease
+    }
+
+    fn grant(lease: &mut Lease, tokens: u64, now: u64, crowd: Crowd) {
+        let ask = Ask { want: tokens, ..lease.settle() };
+        let grant = Grant { tokens, ahead: tokens * bucket().interval, mark: Mark::default() };
+        lease.take((&ask, &grant), (1, now, now + MILLISECOND), crowd);
+    }
+
+    fn spendable(lease: &mut Lease, now: u64) -> u64 {
+        lease.stock(now);
+        lease.held()
+    }
+
+    #[test]
+    fn a_token_is_void_80_ms_after_it_was_asked_for() {
+        let mut lease = lease();
+        grant(&mut lease, 1000, MILLISECOND, ALONE);
+        assert_eq!(spendable(&mut lease, 81 * MILLISECOND - 1), 1000);
+        assert_eq!(spendable(&mut lease, 81 * MILLISECOND), 0);
+        assert_eq!((lease.back.tokens, lease.has_void()), (1000, true));
+    }
+
+    #[test]
+    fn few_tokens_are_held_for_long_and_never_more() {
+        // 10 ms of the rate are 100 tokens, over all workers.
+        for (crowd, few) in
+            [(ALONE, 100), (Crowd { nodes: 4, workers: 5 }, 5), (Crowd { nodes: 0, workers: 1 }, 0)]
+        {
+            let mut lease = lease();
+            grant(&mut lease, few + 1, 0, crowd);
+            assert_eq!(spendable(&mut lease, SHORT), 0, "{crowd:?}");
+            grant(&mut lease, few, SHORT, crowd);
+            assert_eq!(spendable(&mut lease, SHORT + LONG - 1), few, "{crowd:?}");
+            grant(&mut lease, 1, SHORT + LONG - 1, crowd);
+            assert_eq!(spendable(&mut lease, SHORT + LONG), 1, "{crowd:?}");
+            assert_eq!(spendable(&mut lease, LONG + 2 * SHORT), 0, "{crowd:?}");
+        }
+    }
+
+    #[test]
+    fn it_asks_for_what_is_needed_and_leaves_half_a_burst_to_others() {
+        let mut lease = lease();
+        let crowd = Crowd { nodes: 0, workers: 1 };
+        let (mut now, mut sizes) = (MILLISECOND, Vec::new());
+        for _ in 0..12 {
+            let ask = lease.ask(now, 1, crowd);
+            sizes.push(ask.want);
+            grant(&mut lease, ask.want, now, crowd);
+            for _ in 0..ask.want {
+                lease.spend();
+                now += 200_000;
+            }
+        }
+        // 5,000 requests a second are 200 in 40 ms.
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 200, 200, 200, 200]);
+        let largest = |nodes, workers| Crowd { nodes, workers }.largest(bucket());
+        assert_eq!((largest(1, 1), largest(16, 4), largest(1000, 60)), (1000, 781, 1));
+    }
+
+    #[test]
+    fn a_bucket_found_empty_is_left_alone_for_a_while() {
+        let mut lease = lease();
+        let (ask, mark) = (lease.ask(0, 1, ALONE), Mark::default());
+        let grant = Grant { tokens: 0, ahead: bucket().capacity, mark };
+        lease.take((&ask, &grant), (1, 0, MILLISECOND), ALONE);
+        assert_eq!(lease.stock(MILLISECOND + PAUSE - 1), Stock::Empty);
+        assert_eq!(lease.stock(MILLISECOND + PAUSE), Stock::Unknown);
+    }
+
+    #[test]
+    fn a_limit_that_was_changed_or_another_redis_begin_anew() {
+        let mut lease = lease();
+        grant(&mut lease, 10, 0, ALONE);
+        let other = Bucket { interval: 200_000, ..bucket() };
+        lease.follow(other, 1);
+        assert_eq!((lease.stock(1), lease.has_void()), (Stock::Unknown, false));
+        grant(&mut lease, 10, 0, ALONE);
+        lease.follow(other, 2);
+        assert_eq!(lease.stock(1), Stock::Unknown);
+    }
+
+    #[test]
+    fn what_was_spent_without_redis_is_told_once_and_forgotten_when_the_bucket_is_full() {
+        let mut lease = lease();
+        for now in 0..10 {
+            lease.spend_without_redis(now, ALONE);
+        }
+        let ask = lease.ask(20, 1, ALONE);
+        assert_eq!(ask.spent, 10);
+        lease.spend_without_redis(21, ALONE);
+        let grant = Grant { tokens: 1, ahead: 0, mark: Mark::default() };
+        lease.take((&ask, &grant), (1, 20, 30), ALONE);
+        assert_eq!(lease.settle().spent, 1, "what came later is told later");
+        lease.spend_without_redis(20_000 * MILLISECOND, ALONE);
+        assert_eq!(lease.settle().spent, 1);
+    }
+
+    /// Two leases are given back after a third was taken and spent.
+    #[test]
+    fn giving_back_makes_no_room_for_what_was_spent() {
+        let (bucket, second) = (bucket(), 1_000 * MILLISECOND);
+        let mut kept = [Kept::default()];
+        let mut call = |want, back, now| {
+            let ask = Ask { bucket, want, spent: 0, back };
+            mirror::call(&mut kept, &[ask], now).remove(0)
+        };
+        let (one, two) = (call(1000, Back::default(), second), call(1000, Back::default(), second));
+        let back = |grant: Grant| Back { tokens: grant.tokens, mark: grant.mark };
+        assert_eq!(call(0, back(one), second).ahead, 100 * MILLISECOND);
+        let third = call(1000, Back::default(), second + 90 * MILLISECOND);
+        assert_eq!(third.ahead, 110 * MILLISECOND);
+        // Only 10 of the 100 ms the second took are in it still: time has taken the others.
+        let after = call(0, back(two), second + 90 * MILLISECOND);
+        assert_eq!(after.ahead, 100 * MILLISECOND);
+    }
+}

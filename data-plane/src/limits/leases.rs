@@ -1,0 +1,201 @@
+//! A worker's leases: requests are admitted from tokens it holds, and Redis is asked for many at a
+//! time.
+//!
+//! Leases belong to workers, not to nodes: so a token is spent by a plain subtraction, without an
+//! atomic operation and without another thread to be woken, and nothing is less exact, for it is
+//! Redis that counts. A worker asks for what it needs at its own pace, so that many workers do not
+//! hold more than few. Where a limit gives less than one token in the time of a lease, every request
+//! is a call of its own, but for those that wait at the same time: they share one.
+//!
+//! For one bucket there is one call at a time. A request that finds no token waits for it, then
+//! looks again. One that finds the bucket empty is refused at once, until a token may be there.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::sleep};
+
+use super::{
+    Shared,
+    ask::Ask,
+    buckets::Tally,
+    flight::Flight,
+    lease::{SHORT, Stock},
+    places::Place,
+    policy::Each,
+    redis::{Away, Link},
+};
+
+/// How many calls a request waits for at most. More than one or two it needs only where others,
+/// or a machine that stands still, are always faster.
+const ROUNDS: u32 = 16;
+
+/// How often it is looked for tokens that nobody came for.
+const RETURN_EVERY: Duration = Duration::from_nanos(SHORT / 2);
+
+/// The leases of one worker.
+pub(super) struct Leases {
+    shared: Arc<Shared>,
+    link: Link,
+    /// Places that may have tokens to be given back. Borrowed for single calls of it.
+    unspent: RefCell<Vec<Rc<Place>>>,
+    /// Told when there are some again.
+    filled: Notify,
+}
+
+impl Leases {
+    /// Nothing leased yet.
+    pub(super) fn new(shared: Arc<Shared>, link: Link) -> Self {
+        Self { shared, link, unspent: RefCell::default(), filled: Notify::new() }
+    }
+
+    /// Takes a token from each place, or none; `None`: Redis must be asked.
+    pub(super) fn at_once(&self, places: &[Rc<Place>], now: u64) -> Option<Result<Tally, Away>> {
+        let Some(epoch) = self.link.epoch() else { return Some(Err(Away)) };
+        let (mut all_held, mut admitted) = (true, true);
+        for place in places {
+            self.collect(place);
+            let mut lease = place.lease.borrow_mut();
+            lease.follow(place.bucket(), epoch);
+            match lease.stock(now) {
+                Stock::Held => {}
+                Stock::Empty => admitted = false,
+                Stock::Unknown => all_held = false,
+            }
+        }
+        if admitted && !all_held {
+            return None;
+        }
+        let mut ahead = Each::new();
+        for place in places {
+            let mut lease = place.lease.borrow_mut();
+            if admitted {
+                lease.spend();
+            }
+            ahead.push(lease.ahead(now));
+            let runs_low = admitted && lease.runs_low(now);
+            drop(lease);
+            if runs_low && place.flight.borrow().is_none() {
+                self.prefetch(place, now);
+            }
+        }
+        Some(Ok(Tally { admitted, ahead }))
+    }
+
+    /// The same, after Redis was asked.
+    pub(super) async fn admit(&self, places: &[Rc<Place>]) -> Result<Tally, Away> {
+        let _waiting = Waiting::at(places);
+        for _ in 0..ROUNDS {
+            let now = self.shared.clock.now();
+            if let Some(outcome) = self.at_once(places, now) {
+                return outcome;
+            }
+            let flight = self.flight(places, now).ok_or(Away)?;
+            if !flight.landed().await {
+                return Err(Away);
+            }
+        }
+        Err(Away)
+    }
+
+    /// Gives back what nobody spends. Runs as long as the worker.
+    pub(super) async fn run(&self) {
+        loop {
+            self.filled.notified().await;
+            while self.give_back(self.shared.clock.now()) {
+                sleep(RETURN_EVERY).await;
+            }
+        }
+    }
+
+    /// The call to wait for: the one under way for a place that has no token, or else a new one for
+    /// all of those.
+    fn flight(&self, places: &[Rc<Place>], now: u64) -> Option<Arc<Flight>> {
+        let is_out = |place: &&Rc<Place>| place.lease.borrow_mut().stock(now) == Stock::Unknown;
+        let out: Each<_> = places.iter().filter(is_out).cloned().collect();
+        let under_way =
+            |place: &Rc<Place>| place.flight.borrow().as_ref().map(|(it, _)| it.clone());
+        if let Some(flight) = out.iter().find_map(under_way) {
+            return Some(flight);
+        }
+        // Who waits for one of them alone, waits for a call of its own.
+        let waiting = out.iter().map(|place| place.waiting.get()).min()?;
+        let crowd = self.shared.crowd();
+        let ask = |place: &Rc<Place>| place.lease.borrow_mut().ask(now, waiting, crowd);
+        self.send(&out, out.iter().map(ask).collect(), now)
+    }
+
+    fn prefetch(&self, place: &Rc<Place>, now: u64) {
+        let ask = place.lease.borrow_mut().ask(now, 0, self.shared.crowd());
+        self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now);
+    }
+
+    fn send(&self, places: &[Rc<Place>], asks: Each<Ask>, now: u64) -> Option<Arc<Flight>> {
+        let names = places.iter().map(|place| place.hold.name().clone()).collect();
+        let flight = self.link.send(names, asks, now)?;
+        for (seat, place) in places.iter().enumerate() {
+            place.flight.replace(Some((flight.clone(), seat)));
+        }
+        Some(flight)
+    }
+
+    /// Takes what came for a place, if it is there.
+    fn collect(&self, place: &Rc<Place>) {
+        let mut in_flight = place.flight.borrow_mut();
+        let Some((flight, seat)) = in_flight.as_ref() else { return };
+        let Some(answer) = flight.answer() else { return };
+        let (ask, grant) = (flight.asks.get(*seat), answer.and_then(|a| a.grants.get(*seat)));
+        if let (Some(ask), Some(grant), Some(landing)) = (ask, grant, answer) {
+            let mut lease = place.lease.borrow_mut();
+            let when = (flight.epoch, flight.sent, landing.at);
+            lease.take((ask, grant), when, self.shared.crowd());
+            if lease.has_unspent() && !place.is_listed.replace(true) {
+                self.unspent.borrow_mut().push(place.clone());
+                self.filled.notify_one();
+            }
+        }
+        *in_flight = None;
+    }
+
+    /// Gives back what has ended unspent. False: there is nothing that could.
+    fn give_back(&self, now: u64) -> bool {
+        let listed = std::mem::take(&mut *self.unspent.borrow_mut());
+        for place in listed {
+            place.is_listed.set(false);
+            self.collect(&place);
+            if place.is_listed.get() {
+                continue;
+            }
+            place.lease.borrow_mut().stock(now);
+            let is_free = place.flight.borrow().is_none();
+            if is_free && place.lease.borrow().has_void() {
+                let ask = place.lease.borrow_mut().settle();
+                self.send(std::slice::from_ref(&place), std::iter::once(ask).collect(), now);
+            }
+            if place.lease.borrow().has_unspent() {
+                place.is_listed.set(true);
+                self.unspent.borrow_mut().push(place);
+            }
+        }
+        !self.unspent.borrow().is_empty()
+    }
+}
+
+/// A request that waits, for as long as it does.
+struct Waiting<'a>(&'a [Rc<Place>]);
+
+impl<'a> Waiting<'a> {
+    fn at(places: &'a [Rc<Place>]) -> Self {
+        for place in places {
+            place.waiting.update(|waiting| waiting + 1);
+        }
+        Self(places)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for place in self.0 {
+            place.waiting.update(|waiting| waiting.saturating_sub(1));
+        }
+    }
+}
