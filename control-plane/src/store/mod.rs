@@ -95,8 +95,8 @@ pub(crate) trait Store: Send + Sync {
         environment: &Id,
         ns: Namespace,
     ) -> Result<Option<(Head, Vec<Entity>)>, StoreError>;
-    /// The revisions after `after`, in order, at most `limit`; fewer than asked for, or a gap at
-    /// the start, where the log no longer reaches back.
+    /// The revisions after `after`, in order, at most `limit`, and fewer where they are large, but for
+    /// the first of them. A gap at the start, where the log no longer reaches back.
     async fn log(
         &self,
         environment: &Id,
