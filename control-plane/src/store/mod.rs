@@ -49,6 +49,12 @@ pub(crate) trait Store: Send + Sync {
         environment: &Id,
         key_id: &str,
     ) -> Result<Option<(Stored<ApiKey>, Usage)>, StoreError>;
+    /// Those of these keys that are there, in no order.
+    async fn keys_named(
+        &self,
+        environment: &Id,
+        key_ids: &[Id],
+    ) -> Result<Vec<Stored<ApiKey>>, StoreError>;
     /// Newest first.
     async fn keys(
         &self,
