@@ -117,6 +117,28 @@ impl SecretHash {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
+
+    /// As text: 64 hex digits.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        let digit = |value: u8| char::from_digit(u32::from(value), 16);
+        self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(digit).collect()
+    }
+
+    /// Reads 64 hex digits; `None` where they are anything else.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks();
+        if pairs.len() != hash.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in hash.iter_mut().zip(pairs) {
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            *byte = u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?;
+        }
+        Some(Self(hash))
+    }
 }
 
 impl PartialEq for SecretHash {

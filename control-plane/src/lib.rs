@@ -18,7 +18,8 @@ mod settings;
 mod store;
 mod streams;
 
-pub use rest::Shown;
+pub use admin::check_imported_key;
+pub use rest::{Shown, read_message};
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};
 pub use store::OpenError;

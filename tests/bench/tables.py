@@ -110,8 +110,7 @@ TABLES = (
           fresh=True, rounds=3),
     Table("memory-million", "A node without load with 1,000,000 keys, from a start with nothing",
           with_keys(1_000_000), (OURS,), figures=("memory_mib",), fresh=True, rounds=1,
-          by_name=True, note="the keys are made one by one over the API, which takes an hour or "
-          "more on two CPUs; they stay, so ask for other tables in another run"),
+          by_name=True, note="the keys stay, so ask for other tables in another run"),
     Table("tls", "Full work over TLS 1.3, kept connections", timed(tls(close=False))),
     Table("tls-new", "Full work over TLS 1.3, a connection for each request",
           timed(tls(close=True))),

@@ -183,12 +183,12 @@ impl Gate {
 
     /// `fgctl` as the owner.
     pub(crate) fn fgctl(&self, args: &[&str]) -> Output {
-        run(self.fgctl_command().args(args))
+        run(&mut self.fgctl_command(args))
     }
 
     /// The same, when it must succeed: what it printed, as JSON.
     pub(crate) fn fgctl_json(&self, args: &[&str]) -> Value {
-        let out = run_ok(self.fgctl_command().args(["-o", "json"]).args(args));
+        let out = run_ok(self.fgctl_command(&["-o", "json"]).args(args));
         serde_json::from_str(&out).unwrap_or_else(|fault| panic!("{fault}: {out}"))
     }
 
@@ -270,9 +270,11 @@ impl Gate {
         self.dir.path().join("owner-token")
     }
 
-    fn fgctl_command(&self) -> Command {
+    /// The same, not yet started.
+    pub(crate) fn fgctl_command(&self, args: &[&str]) -> Command {
         let mut command = program("fgctl");
         command
+            .args(args)
             .env("FGCTL_ADDR", format!("http://127.0.0.1:{}", self.admin_port))
             .env("FGCTL_TOKEN", self.token())
             .env("XDG_CONFIG_HOME", self.dir.path());

@@ -60,6 +60,9 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.KeyService/DeleteKey", Right::ChangeKeys),
     ("/fastgate.admin.v1.KeyService/RotateKey", Right::ChangeKeys),
     ("/fastgate.admin.v1.KeyService/RevokeKey", Right::ChangeKeys),
+    ("/fastgate.admin.v1.KeyService/ImportKeys", Right::ChangeKeys),
+    // It shows hashes of secrets, and whoever may change keys can put any hash in their place.
+    ("/fastgate.admin.v1.KeyService/ExportKeys", Right::ChangeKeys),
     ("/fastgate.admin.v1.LogService/ListLogs", Right::ReadLogs),
     ("/fastgate.admin.v1.NodeService/ListNodes", Right::Read),
     ("/fastgate.admin.v1.RouteService/CreateRoute", Right::ChangeConfig),

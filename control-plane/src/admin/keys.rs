@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use fastgate::{
     admin::v1::{
-        CreateKeyRequest, DeleteKeyRequest, GetKeyRequest, Key, ListKeysRequest, ListKeysResponse,
+        CreateKeyRequest, DeleteKeyRequest, ExportKeysRequest, ExportKeysResponse, GetKeyRequest,
+        ImportKeysRequest, ImportKeysResponse, Key, ListKeysRequest, ListKeysResponse,
         RevokeKeyRequest, RotateKeyRequest, Secret as WireSecret, UpdateKeyRequest,
         key_service_server::KeyService,
     },
@@ -185,6 +186,21 @@ impl KeyService for Admin {
         });
         Ok(Response::new(self.shown(&draft.environment, &updated.await?).await?))
     }
+
+    async fn import_keys(
+        &self,
+        request: Request<ImportKeysRequest>,
+    ) -> Result<Response<ImportKeysResponse>, Status> {
+        let actor = caller(&request)?;
+        Ok(Response::new(self.import(actor, request.into_inner()).await?))
+    }
+
+    async fn export_keys(
+        &self,
+        request: Request<ExportKeysRequest>,
+    ) -> Result<Response<ExportKeysResponse>, Status> {
+        Ok(Response::new(self.export(request.into_inner()).await?))
+    }
 }
 
 impl Admin {
@@ -214,6 +230,7 @@ fn new_key(sent: &Key, first: ApiSecret, now: SystemTime) -> Result<ApiKey, Erro
         },
         faults,
     )
+    .map_err(Error::from)
 }
 
 fn updated_key(stored: &ApiKey, merged: &Key, now: SystemTime) -> Result<ApiKey, Error> {
@@ -239,17 +256,18 @@ fn updated_key(stored: &ApiKey, merged: &Key, now: SystemTime) -> Result<ApiKey,
         },
         faults,
     )
+    .map_err(Error::from)
 }
 
 /// The key, if what a node would make of it is right too.
-fn check(key: ApiKey, mut faults: Violations) -> Result<ApiKey, Error> {
+pub(super) fn check(key: ApiKey, mut faults: Violations) -> Result<ApiKey, Violations> {
     if let Err(found) = model::Key::parse(&key.record()) {
         faults.extend(found);
     }
     if let Err(fault) = model::text(&key.description) {
         faults.add("description", fault);
     }
-    Ok(faults.or(key)?)
+    faults.or(key)
 }
 
 /// Seconds a replaced secret stays valid.
@@ -319,7 +337,7 @@ impl Answer for Key {
     }
 }
 
-fn wire(environment: &Id, stored: &Stored<ApiKey>, usage: Usage) -> Key {
+pub(super) fn wire(environment: &Id, stored: &Stored<ApiKey>, usage: Usage) -> Key {
     Key {
         created_at: Some(stored.created_at.into()),
         updated_at: Some(stored.updated_at.into()),
@@ -350,6 +368,7 @@ fn wire_secret(secret: &ApiSecret) -> WireSecret {
         version: secret.version,
         created_at: Some(secret.created_at.into()),
         expires_at: secret.expires_at.map(Into::into),
+        hash: String::new(),
     }
 }
 

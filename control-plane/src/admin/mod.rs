@@ -7,6 +7,7 @@ mod access;
 mod change;
 mod config;
 mod environments;
+mod import;
 mod keys;
 mod logs;
 mod mask;
@@ -42,6 +43,8 @@ use crate::{
     feed::Feed,
     store::{Store, StoreError},
 };
+
+pub use import::check_imported_key;
 
 /// Larger messages are refused.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;

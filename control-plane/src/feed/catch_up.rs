@@ -13,8 +13,8 @@ use crate::domain::Namespace;
 /// Revisions read for one node. What is further behind comes as a snapshot.
 pub(super) const CATCH_UP: u32 = 1024;
 
-/// The steps from what a node holds to a head. `None` where the log does not reach back as far, can't
-/// be read, or says that the node holds something else.
+/// The steps from what a node holds towards a head, as many as are read at once. `None` where the log
+/// does not reach back as far, can't be read, or says that the node holds something else.
 pub(super) async fn logged_steps(
     shared: Arc<Shared>,
     environment: Id,
@@ -35,6 +35,6 @@ pub(super) async fn logged_steps(
         None if holds.revision == 0 => Digest::default(),
         None => return None,
     };
-    let is_whole = after.len() as u64 == head.revision - holds.revision;
-    (held_digest == holds.digest && is_whole).then_some(after)
+    let follows = |step: &Step| step.revision == holds.revision + 1;
+    (held_digest == holds.digest && after.first().is_some_and(follows)).then_some(after)
 }

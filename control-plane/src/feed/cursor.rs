@@ -37,10 +37,10 @@ pub(super) struct Cursor {
 enum Stage {
     /// Nothing is under way.
     Idle,
-    /// The store is asked for the steps memory no longer holds, up to a position.
-    Asking(Asking, Position),
-    /// What it answered.
-    Found(Vec<Step>, Position),
+    /// The store is asked for the steps memory no longer holds.
+    Asking(Asking),
+    /// What it answered, as far as it fits into one message.
+    Found(Vec<Step>),
     /// A snapshot goes out, message by message.
     Sending(Snapshot, Position),
     /// The node has yet to answer.
@@ -115,7 +115,7 @@ impl Cursor {
         {
             let (shared, environment) = (Arc::clone(&self.shared), self.environment.clone());
             let steps = logged_steps(shared, environment, self.ns, holds, Arc::clone(&self.head));
-            self.stage = Stage::Asking(Box::pin(steps), self.head.position());
+            self.stage = Stage::Asking(Box::pin(steps));
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Cursor {
     pub(super) async fn moved(&mut self) -> Result<(), Status> {
         let asked = async {
             match &mut self.stage {
-                Stage::Asking(asking, _) => asking.await,
+                Stage::Asking(asking) => asking.await,
                 _ => std::future::pending().await,
             }
         };
@@ -132,9 +132,9 @@ impl Cursor {
             moved = self.heads.changed() => return moved.map_err(|_| gone()),
             found = asked => found,
         };
-        self.stage = match (mem::replace(&mut self.stage, Stage::Idle), found) {
-            (Stage::Asking(_, to), Some(steps)) if is_small(&steps) => Stage::Found(steps, to),
-            _ => {
+        self.stage = match found.and_then(|steps| self.fitting(steps)) {
+            Some(steps) => Stage::Found(steps),
+            None => {
                 self.holds = None;
                 Stage::Idle
             }
@@ -161,12 +161,12 @@ impl Cursor {
         match mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Idle => match self.way() {
                 Way::None | Way::Ask(_) => None,
-                Way::Delta(steps) => self.delta(&steps, self.head.position()),
+                Way::Delta(steps) => self.delta(&steps),
                 Way::Snapshot => {
                     self.piece(Snapshot::of(self.ns, &self.head), self.head.position())
                 }
             },
-            Stage::Found(steps, to) => self.delta(&steps, to),
+            Stage::Found(steps) => self.delta(&steps),
             Stage::Sending(snapshot, to) => self.piece(snapshot, to),
             stage @ (Stage::Asking(..) | Stage::Sent { .. }) => {
                 self.stage = stage;
@@ -195,11 +195,30 @@ impl Cursor {
             return if is_far { Way::Snapshot } else { Way::Ask(holds.clone()) };
         };
         let fits = head.digest_at(holds.revision) == Some(holds.digest);
-        if fits && is_small(&steps) { Way::Delta(steps) } else { Way::Snapshot }
+        let steps = Some(steps).filter(|_| fits).and_then(|steps| self.fitting(steps));
+        steps.map_or(Way::Snapshot, Way::Delta)
     }
 
-    fn delta(&mut self, steps: &[Step], to: Position) -> Option<Body> {
+    /// As many of the first of these steps as fit into one message; `None` where a snapshot has to do.
+    /// Config goes in one: what a node refuses it refuses whole, and waits for what mends it.
+    fn fitting(&self, mut steps: Vec<Step>) -> Option<Vec<Step>> {
+        let mut size = 0;
+        let mut fits = |step: &Step| {
+            size += step.size;
+            size <= LARGEST_DELTA
+        };
+        let count = steps.iter().take_while(|step| fits(step)).count();
+        let may_be_some = self.ns == Namespace::Keys && count > 0;
+        let is_enough = may_be_some || count == steps.len();
+        steps.truncate(count);
+        is_enough.then_some(steps)
+    }
+
+    fn delta(&mut self, steps: &[Step]) -> Option<Body> {
         let from = self.holds.as_ref()?.revision;
+        let last = steps.last()?;
+        let (epoch, revision) = (self.head.epoch.clone(), last.revision);
+        let to = Position { epoch, revision, digest: last.digest };
         let delta = Delta {
             ns: v1::Namespace::from(self.ns).into(),
             epoch: to.epoch.clone(),
@@ -249,11 +268,6 @@ impl Cursor {
             stage => self.stage = stage,
         }
     }
-}
-
-/// Whether the changes fit into one message.
-fn is_small(steps: &[Step]) -> bool {
-    steps.iter().map(|step| step.size).sum::<usize>() <= LARGEST_DELTA
 }
 
 fn gone() -> Status {

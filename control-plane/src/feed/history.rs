@@ -18,6 +18,9 @@ use crate::store::{Head, LoggedRevision};
 /// Steps kept in memory; a node further behind is caught up from the store's log, or anew.
 const KEPT: usize = 1024;
 
+/// Bytes of steps kept in memory, whatever their number: an import makes steps of a thousand keys.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// Bytes of changes one delta may hold, below the 4 MiB gRPC clients take in one message unless
 /// told otherwise. What is larger comes as a snapshot, in chunks.
 pub(super) const LARGEST_DELTA: usize = 3 << 20;
@@ -33,6 +36,8 @@ pub(super) struct History {
     base: (u64, Digest),
     /// The last steps, oldest first, without gaps, from `base` up to `revision`.
     steps: imbl::Vector<Step>,
+    /// Bytes of all of them.
+    steps_size: usize,
 }
 
 /// What is held at one revision.
@@ -84,6 +89,7 @@ impl History {
             entities: imbl::HashMap::new(),
             base: (head.revision, head.digest),
             steps: imbl::Vector::new(),
+            steps_size: 0,
         };
         for entity in entities {
             history.upsert(&entity);
@@ -111,12 +117,15 @@ impl History {
             return Err(Fault::Digest(expected));
         }
         self.revision = expected;
-        if self.steps.len() == KEPT
+        self.steps_size += step.size;
+        self.steps.push_back(step);
+        while (self.steps.len() > KEPT || self.steps_size > KEPT_BYTES)
+            && self.steps.len() > 1
             && let Some(oldest) = self.steps.pop_front()
         {
+            self.steps_size -= oldest.size;
             self.base = (oldest.revision, oldest.digest);
         }
-        self.steps.push_back(step);
         Ok(())
     }
 

@@ -16,8 +16,8 @@ use serde_json::Value as Json;
 
 const TIMESTAMP: &str = "google.protobuf.Timestamp";
 const FIELD_MASK: &str = "google.protobuf.FieldMask";
-/// Secrets: left out wherever they are not shown.
-const SHOWN_ONCE: [&str; 2] = ["key_value", "token_value"];
+/// Secrets and their hashes: left out wherever they are not shown.
+const RARELY_SHOWN: [&str; 3] = ["key_value", "token_value", "hash"];
 
 /// Whether a message is written as text in JSON.
 pub(super) fn is_text(kind: &MessageDescriptor) -> bool {
@@ -25,7 +25,7 @@ pub(super) fn is_text(kind: &MessageDescriptor) -> bool {
 }
 
 /// Reads a message. `at` is where it stands, empty at the top.
-pub(super) fn message(
+pub fn message(
     kind: &MessageDescriptor,
     json: &Json,
     at: &str,
@@ -163,7 +163,7 @@ impl Serialize for Shown<'_> {
         for field in descriptor.fields() {
             let is_set = message.has_field(&field);
             let is_choice = field.containing_oneof().is_some_and(|choice| !choice.is_synthetic());
-            if !is_set && (is_choice || SHOWN_ONCE.contains(&field.name())) {
+            if !is_set && (is_choice || RARELY_SHOWN.contains(&field.name())) {
                 continue;
             }
             if !is_set && field.supports_presence() {

@@ -28,7 +28,7 @@ use crate::{error::Error, gate::Gate};
 use answer::{Answer, Refusal};
 pub(crate) use answer::{not_allowed, plain};
 use endpoint::Endpoints;
-pub use json::Shown;
+pub use json::{Shown, message as read_message};
 
 /// Turns REST calls into gRPC calls.
 #[derive(Clone)]

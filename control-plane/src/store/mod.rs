@@ -49,6 +49,12 @@ pub(crate) trait Store: Send + Sync {
         environment: &Id,
         key_id: &str,
     ) -> Result<Option<(Stored<ApiKey>, Usage)>, StoreError>;
+    /// Those of these keys that are there, in no order.
+    async fn keys_named(
+        &self,
+        environment: &Id,
+        key_ids: &[Id],
+    ) -> Result<Vec<Stored<ApiKey>>, StoreError>;
     /// Newest first.
     async fn keys(
         &self,
@@ -95,8 +101,8 @@ pub(crate) trait Store: Send + Sync {
         environment: &Id,
         ns: Namespace,
     ) -> Result<Option<(Head, Vec<Entity>)>, StoreError>;
-    /// The revisions after `after`, in order, at most `limit`; fewer than asked for, or a gap at
-    /// the start, where the log no longer reaches back.
+    /// The revisions after `after`, in order, at most `limit`, and fewer where they are large, but for
+    /// the first of them. A gap at the start, where the log no longer reaches back.
     async fn log(
         &self,
         environment: &Id,

@@ -1,5 +1,7 @@
 //! The options of `fgctl keys`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::{DryRun, Etag, Limit, Moment, Overlap};
@@ -68,6 +70,25 @@ pub(crate) enum KeyCommand {
         etag: Etag,
         #[command(flatten)]
         check: DryRun,
+    },
+    /// Takes in keys, a JSON object a line, as export writes them
+    ///
+    /// The whole file is checked before the first key is made. Then a thousand keys at a time are, all or
+    /// none of them; an import that broke off goes on when it is run again, with the same --secrets-out.
+    Import {
+        /// The file; - is the standard input
+        file: PathBuf,
+        /// Where new secrets go, before their keys are made [default: the standard output]
+        #[arg(long, value_name = "FILE")]
+        secrets_out: Option<PathBuf>,
+        #[command(flatten)]
+        check: DryRun,
+    },
+    /// Writes all keys, a JSON object a line, newest first
+    Export {
+        /// With the hashes of their secrets, so that these open the keys where they are imported
+        #[arg(long)]
+        with_hashes: bool,
     },
     /// Refuses a key from now on and keeps its record
     Revoke {

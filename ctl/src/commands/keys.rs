@@ -1,5 +1,10 @@
 //! `fgctl keys`.
 
+mod export;
+mod import;
+mod rows;
+mod secrets;
+
 use std::time::SystemTime;
 
 use fastgate::admin::v1::{
@@ -79,6 +84,10 @@ pub(super) async fn run(
             };
             show_with_secret(keys.rotate_key(request).await?.get_ref(), output)
         }
+        KeyCommand::Import { file, secrets_out, check } => {
+            import::run(&file, secrets_out, check, client, output).await
+        }
+        KeyCommand::Export { with_hashes } => export::run(with_hashes, client, output).await,
         KeyCommand::Revoke { key_id, etag, check } => {
             let request = RevokeKeyRequest {
                 key_id,

@@ -159,16 +159,35 @@ async fn a_gap_beyond_what_is_caught_up_ends_in_a_snapshot() {
 }
 
 #[tokio::test]
+async fn keys_imported_meanwhile_come_in_messages_of_bounded_size() {
+    let (mut world, mut node) = followed().await;
+    let from = node.revision(KEYS);
+    // Some 2.5 MiB each: one fits into a message, two do not.
+    for batch in 0..3 {
+        world.commit("default", (0..500).map(|at| big_key(batch * 500 + at)).collect()).await;
+    }
+    world.settle().await;
+    // First from memory, then from the log.
+    for deltas in [3, 3] {
+        let mut stream = node.clone().connect(&world.plane).await;
+        for revision in from + 1..=from + 3 {
+            let step = stream.step().await;
+            assert!(matches!(&step, Step::Delta(delta) if delta.to == revision), "{step:?}");
+            stream.hold(&step).await;
+        }
+        assert_eq!(stream.node.side(KEYS).entities.len(), 1503);
+        assert_eq!(world.sent().1, deltas);
+        world.restart().await;
+        node = node.named("another");
+    }
+}
+
+#[tokio::test]
 async fn changes_too_large_for_one_message_come_in_chunks() {
     let (world, node) = followed().await;
-    let big = |at: usize| {
-        let mut key = key(&format!("big-{at}"));
-        key.permissions = (0..64).map(|n| format!("p{n:02}{}", "x".repeat(60))).collect();
-        Op::PutKey(key, Expect::Absent)
-    };
     // Some 5 KiB each, in two revisions, within the count of changes one delta may hold.
     for batch in 0..2 {
-        world.commit("default", (0..1000).map(|at| big(batch * 1000 + at)).collect()).await;
+        world.commit("default", (0..1000).map(|at| big_key(batch * 1000 + at)).collect()).await;
     }
     world.settle().await;
     let mut stream = node.follow(&world.plane).await;
@@ -180,4 +199,11 @@ async fn changes_too_large_for_one_message_come_in_chunks() {
     }
     assert_eq!(stream.node.side(KEYS).entities.len(), 2003);
     assert_eq!(world.sent().0, 3, "by a snapshot");
+}
+
+/// Some 5 KiB.
+fn big_key(at: usize) -> Op {
+    let mut key = key(&format!("big-{at}"));
+    key.permissions = (0..64).map(|n| format!("p{n:02}{}", "x".repeat(60))).collect();
+    Op::PutKey(key, Expect::Absent)
 }

@@ -37,6 +37,10 @@ type Tx = Transaction<'static, Db>;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
+/// Rows one statement reads or writes at most: SQLite takes 32,766 parameters in one, Postgres twice as
+/// many, and no row has more than nine.
+const ROWS: usize = 1000;
+
 /// A store on one of the databases.
 pub(crate) struct SqlStore {
     backend: Backend,
@@ -98,6 +102,10 @@ impl Store for SqlStore {
 
     async fn key(&self, environment: &Id, key_id: &str) -> Result<Option<(Stored<ApiKey>, Usage)>> {
         objects::key(&mut self.read().await?, environment, key_id).await
+    }
+
+    async fn keys_named(&self, environment: &Id, key_ids: &[Id]) -> Result<Vec<Stored<ApiKey>>> {
+        objects::keys_named(&mut self.read().await?, environment, key_ids).await
     }
 
     async fn keys(

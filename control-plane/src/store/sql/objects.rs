@@ -6,7 +6,7 @@ use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
 use prost::Message;
 
 use super::{
-    Db, Result, Tx,
+    Db, ROWS, Result, Tx,
     value::{broken, from_us, id, to_u64},
 };
 use crate::{
@@ -33,6 +33,28 @@ pub(super) async fn key(
     query.push_bind(environment.as_str()).push(" AND k.key_id = ").push_bind(key_id);
     let row: Option<KeyRow> = query.build_query_as().fetch_optional(&mut **tx).await?;
     row.map(key_of).transpose()
+}
+
+pub(super) async fn keys_named(
+    tx: &mut Tx,
+    environment: &Id,
+    key_ids: &[Id],
+) -> Result<Vec<Stored<ApiKey>>> {
+    let mut found = Vec::new();
+    for some in key_ids.chunks(ROWS) {
+        let mut query = sqlx::QueryBuilder::<Db>::new(KEYS);
+        query.push_bind(environment.as_str()).push(" AND k.key_id IN (");
+        let mut names = query.separated(", ");
+        for key_id in some {
+            names.push_bind(key_id.as_str());
+        }
+        query.push(")");
+        let rows: Vec<KeyRow> = query.build_query_as().fetch_all(&mut **tx).await?;
+        for row in rows {
+            found.push(key_of(row)?.0);
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn keys(

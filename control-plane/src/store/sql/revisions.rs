@@ -15,6 +15,9 @@ use crate::{
     store::{Head, LoggedRevision},
 };
 
+/// Bytes of the change log read at once: where a revision is of a thousand keys, few are enough.
+const LOG_BYTES: i64 = 4 << 20;
+
 type HeadRow = (String, String, String, i64, Vec<u8>);
 
 pub(super) fn ns_name(ns: Namespace) -> &'static str {
@@ -83,13 +86,16 @@ pub(super) async fn log(
     limit: u32,
 ) -> Result<Vec<LoggedRevision>> {
     let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT revision, delta FROM config_log \
-         WHERE environment = $1 AND ns = $2 AND revision > $3 ORDER BY revision LIMIT $4",
+        "SELECT revision, delta FROM (SELECT revision, delta, \
+         SUM(LENGTH(delta)) OVER (ORDER BY revision) - LENGTH(delta) AS bytes_before \
+         FROM config_log WHERE environment = $1 AND ns = $2 AND revision > $3 \
+         ORDER BY revision LIMIT $4) AS logged WHERE bytes_before < $5 ORDER BY revision",
     )
     .bind(environment.as_str())
     .bind(ns_name(ns))
     .bind(to_i64(after))
     .bind(i64::from(limit))
+    .bind(LOG_BYTES)
     .fetch_all(&mut **tx)
     .await?;
     let logged = |(revision, delta): (i64, Vec<u8>)| LoggedRevision {

@@ -6,7 +6,7 @@ use fastgate::{admin::v1::AdminEvent, secret::SecretHash};
 use uuid::Uuid;
 
 use super::{
-    Db, Result, Tx,
+    Db, ROWS, Result, Tx,
     value::{broken, from_us, not_found, to_us},
 };
 use crate::{
@@ -69,22 +69,36 @@ pub(super) async fn log_admin_event(
     actor: &Actor,
     action: &str,
     environment: &str,
-    (kind, id): (&str, &str),
+    object: (&str, &str),
     at_us: i64,
 ) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO admin_events (event_id, at_us, token_id, action, environment, kind, id) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(Uuid::now_v7().simple().to_string())
-    .bind(at_us)
-    .bind(&actor.token_id)
-    .bind(action)
-    .bind(environment)
-    .bind(kind)
-    .bind(id)
-    .execute(&mut **tx)
-    .await?;
+    log_admin_events(tx, actor, action, environment, &[object], at_us).await
+}
+
+/// The same of several objects, an event for each.
+pub(super) async fn log_admin_events(
+    tx: &mut Tx,
+    actor: &Actor,
+    action: &str,
+    environment: &str,
+    objects: &[(&str, &str)],
+    at_us: i64,
+) -> Result<()> {
+    for some in objects.chunks(ROWS) {
+        let mut insert = sqlx::QueryBuilder::<Db>::new(
+            "INSERT INTO admin_events (event_id, at_us, token_id, action, environment, kind, id) ",
+        );
+        insert.push_values(some, |mut row, (kind, id)| {
+            row.push_bind(Uuid::now_v7().simple().to_string())
+                .push_bind(at_us)
+                .push_bind(&actor.token_id)
+                .push_bind(action)
+                .push_bind(environment)
+                .push_bind(*kind)
+                .push_bind(*id);
+        });
+        insert.build().execute(&mut **tx).await?;
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod cases;
 #[path = "../../../../tests/support/command.rs"]
 mod command;
 mod concurrency;
+mod many;
 #[path = "../../../../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is dumped here")]
 mod postgres;
@@ -54,6 +55,9 @@ contract! {
     cases::a_trial_changes_nothing,
     cases::text_is_only_text,
     cases::pages_hold_every_key_once,
+    many::many_new_keys_are_one_revision,
+    many::one_key_that_is_there_keeps_all_out,
+    many::the_log_is_read_in_bounded_parts,
     cases::the_last_owner_stays,
     cases::an_expired_owner_locks_nobody_out,
     cases::events_are_stored_once_and_counted,

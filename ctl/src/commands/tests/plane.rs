@@ -108,6 +108,23 @@ impl KeyService for Shared {
         key.cloned().map(Response::new).ok_or_else(|| Status::not_found("there is no such key"))
     }
 
+    async fn import_keys(&self, request: Request<ImportKeysRequest>) -> Answer<ImportKeysResponse> {
+        let mut state = self.enter(&request)?;
+        let mut keys = Vec::new();
+        for key in request.into_inner().keys {
+            let existed = state.keys.iter().any(|there| there.key_id == key.key_id);
+            keys.push(ImportedKey { key_id: key.key_id.clone(), existed, ..Default::default() });
+            if !existed {
+                state.keys.push(key);
+            }
+        }
+        Ok(Response::new(ImportKeysResponse { keys }))
+    }
+
+    async fn export_keys(&self, _: Request<ExportKeysRequest>) -> Answer<ExportKeysResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Answer<ListKeysResponse> {
         let state = self.enter(&request)?;
         let request = request.get_ref();

@@ -1,6 +1,7 @@
 //! One change in one transaction: revisions, objects, checks, change log, admin events.
 
 mod check;
+mod keys;
 mod objects;
 mod revision;
 
@@ -17,7 +18,9 @@ use super::{
     value::{broken, from_us, to_us},
 };
 use crate::{
-    domain::{Change, Committed, Expect, Namespace, Op, Outcome, Repeatable, Replay, Route},
+    domain::{
+        ApiKey, Change, Committed, Expect, Namespace, Op, Outcome, Repeatable, Replay, Route,
+    },
     store::StoreError,
 };
 
@@ -39,10 +42,7 @@ pub(super) async fn run(tx: &mut Tx, change: &Change) -> Result<Outcome> {
         let id = change.environment.to_string();
         return Err(StoreError::Exists { kind: "environment", id });
     }
-    let mut etags = Vec::with_capacity(change.ops.len());
-    for op in &change.ops {
-        etags.push(draft.write(op).await?);
-    }
+    let etags = draft.write_all().await?;
     // Only now, so that one change can move a path or a name from one route to another.
     draft.check_whole().await?;
     draft.finish(etags).await
@@ -78,6 +78,20 @@ impl<'a> Draft<'a> {
         requests::find(self.tx, call, self.now_us).await
     }
 
+    /// Writes all objects; returns their new etags.
+    async fn write_all(&mut self) -> Result<Vec<String>> {
+        let ops = &self.change.ops;
+        // Keys that are to be new can't depend on each other: they are written many at a time.
+        if let Some(keys) = new_keys(ops) {
+            return self.create_keys(&keys).await;
+        }
+        let mut etags = Vec::with_capacity(ops.len());
+        for op in ops {
+            etags.push(self.write(op).await?);
+        }
+        Ok(etags)
+    }
+
     fn next_revision(&mut self, kind: EntityKind) -> Result<&mut NextRevision> {
         let next = match kind {
             EntityKind::Key => &mut self.keys,
@@ -98,12 +112,10 @@ impl<'a> Draft<'a> {
             next.log(self.tx, self.change, self.now_us).await?;
         }
         let Change { environment, actor, action, ops, repeatable, .. } = self.change;
-        for op in ops {
-            let object = op_object(op, environment);
-            let environment = environment.as_str();
-            tokens::log_admin_event(self.tx, actor, action, environment, object, self.now_us)
-                .await?;
-        }
+        let objects: Vec<_> = ops.iter().map(|op| op_object(op, environment)).collect();
+        let environment = environment.as_str();
+        tokens::log_admin_events(self.tx, actor, action, environment, &objects, self.now_us)
+            .await?;
         if let Some(repeatable) = repeatable
             && !requests::keep(self.tx, repeatable, &committed, self.now_us).await?
         {
@@ -113,6 +125,16 @@ impl<'a> Draft<'a> {
         }
         Ok(Outcome::Committed(committed))
     }
+}
+
+/// The keys of a change that creates several keys and does nothing else.
+fn new_keys(ops: &[Op]) -> Option<Vec<&ApiKey>> {
+    let mut keys = Vec::with_capacity(ops.len());
+    for op in ops {
+        let Op::PutKey(key, Expect::Absent) = op else { return None };
+        keys.push(key);
+    }
+    (keys.len() > 1).then_some(keys)
 }
 
 /// A text that was given; `None` for an empty one.
