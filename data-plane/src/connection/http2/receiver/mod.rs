@@ -238,9 +238,10 @@ impl Receiver {
         }
     }
 
-    /// Lets streams go on that wait for room.
+    /// Lets streams go on that wait for room, if there is any: they would ask again and again.
     pub(super) fn has_room(&self) {
-        if self.session.is_waited_for.take() {
+        let has_room = self.session.outgoing.borrow().room() > 0;
+        if has_room && self.session.is_waited_for.take() {
             self.streams.iter().for_each(|stream| stream.has_room());
         }
     }
