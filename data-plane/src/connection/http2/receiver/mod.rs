@@ -230,7 +230,8 @@ impl Receiver {
                 }
             }
         }
-        if self.unrenewed >= WINDOW as usize / 2 {
+        // As soon as it doubles what the client may send: what others don't take may leave little.
+        if self.unrenewed as i64 >= self.receivable.max(1) {
             let amount = mem::take(&mut self.unrenewed);
             self.receivable += amount as i64;
             let amount = u32::try_from(amount).unwrap_or(MAX_31);
