@@ -276,6 +276,22 @@ fn streams_that_wait_for_a_window_cost_nothing() {
     assert_none(&wrong);
 }
 
+/// Section 5.1: what crosses the end of its stream is no flood.
+#[test]
+fn windows_that_are_widened_too_late_are_no_flood() {
+    let node = open_node(&Upstream::hello(), |_| {});
+    let mut client = Client::start(&node);
+    for round in 0..120 {
+        let streams: Vec<u32> = (0..100).map(|number| 2 * (100 * round + number) + 1).collect();
+        client.write(&streams.iter().flat_map(|id| get(*id, "/")).collect::<Vec<_>>());
+        client.write(&window_update(0, 500));
+        let seen = client.until(|seen| streams.iter().all(|id| seen.has_ended(*id)));
+        let are_answered = streams.iter().all(|id| seen.status(*id) == 200);
+        assert!(are_answered, "{round}: {:?} {:?}", seen.goaway, seen.end);
+        client.write(&streams.iter().flat_map(|id| window_update(*id, 5)).collect::<Vec<_>>());
+    }
+}
+
 /// Frames of every type, most of them on streams that may be there, some with what belongs in them.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
