@@ -110,6 +110,21 @@ fn a_stream_that_is_cancelled_frees_its_upstream_and_no_other() {
 }
 
 #[test]
+fn a_stream_that_is_cancelled_with_its_request_is_recorded_and_reaches_no_upstream() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    let mut client = Client::start(&node);
+    client.write(&[get(1, "/gone"), reset(1, CANCEL), get(3, "/after")].concat());
+    let seen = client.answer(3);
+    assert_eq!((seen.status(1), seen.status(3)), (0, 200), "{seen:?}");
+    let mut events = [node.event(), node.event()];
+    events.sort_by_key(|event| event.status);
+    let noted = events.each_ref().map(|event| (event.texts.path(), event.status.as_u16()));
+    assert_eq!(noted, [(&b"/after"[..], 200), (b"/gone", 499)]);
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[test]
 fn a_connection_that_breaks_off_cancels_all_its_streams() {
     let left = Arc::default();
     let node = open_node(&leavable(3000, &left), |_| {});
