@@ -143,10 +143,11 @@ impl<'a> Target<'a> {
             Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
             None => (text, None),
         };
-        // A fragment has no place in a request (RFC 9112 section 3.2). In a path it is refused with
-        // all else that has none there.
-        let has_fragment = query.is_some_and(|query| query.contains(&b'#'));
-        Self { path, query, is_malformed: self.is_malformed || has_fragment, ..self }
+        // A fragment has no place in a request (RFC 9112 section 3.2), and a space would end the
+        // target where it is written for an upstream. A path is checked for more than that.
+        let is_misplaced = |byte: &u8| *byte == b'#' || *byte <= b' ';
+        let is_broken = query.is_some_and(|query| query.iter().any(is_misplaced));
+        Self { path, query, is_malformed: self.is_malformed || is_broken, ..self }
     }
 }
 
@@ -245,6 +246,8 @@ mod tests {
             ("/a?", None, "/a", Some(""), true),
             ("/a?b?c", None, "/a", Some("b?c"), true),
             ("/a?b#c", None, "/a", Some("b#c"), false),
+            ("/a?b c", None, "/a", Some("b c"), false),
+            ("/a?b\tc", None, "/a", Some("b\tc"), false),
             ("*", None, "*", None, true),
             ("http://h:1/a?b", Some("h:1"), "/a", Some("b"), true),
             ("HTTPS://h", Some("h"), "/", None, true),

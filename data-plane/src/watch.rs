@@ -38,7 +38,11 @@ enum Doing {
     /// Nothing since.
     Idle(Instant),
     /// It began to send a request head.
-    Head(Instant),
+    Head {
+        since: Instant,
+        /// What it would go back to if that turns out to be none.
+        idle_since: Instant,
+    },
     /// It serves requests.
     Requests,
     /// What still comes of an answered request is thrown away, so that the answer is not.
@@ -78,13 +82,13 @@ impl Watch {
         }
         let was_asked_to_end = self.finishing.get().is_some_and(|since| is_over(since, FAREWELL));
         match self.doing.get() {
-            Doing::Idle(_) | Doing::Head(_) if was_asked_to_end => self.give(Order::Abort),
+            Doing::Idle(_) | Doing::Head { .. } if was_asked_to_end => self.give(Order::Abort),
             Doing::Idle(since) if is_over(since, settings.keep_alive_timeout) => self.finish(),
-            Doing::Head(since) if is_over(since, settings.header_timeout) => {
+            Doing::Head { since, .. } if is_over(since, settings.header_timeout) => {
                 self.give(Order::RefuseHead);
             }
             Doing::Lingering(since) if is_over(since, LINGER) => self.give(Order::Abort),
-            Doing::Idle(_) | Doing::Head(_) | Doing::Requests | Doing::Lingering(_) => {}
+            Doing::Idle(_) | Doing::Head { .. } | Doing::Requests | Doing::Lingering(_) => {}
         }
     }
 
@@ -108,16 +112,20 @@ impl Watch {
 
     /// Notes that a head began and has not come to its end yet.
     pub(crate) fn began_head(&self) {
-        if !matches!(self.doing.get(), Doing::Head(_)) {
-            self.doing.set(Doing::Head(Instant::now()));
-        }
+        let idle_since = match self.doing.get() {
+            Doing::Head { .. } => return,
+            Doing::Idle(since) => Some(since),
+            Doing::Requests | Doing::Lingering(_) => None,
+        };
+        let since = Instant::now();
+        self.doing.set(Doing::Head { since, idle_since: idle_since.unwrap_or(since) });
     }
 
     /// Notes that what had begun has come to its end. It was no request, so that the time without
     /// one goes on.
     pub(crate) fn ended_head(&self) {
-        if let Doing::Head(since) = self.doing.get() {
-            self.doing.set(Doing::Idle(since));
+        if let Doing::Head { idle_since, .. } = self.doing.get() {
+            self.doing.set(Doing::Idle(idle_since));
         }
     }
 

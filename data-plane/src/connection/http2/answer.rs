@@ -14,6 +14,7 @@ use super::{
     frame::{Code, MAX_PAYLOAD},
     head::Head,
     outgoing::Outgoing,
+    receiver::Begun,
     stream::{Answered, Stream},
 };
 use crate::{
@@ -50,33 +51,32 @@ impl Session {
         &self.gateway.worker
     }
 
-    /// Serves a request until its answer was written, or the stream was reset.
-    pub(super) async fn serve(
-        self: Rc<Self>,
-        stream: Rc<Stream>,
-        head: Head,
-        framing: Result<Framing, Refusal>,
-    ) -> Rc<Stream> {
-        {
-            let mut answer = pin!(self.answer(&stream, head, framing));
-            poll_fn(|cx| {
-                stream.runs_on(cx);
-                match stream.answered() {
-                    Answered::Reset => Poll::Ready(()),
-                    Answered::No | Answered::Whole | Answered::Broken(_) => {
-                        answer.as_mut().poll(cx)
+    /// Serves a request until its answer was written, or the stream was reset. It is recorded even
+    /// if that happens before anything was done for it.
+    pub(super) fn serve(self: Rc<Self>, begun: Begun) -> impl Future<Output = Rc<Stream>> {
+        let mut exchange = self.begin(&begun);
+        let Begun { stream, head, framing } = begun;
+        async move {
+            {
+                let mut answer = pin!(self.answer(&stream, head, framing, &mut exchange));
+                poll_fn(|cx| {
+                    stream.runs_on(cx);
+                    match stream.answered() {
+                        Answered::Reset => Poll::Ready(()),
+                        Answered::No | Answered::Whole | Answered::Broken(_) => {
+                            answer.as_mut().poll(cx)
+                        }
                     }
-                }
-            })
-            .await;
+                })
+                .await;
+            }
+            stream
         }
-        stream
     }
 
-    async fn answer(&self, stream: &Stream, mut head: Head, framing: Result<Framing, Refusal>) {
+    fn begin(&self, Begun { stream, head, framing }: &Begun) -> Exchange {
         let began = Moment::now();
         let worker = &self.gateway.worker;
-        let request = head.request();
         let bounds = Bounds {
             began: began.instant,
             max_size: worker.settings.max_body_size,
@@ -87,14 +87,24 @@ impl Session {
         let body = RequestBody::over_http2(stream.incoming.clone(), framed, &bounds);
         let peer = self.gateway.peer.address;
         let busy = self.watch.request();
-        let mut exchange = Exchange::begin(worker, &request, peer, (began, body, busy));
+        Exchange::begin(worker, &head.request(), peer, (began, body, busy))
+    }
+
+    async fn answer(
+        &self,
+        stream: &Stream,
+        mut head: Head,
+        framing: Result<Framing, Refusal>,
+        exchange: &mut Exchange,
+    ) {
+        let request = head.request();
         let reply = match framing {
-            Ok(_) => self.gateway.serve(&request, &mut exchange).await,
-            Err(refusal) => self.gateway.refuse(&refusal, &mut exchange),
+            Ok(_) => self.gateway.serve(&request, exchange).await,
+            Err(refusal) => self.gateway.refuse(&refusal, exchange),
         };
         let is_head = *request.method == Method::HEAD;
-        head.give_back(&worker.buffers);
-        self.write(stream, reply, &mut exchange, is_head).await;
+        head.give_back(&self.worker().buffers);
+        self.write(stream, reply, exchange, is_head).await;
     }
 
     async fn write(&self, stream: &Stream, reply: Reply, exchange: &mut Exchange, is_head: bool) {

@@ -63,8 +63,7 @@ impl Http2 {
 
     /// Serves it to its end. It began with `begun`.
     pub(super) async fn serve(self, begun: Vec<u8>) {
-        let begin =
-            |Begun { stream, head, framing }| self.session.clone().serve(stream, head, framing);
+        let begin = |begun| self.session.clone().serve(begun);
         let end = {
             let receiver = Receiver::new(self.session.clone(), begun);
             let mut driver = Driver { http2: &self, receiver, exchanges: FuturesUnordered::new() };

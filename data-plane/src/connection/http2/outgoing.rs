@@ -135,7 +135,11 @@ impl Outgoing {
         socket: &Socket,
     ) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
-            match ready!(socket.poll_write(cx, &[IoSlice::new(rest)])) {
+            let wrote = socket.poll_write(cx, &[IoSlice::new(rest)]);
+            if wrote.is_pending() {
+                self.forget_sent();
+            }
+            match ready!(wrote) {
                 Ok(wrote @ 1..) => self.sent += wrote,
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Err(fault) => return Poll::Ready(Err(fault)),
@@ -144,5 +148,54 @@ impl Outgoing {
         self.sent = 0;
         self.buffers.give_back(&mut self.bytes);
         socket.poll_flush(cx)
+    }
+
+    /// Drops what was sent, once that is most of it, so that little is moved: of a client that
+    /// always leaves something all would be kept.
+    fn forget_sent(&mut self) {
+        if self.sent > self.bytes.len() / 2 {
+            drop(self.bytes.drain(..self.sent));
+            self.sent = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, net::Ipv4Addr};
+
+    use socket2::SockRef;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        task::yield_now,
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{socket::Stream, watch::Watch};
+
+    #[tokio::test]
+    async fn what_was_sent_is_not_kept_until_all_is() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let client = TcpStream::connect(address).await.expect("connects");
+        let (accepted, _) = listener.accept().await.expect("accepts");
+        SockRef::from(&accepted).set_send_buffer_size(4096).expect("a socket");
+        let socket = Socket::new(Stream::Plain(accepted), Watch::new(Instant::now()));
+        let mut outgoing = Outgoing::new(Rc::default());
+        assert!(outgoing.widen(1 << 30));
+        let (mut taken, mut piece) = (0, [0; 8 * 1024]);
+        while taken < 4 << 20 {
+            while outgoing.room() > 0 {
+                outgoing.put_data(1, &piece[..outgoing.room().min(1000)]);
+            }
+            let sent = poll_fn(|cx| Poll::Ready(outgoing.poll_send(cx, &socket))).await;
+            if sent.is_pending() {
+                yield_now().await;
+                taken += client.try_read(&mut piece).unwrap_or(0);
+            }
+            let kept = outgoing.bytes.len();
+            assert!(kept <= 3 * ROOM, "{kept} bytes are kept when {taken} were taken");
+        }
     }
 }

@@ -17,6 +17,11 @@ const MAX_RESETS: u32 = 200;
 const MAX_NOISE: u32 = 10_000;
 const NOISE_TIME: Duration = Duration::from_secs(10);
 
+/// How many of them each answer excuses: what crosses it on its way, such as windows that are
+/// widened too late, or a body that nobody takes, which may be as many frames as fit into the
+/// window of a connection.
+const EXCUSED: u32 = 64;
+
 /// Streams ended here while the client may still have been sending, remembered for as long as that
 /// may take to arrive.
 const REMEMBERED: usize = 128;
@@ -78,6 +83,7 @@ impl Streams {
     /// Notes that one was answered.
     pub(super) fn was_answered(&mut self, id: u32) {
         self.resets = self.resets.saturating_sub(1);
+        self.noise.0 = self.noise.0.saturating_sub(EXCUSED);
         self.forget(id);
     }
 

@@ -230,7 +230,8 @@ impl Receiver {
                 }
             }
         }
-        if self.unrenewed >= WINDOW as usize / 2 {
+        // As soon as it doubles what the client may send: what others don't take may leave little.
+        if self.unrenewed as i64 >= self.receivable.max(1) {
             let amount = mem::take(&mut self.unrenewed);
             self.receivable += amount as i64;
             let amount = u32::try_from(amount).unwrap_or(MAX_31);
@@ -238,9 +239,10 @@ impl Receiver {
         }
     }
 
-    /// Lets streams go on that wait for room.
+    /// Lets streams go on that wait for room, if there is any: they would ask again and again.
     pub(super) fn has_room(&self) {
-        if self.session.is_waited_for.take() {
+        let has_room = self.session.outgoing.borrow().room() > 0;
+        if has_room && self.session.is_waited_for.take() {
             self.streams.iter().for_each(|stream| stream.has_room());
         }
     }

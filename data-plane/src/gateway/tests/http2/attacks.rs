@@ -1,7 +1,9 @@
 //! Clients that want to cost more than they pay: each is bounded, and others are served meanwhile.
 
 use std::{
-    panic,
+    collections::HashMap,
+    ffi::OsString,
+    fs, panic,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -238,6 +240,56 @@ fn a_head_that_does_not_come_to_its_end_has_its_time() {
     let late = clients.iter().filter(|(_, client, _)| !client.seen.is_closed());
     let late = late.map(|(name, client, _)| format!("{name}: {:?}", client.seen));
     assert_none(&late.collect::<Vec<_>>());
+}
+
+/// Ticks of the processor that the workers of these tests took, by thread.
+fn ticks() -> HashMap<OsString, u64> {
+    let tasks = fs::read_dir("/proc/self/task").expect("this process").flatten();
+    let ticks = tasks.filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (_, fields) = text.split_once("(worker-")?;
+        let fields: Vec<_> = fields.split(' ').skip(12).take(2).collect();
+        Some((task.file_name(), fields.iter().flat_map(|field| field.parse::<u64>()).sum()))
+    });
+    ticks.collect()
+}
+
+#[test]
+fn streams_that_wait_for_a_window_cost_nothing() {
+    let others = ticks();
+    let node = open_node(&whole(100_000), |_| {});
+    let mut wrong = Vec::new();
+    for (name, initial) in [("of the connection", 1 << 20), ("of their own", 10)] {
+        let mut client = Client::start_with(&node, &[(INITIAL_WINDOW_SIZE, initial)]);
+        client.write(&(0..100).flat_map(|number| get(2 * number + 1, "/")).collect::<Vec<_>>());
+        client.settle(300);
+        let before = ticks();
+        thread::sleep(Duration::from_secs(1));
+        // Workers of other tests may have begun since: that of this one is among these.
+        let taken = ticks().into_iter().filter(|(thread, _)| !others.contains_key(thread));
+        let taken = taken.filter_map(|(thread, now)| now.checked_sub(*before.get(&thread)?));
+        let least = taken.min();
+        if least.is_none_or(|ticks| ticks > 5) {
+            wrong.push(format!("{name}: {least:?} of 100 ticks"));
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// Section 5.1: what crosses the end of its stream is no flood.
+#[test]
+fn windows_that_are_widened_too_late_are_no_flood() {
+    let node = open_node(&Upstream::hello(), |_| {});
+    let mut client = Client::start(&node);
+    for round in 0..120 {
+        let streams: Vec<u32> = (0..100).map(|number| 2 * (100 * round + number) + 1).collect();
+        client.write(&streams.iter().flat_map(|id| get(*id, "/")).collect::<Vec<_>>());
+        client.write(&window_update(0, 500));
+        let seen = client.until(|seen| streams.iter().all(|id| seen.has_ended(*id)));
+        let are_answered = streams.iter().all(|id| seen.status(*id) == 200);
+        assert!(are_answered, "{round}: {:?} {:?}", seen.goaway, seen.end);
+        client.write(&streams.iter().flat_map(|id| window_update(*id, 5)).collect::<Vec<_>>());
+    }
 }
 
 /// Frames of every type, most of them on streams that may be there, some with what belongs in them.

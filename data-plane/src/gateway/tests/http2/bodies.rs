@@ -15,7 +15,7 @@ use super::{
     AFTER, assert_none,
     client::{
         CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, Field, HEADERS, NO_ERROR, PADDED,
-        PRIORITIZED, PROTOCOL_ERROR, block, frame, get, head, post,
+        PRIORITIZED, PROTOCOL_ERROR, block, frame, get, head, post, window_update,
     },
 };
 
@@ -161,29 +161,36 @@ fn windows_are_renewed_while_a_body_is_taken() {
     assert_eq!(seen.answers[&1].text, "3000000", "{seen:?}");
 }
 
-/// Section 5.2.2: a stream may hold back its own window, and not that of the connection.
+/// Section 5.2.2: streams may hold back their own windows, and not that of the connection.
 #[test]
-fn a_body_nobody_reads_stops_no_other_stream() {
+fn bodies_nobody_reads_stop_no_other_stream() {
     let upstream = echo();
     let mut stuck = route("stuck", "/stuck", &upstream);
     stuck.auth_required = Some(false);
     stuck.targets = vec![unreading("")];
     let node = Node::start(vec![open_route(&upstream), stuck], vec![]);
     let mut client = Client::start(&node);
-    client.write(&post(1, "/stuck", &[]));
+    client.write(&window_update(0, 1 << 30));
     client.waits(300);
-    let mut pieces = 0;
-    while client.data(1, 0, &[0; 16_000]) {
-        pieces += 1;
-        assert!(pieces < 4000, "it is kept back some time");
+    for stream in [1, 3, 5] {
+        client.write(&post(stream, "/stuck", &[]));
+        let mut pieces = 0;
+        while client.data(stream, 0, &[0; 16_000]) {
+            pieces += 1;
+            assert!(pieces < 4000, "it is kept back some time");
+        }
     }
     client.waits(3000);
-    for stream in [3, 5] {
+    for stream in [7, 9] {
         client.write(&post(stream, "/other", &[]));
-        assert!(client.data(stream, 0, &[b'x'; 10_000]), "no room: {:?}", client.seen);
-        assert!(client.data(stream, END_STREAM, &[b'x'; 10_000]), "no room: {:?}", client.seen);
+        for number in 1..=100 {
+            let flags = if number == 100 { END_STREAM } else { 0 };
+            let is_taken = client.data(stream, flags, &[b'x'; 10_000]);
+            assert!(is_taken, "no room for {number}: {:?}", client.seen);
+        }
+        client.write(&window_update(stream, 1 << 30));
         let seen = client.answer(stream);
-        assert_eq!((seen.status(stream), seen.size(stream)), (200, 20_007), "{seen:?}");
+        assert_eq!((seen.status(stream), seen.size(stream)), (200, 1_000_007), "{seen:?}");
     }
 }
 

@@ -64,6 +64,8 @@ const MALFORMED: &[Row] = &[
     ("8.3.1 a :path with NUL", &[M, S, (":path", "/bad\0"), A]),
     ("8.3.1 a fragment in the path", &[M, S, (":path", "/bad#x"), A]),
     ("8.3.1 a fragment in the query", &[M, S, (":path", "/bad?x#y"), A]),
+    ("8.3.1 a query with a space", &[M, S, (":path", "/bad?x HTTP/1.1"), A]),
+    ("8.3.1 a query with a tab", &[M, S, (":path", "/bad?x\ty"), A]),
     ("8.3.1 an empty :authority", &[M, S, P, (":authority", "")]),
     ("8.3.1 :authority with a user", &[M, S, P, (":authority", "u@a.b")]),
     ("8.3.1 :authority with a path", &[M, S, P, (":authority", "a.b/c")]),

@@ -24,7 +24,7 @@ use super::{
     AFTER,
     client::{
         CANCEL, Client, DATA, END_STREAM, GOAWAY, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS,
-        MAX_WINDOW, NO_ERROR, REFUSED_STREAM, WINDOW, frame, get, post, reset, window_update,
+        MAX_WINDOW, NO_ERROR, PING, REFUSED_STREAM, WINDOW, frame, get, post, reset, window_update,
     },
 };
 
@@ -107,6 +107,21 @@ fn a_stream_that_is_cancelled_frees_its_upstream_and_no_other() {
     assert_eq!(left.load(SeqCst), 1, "the upstream was left at once");
     let seen = client.answer(3);
     assert_eq!((seen.status(3), seen.size(3)), (200, 5), "{seen:?}");
+}
+
+#[test]
+fn a_stream_that_is_cancelled_with_its_request_is_recorded_and_reaches_no_upstream() {
+    let upstream = Upstream::hello();
+    let node = open_node(&upstream, |_| {});
+    let mut client = Client::start(&node);
+    client.write(&[get(1, "/gone"), reset(1, CANCEL), get(3, "/after")].concat());
+    let seen = client.answer(3);
+    assert_eq!((seen.status(1), seen.status(3)), (0, 200), "{seen:?}");
+    let mut events = [node.event(), node.event()];
+    events.sort_by_key(|event| event.status);
+    let noted = events.each_ref().map(|event| (event.texts.path(), event.status.as_u16()));
+    assert_eq!(noted, [(&b"/after"[..], 200), (b"/gone", 499)]);
+    assert_eq!(upstream.received().len(), 1);
 }
 
 #[test]
@@ -204,6 +219,23 @@ fn an_idle_connection_is_told_that_it_ends_and_a_busy_one_is_let_be() {
         assert!(seen.is_closed(), "{seen:?}");
         assert_eq!(seen.goaway.map(|(_, code)| code), Some(NO_ERROR), "{seen:?}");
         assert!(began.elapsed() < Duration::from_secs(2));
+    }
+}
+
+/// What comes in two pieces is no request either.
+#[test]
+fn a_connection_that_says_nothing_but_ping_is_idle() {
+    let timeout = Duration::from_millis(300);
+    let node = open_node(&Upstream::hello(), |settings| settings.keep_alive_timeout = timeout);
+    let mut client = Client::start(&node);
+    let ping = frame(PING, 0, 0, &[0; 8]);
+    let patience = Instant::now() + Duration::from_secs(3);
+    while client.seen.goaway.is_none() {
+        assert!(Instant::now() < patience, "{:?}", client.seen);
+        client.write(&ping[..10]);
+        thread::sleep(Duration::from_millis(2));
+        client.write(&ping[10..]);
+        client.settle(50);
     }
 }
 
