@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status};
 use super::{
     Admin,
     change::{Draft, Kept as _, caller},
+    diff::{Held, Step, diff},
     missing,
-    plan::{Held, Step, plan},
     repeat::Answer,
     routes, upstreams,
 };
@@ -41,7 +41,7 @@ impl ConfigService for Admin {
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
         let held = self.held(&environment).await?;
-        let faults = match plan(&environment, config, held) {
+        let faults = match diff(&environment, config, held) {
             Ok(_) => Vec::new(),
             Err(Error::Invalid(faults)) => faults.into_iter().collect(),
             Err(error) => return Err(error.into()),
@@ -62,7 +62,7 @@ impl ConfigService for Admin {
         let environment = self.environment(&environment, &config.environment).await?;
         let held = self.held(&environment).await?;
         let revision = held.revision;
-        let steps = plan(&environment, config, held)?;
+        let steps = diff(&environment, config, held)?;
         let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
         Ok(Response::new(DiffConfigResponse { changes, revision }))
     }
@@ -83,7 +83,7 @@ impl ConfigService for Admin {
         loop {
             tries -= 1;
             match self.apply(&draft, config.clone(), call.clone()).await {
-                // What was planned no longer fits what is stored: a new plan says why, or does.
+                // What was found no longer fits what is stored: a new look says why, or does.
                 Err(Error::Store(
                     StoreError::Stale { .. }
                     | StoreError::Exists { .. }
@@ -117,21 +117,21 @@ impl Admin {
         Ok(Held { revision, upstreams, routes })
     }
 
-    /// Plans and writes once.
+    /// Compares and writes once.
     async fn apply(
         &self,
         draft: &Draft,
         config: Config,
         call: Option<CallId>,
     ) -> Result<ApplyConfigResponse, Error> {
-        // Before every plan: the config may have changed because this very call came before.
+        // Before every look: the config may have changed because this very call came before.
         if let Some(first) = self.first_answer(call.as_ref()).await? {
             return Ok(first);
         }
         let environment = &draft.environment;
         let held = self.held(environment).await?;
         let revision = held.revision;
-        let steps = plan(environment, config, held)?;
+        let steps = diff(environment, config, held)?;
         let ops: Vec<_> = steps.iter().map(Step::op).collect();
         let is_dry = draft.validate_only;
         let changes = steps.iter().map(|step| wire(environment, step, is_dry)).collect();

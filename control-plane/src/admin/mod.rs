@@ -6,13 +6,13 @@
 mod access;
 mod change;
 mod config;
+mod diff;
 mod environments;
 mod keys;
 mod logs;
 mod mask;
 mod nodes;
 mod page;
-mod plan;
 mod repeat;
 mod routes;
 mod upstreams;

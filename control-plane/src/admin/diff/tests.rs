@@ -1,4 +1,4 @@
-//! Plans of documents against stored routes.
+//! Documents against stored routes.
 
 use std::time::SystemTime;
 
@@ -23,9 +23,9 @@ fn held(routes: &[v1::Route]) -> Held {
     Held { revision: 1, upstreams: Vec::new(), routes: routes.iter().map(stored).collect() }
 }
 
-fn plan_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
+fn diff_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
     let document = v1::Config { routes: document.to_vec(), ..v1::Config::default() };
-    plan(&Id::parse("default").expect("an id"), document, held(stored))
+    diff(&Id::parse("default").expect("an id"), document, held(stored))
 }
 
 /// Created and updated routes by id; a made-up id reads `new`.
@@ -42,7 +42,7 @@ fn ids(steps: &[Step]) -> Vec<(&'static str, String)> {
 }
 
 fn faulty_fields(document: &[v1::Route], stored: &[v1::Route]) -> Vec<String> {
-    match plan_routes(document, stored) {
+    match diff_routes(document, stored) {
         Err(Error::Invalid(faults)) => faults.iter().map(|f| f.field.clone()).collect(),
         _ => panic!("no faults found"),
     }
@@ -79,7 +79,7 @@ fn a_route_is_known_by_id_then_name_then_what_it_matches() {
         }),
         route(|r| r.path = "/new".into()),
     ];
-    let steps = plan_routes(&document, &stored).expect("a plan");
+    let steps = diff_routes(&document, &stored).expect("a diff");
     let expected =
         [("update", "by-id"), ("update", "by-name"), ("update", "by-match"), ("create", "new")];
     assert_eq!(ids(&steps), expected.map(|(what, id)| (what, id.to_owned())));
@@ -96,7 +96,7 @@ fn the_same_document_again_changes_nothing() {
     ];
     // Without ids, and in another order: priority tells them apart.
     let document = [route(|r| r.priority = 5), route(|_| {})];
-    assert!(plan_routes(&document, &stored).expect("a plan").is_empty());
+    assert!(diff_routes(&document, &stored).expect("a diff").is_empty());
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_stored_route_is_found_once() {
         r.route_id = "one".into();
         r.path = "/moved".into();
     });
-    let steps = plan_routes(&[route(|_| {}), claimed], &stored).expect("a plan");
+    let steps = diff_routes(&[route(|_| {}), claimed], &stored).expect("a diff");
     assert_eq!(ids(&steps), [("create", "new".into()), ("update", "one".into())]);
 }
 
@@ -191,7 +191,7 @@ fn a_stale_etag_is_refused() {
             r.timeout = Some(9.0);
         })
     };
-    assert!(plan_routes(&[with_etag("1")], &stored).is_ok());
-    let stale = plan_routes(&[with_etag("0")], &stored);
+    assert!(diff_routes(&[with_etag("1")], &stored).is_ok());
+    let stale = diff_routes(&[with_etag("0")], &stored);
     assert!(matches!(stale, Err(Error::Stale { field, .. }) if field == "routes[0].etag"));
 }

@@ -35,7 +35,7 @@ pub(super) enum Step {
         before: Option<Box<Stored<Upstream>>>,
         after: Box<Upstream>,
     },
-    /// `made_up`: the route's id is new, and the next plan would make another.
+    /// `made_up`: the route's id is new, and the next diff would make another.
     Route {
         before: Option<Box<Stored<Route>>>,
         after: Box<Route>,
@@ -60,7 +60,7 @@ impl Step {
 }
 
 /// Compares a document with what is held. Upstreams come before the routes that may name them.
-pub(super) fn plan(environment: &Id, document: v1::Config, held: Held) -> Result<Vec<Step>, Error> {
+pub(super) fn diff(environment: &Id, document: v1::Config, held: Held) -> Result<Vec<Step>, Error> {
     let mut faults = Violations::default();
     let mut document = Document::parse(environment, document, &mut faults);
     identify(&mut document.routes, &held.routes);
