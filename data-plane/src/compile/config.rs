@@ -1,4 +1,7 @@
 //! Routes, upstreams and settings: all of a change is taken, or nothing.
+//!
+//! An entity of a kind only a newer control plane knows is passed over. It is held like any other, so
+//! that the digest fits, and a node that does know it finds it there.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,16 +47,28 @@ pub(super) struct Draft {
     /// Put into the index at the end, when the routes they replace are out.
     new_routes: Vec<(Entity, Arc<CompiledRoute>)>,
     gone_upstreams: Vec<EntityRef>,
+    /// Entities of kinds this node does not know.
+    passed_over: usize,
     errors: Vec<EntityError>,
 }
 
 impl Draft {
     pub(super) fn of(config: Config) -> Self {
-        Self { config, new_routes: Vec::new(), gone_upstreams: Vec::new(), errors: Vec::new() }
+        Self {
+            config,
+            new_routes: Vec::new(),
+            gone_upstreams: Vec::new(),
+            passed_over: 0,
+            errors: Vec::new(),
+        }
     }
 
     pub(super) fn upsert(&mut self, entity: &Entity) {
-        let taken = match entity.kind() {
+        let Ok(kind) = EntityKind::try_from(entity.kind) else {
+            self.passed_over += 1;
+            return;
+        };
+        let taken = match kind {
             EntityKind::Route => self.upsert_route(entity),
             EntityKind::Upstream => self.upsert_upstream(entity),
             EntityKind::Settings => self.upsert_settings(entity),
@@ -151,6 +166,10 @@ impl Draft {
                     message: "is deleted while a route names it".into(),
                 });
             }
+        }
+        if self.passed_over > 0 {
+            let entities = self.passed_over;
+            tracing::warn!(entities, "passed over config of kinds only newer nodes know");
         }
         if self.errors.is_empty() { Ok(self.config) } else { Err(self.errors) }
     }

@@ -232,3 +232,17 @@ fn settings_give_the_limit_of_keys_without_one() {
     compiler.change_config(&[settings(0)]).expect("valid");
     assert_eq!(limit(&compiler), None);
 }
+
+#[test]
+fn what_only_a_newer_control_plane_knows_is_passed_over() {
+    let mut compiler = compiler();
+    let newer = Entity { kind: 99, id: "n".into(), value: vec![0xff].into() };
+    let entities = vec![route("r", "/r", "u"), newer.clone(), upstream("u", "http://one")];
+    compiler.load_config(entities).expect("valid");
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://one"));
+    let gone = EntityRef { kind: 99, id: "n".into() };
+    let gone = Change { change: Some(change::Change::Delete(gone)) };
+    let changes = [upsert(newer), upsert(upstream("u", "http://two")), gone];
+    compiler.change_config(&changes).expect("valid");
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://two"));
+}
