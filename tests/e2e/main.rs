@@ -18,6 +18,7 @@ mod dev;
 mod docs;
 mod failures;
 mod limits;
+mod plans;
 mod replicas;
 mod revocation;
 mod route_changes;

@@ -1,4 +1,4 @@
-//! Config as a whole: many routes and upstreams in one revision.
+//! Config as a whole: many routes, upstreams and plans in one revision.
 
 use fastgate::{
     admin::v1::{
@@ -15,15 +15,15 @@ use tonic::{Request, Response, Status};
 use super::{
     Admin,
     change::{Draft, Kept as _, caller},
-    diff::{Held, Step, diff},
-    missing,
+    diff::{Step, diff},
+    missing, plans,
     repeat::Answer,
     routes, upstreams,
 };
 use crate::{
     domain::{CallId, Committed},
     error::Error,
-    store::StoreError,
+    store::{Held, StoreError},
 };
 
 const APPLY: &str = "fastgate.admin.v1.ConfigService/ApplyConfig";
@@ -40,7 +40,7 @@ impl ConfigService for Admin {
         let ValidateConfigRequest { config, environment } = request.into_inner();
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
-        let held = self.held(&environment).await?;
+        let held = self.store.config(&environment).await.map_err(Error::from)?;
         let faults = match diff(&environment, config, held) {
             Ok(_) => Vec::new(),
             Err(Error::Invalid(faults)) => faults.into_iter().collect(),
@@ -60,7 +60,7 @@ impl ConfigService for Admin {
         let DiffConfigRequest { config, environment } = request.into_inner();
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
-        let held = self.held(&environment).await?;
+        let held = self.store.config(&environment).await.map_err(Error::from)?;
         let revision = held.revision;
         let steps = diff(&environment, config, held)?;
         let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
@@ -101,22 +101,19 @@ impl ConfigService for Admin {
         request: Request<ExportConfigRequest>,
     ) -> Result<Response<Config>, Status> {
         let environment = self.environment(&request.into_inner().environment, "").await?;
-        let Held { upstreams, routes, .. } = self.held(&environment).await?;
+        let held = self.store.config(&environment).await.map_err(Error::from)?;
+        let Held { upstreams, routes, plans, .. } = held;
         // What the store adds is left out: the document also applies to another environment.
         Ok(Response::new(Config {
             environment: environment.to_string(),
             upstreams: upstreams.into_iter().map(|stored| stored.object.wire).collect(),
             routes: routes.into_iter().map(|stored| stored.object.wire).collect(),
+            plans: plans.into_iter().map(|stored| stored.object.wire).collect(),
         }))
     }
 }
 
 impl Admin {
-    async fn held(&self, environment: &Id) -> Result<Held, Error> {
-        let (revision, upstreams, routes) = self.store.config(environment).await?;
-        Ok(Held { revision, upstreams, routes })
-    }
-
     /// Compares and writes once.
     async fn apply(
         &self,
@@ -129,7 +126,7 @@ impl Admin {
             return Ok(first);
         }
         let environment = &draft.environment;
-        let held = self.held(environment).await?;
+        let held = self.store.config(environment).await?;
         let revision = held.revision;
         let steps = diff(environment, config, held)?;
         let ops: Vec<_> = steps.iter().map(Step::op).collect();
@@ -153,6 +150,9 @@ impl Answer for ApplyConfigResponse {
                 }
                 Some(After::Upstream(upstream)) => {
                     (&mut upstream.created_at, &mut upstream.updated_at, &mut upstream.etag)
+                }
+                Some(After::Plan(plan)) => {
+                    (&mut plan.created_at, &mut plan.updated_at, &mut plan.etag)
                 }
                 None => continue,
             };
@@ -189,6 +189,15 @@ fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
                 shown.route_id.clear();
             }
             (before.is_some(), before.map(Before::RouteBefore), After::Route(shown))
+        }
+        Step::Plan { before, after } => {
+            let before = before.as_ref().map(|stored| plans::wire(environment, stored));
+            let mut shown = after.shown(environment);
+            if let Some(before) = &before {
+                shown.etag.clone_from(&before.etag);
+                (shown.created_at, shown.updated_at) = (before.created_at, before.updated_at);
+            }
+            (before.is_some(), before.map(Before::PlanBefore), After::Plan(shown))
         }
     };
     let action = if exists { Action::Update } else { Action::Create };

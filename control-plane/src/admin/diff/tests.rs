@@ -20,7 +20,7 @@ fn held(routes: &[v1::Route]) -> Held {
         updated_at: SystemTime::UNIX_EPOCH,
         etag: "1".into(),
     };
-    Held { revision: 1, upstreams: Vec::new(), routes: routes.iter().map(stored).collect() }
+    Held { revision: 1, routes: routes.iter().map(stored).collect(), ..Held::default() }
 }
 
 fn diff_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
@@ -37,6 +37,10 @@ fn ids(steps: &[Step]) -> Vec<(&'static str, String)> {
             (what, if *made_up { "new".into() } else { id })
         }
         Step::Upstream { after, .. } => ("upstream", after.model.upstream_id.to_string()),
+        Step::Plan { before, after } => {
+            let what = if before.is_some() { "update plan" } else { "create plan" };
+            (what, after.model.plan_id.to_string())
+        }
     };
     steps.iter().map(one).collect()
 }
@@ -180,6 +184,40 @@ fn faults_of_all_routes_come_at_once_with_their_places() {
         "routes[4].environment",
     ];
     assert_eq!(fields, expected);
+}
+
+#[test]
+fn plans_are_known_by_their_ids() {
+    let plan = |id: &str, rate: i64| v1::Plan {
+        plan_id: id.into(),
+        rate_limit: Some(rate),
+        ..v1::Plan::default()
+    };
+    let stored = |wire: v1::Plan| Stored {
+        object: Plan::parse(wire).expect("a valid plan"),
+        created_at: SystemTime::UNIX_EPOCH,
+        updated_at: SystemTime::UNIX_EPOCH,
+        etag: "1".into(),
+    };
+    let with = |plans: Vec<v1::Plan>| {
+        let held = Held { plans: vec![stored(plan("gold", 60))], ..held(&[]) };
+        let document = v1::Config { plans, ..v1::Config::default() };
+        diff(&Id::parse("default").expect("an id"), document, held)
+    };
+    assert!(with(vec![plan("gold", 60)]).expect("a diff").is_empty());
+    let steps = with(vec![plan("free", 1), plan("gold", 120)]).expect("a diff");
+    let expected = [("create plan", "free"), ("update plan", "gold")];
+    assert_eq!(ids(&steps), expected.map(|(what, id)| (what, id.to_owned())));
+    for (plans, field) in [
+        (vec![plan("gold", 0)], "plans[0].rate_limit"),
+        (vec![plan("gold", 1), plan("gold", 2)], "plans[1].plan_id"),
+        (vec![v1::Plan { environment: "other".into(), ..plan("gold", 1) }], "plans[0].environment"),
+    ] {
+        let Err(Error::Invalid(faults)) = with(plans) else { panic!("{field}: no faults") };
+        assert_eq!(faults.iter().map(|fault| &*fault.field).collect::<Vec<_>>(), [field]);
+    }
+    let stale = with(vec![v1::Plan { etag: "0".into(), ..plan("gold", 1) }]);
+    assert!(matches!(stale, Err(Error::Stale { field, .. }) if field == "plans[0].etag"));
 }
 
 #[test]
