@@ -4,13 +4,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
     "fastgate/admin/v1/key.proto",
     "fastgate/admin/v1/log.proto",
     "fastgate/admin/v1/node.proto",
+    "fastgate/admin/v1/plan.proto",
     "fastgate/admin/v1/route.proto",
     "fastgate/admin/v1/upstream.proto",
     "fastgate/node/v1/audit_ingest.proto",

@@ -11,6 +11,7 @@ impl fmt::Display for EntityError {
             EntityKind::Route => "route",
             EntityKind::Upstream => "upstream",
             EntityKind::Settings => "settings",
+            EntityKind::Plan => "plan",
             // Of no entity, but of the revision as a whole.
             EntityKind::Unspecified => return f.write_str(&self.message),
         };

@@ -4,7 +4,7 @@
 //! plane say to each other; both are generated from the `.proto` files beside this one. The
 //! other modules hold what must come out the same on both sides: the form of a secret
 //! ([`secret`]), the digest of a config ([`digest`]), what a request path may look like
-//! ([`path`]), what makes a key, route or upstream valid ([`model`]), how a time is written
+//! ([`path`]), what makes a key, route, upstream or plan valid ([`model`]), how a time is written
 //! ([`time`]), and how a file of settings is read ([`settings`]). No I/O happens here.
 
 pub mod digest;

@@ -75,6 +75,8 @@ impl Error {
                 StoreError::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
                 StoreError::UnknownUpstream { .. } => (Code::InvalidArgument, "UNKNOWN_UPSTREAM"),
                 StoreError::UpstreamInUse { .. } => (Code::FailedPrecondition, "UPSTREAM_IN_USE"),
+                StoreError::UnknownPlan { .. } => (Code::InvalidArgument, "UNKNOWN_PLAN"),
+                StoreError::PlanInUse { .. } => (Code::FailedPrecondition, "PLAN_IN_USE"),
                 StoreError::EnvironmentInUse { .. } => {
                     (Code::FailedPrecondition, "ENVIRONMENT_IN_USE")
                 }
@@ -108,6 +110,9 @@ impl Error {
                 "upstream",
                 format!("names '{upstream}', which does not exist: create it first"),
             ),
+            Self::Store(StoreError::UnknownPlan { plan }) => {
+                one("plan_id", format!("names '{plan}', which does not exist: create it first"))
+            }
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
             }
@@ -142,6 +147,9 @@ impl Error {
             | Self::Stale { kind, id, .. } => pairs(&[("kind", kind), ("id", id)]),
             Self::Store(StoreError::UpstreamInUse { id, route }) => {
                 pairs(&[("kind", "upstream"), ("id", id), ("route", route)])
+            }
+            Self::Store(StoreError::PlanInUse { id, keys }) => {
+                pairs(&[("kind", "plan"), ("id", id), ("keys", &keys.to_string())])
             }
             Self::Forbidden { role, method } => pairs(&[("role", role), ("method", method)]),
             _ => HashMap::new(),

@@ -6,7 +6,8 @@ use fastgate::admin::v1::{
     access_service_client::AccessServiceClient, config_service_client::ConfigServiceClient,
     environment_service_client::EnvironmentServiceClient, key_service_client::KeyServiceClient,
     log_service_client::LogServiceClient, node_service_client::NodeServiceClient,
-    route_service_client::RouteServiceClient, upstream_service_client::UpstreamServiceClient,
+    plan_service_client::PlanServiceClient, route_service_client::RouteServiceClient,
+    upstream_service_client::UpstreamServiceClient,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
@@ -64,6 +65,11 @@ impl Client {
     /// Upstreams.
     pub(crate) fn upstreams(&self) -> UpstreamServiceClient<Transport> {
         UpstreamServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// Plans.
+    pub(crate) fn plans(&self) -> PlanServiceClient<Transport> {
+        PlanServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// Environments.

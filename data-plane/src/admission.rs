@@ -24,7 +24,7 @@ pub(crate) async fn admit(
     caller: Option<&KeyEntry>,
     exchange: &mut Exchange,
 ) -> Result<(), Refusal> {
-    let of_key = caller.and_then(|entry| entry.limit(snapshot.default_rate_limit));
+    let of_key = caller.and_then(|entry| entry.limit(&snapshot.plans, snapshot.default_rate_limit));
     let of_key = of_key.map(|limit| Policy { scope: Scope::Key, limit });
     let of_route = route.limit.map(|limit| Policy { scope: Scope::Route(&route.route_id), limit });
     let (one, two);

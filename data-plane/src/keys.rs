@@ -6,11 +6,15 @@
 use std::{num::NonZeroU64, time::SystemTime};
 
 use fastgate::{
-    model::{Fallback, Key, KeyView, Limit, RateLimit},
+    model::{Fallback, Id, Key, KeyView, Limit, RateLimit},
     secret::SecretHash,
 };
 
-use crate::{record::Record, table::Table};
+use crate::{persistent::Persistent, record::Record, table::Table};
+
+/// The limits of plans that have one. Keys and plans come apart, in any order: a key may refer to one
+/// that is not there.
+pub(crate) type Plans = Persistent<Id, Limit>;
 
 /// All live secrets. A clone shares all of them, and a change costs the same however many there are.
 #[derive(Clone, Default)]
@@ -24,7 +28,7 @@ pub(crate) struct KeyEntry {
     /// Milliseconds since 1970, as they were sent: refused from then on. The end of the key, or of
     /// the secret if that is earlier. Half the size of a `SystemTime`.
     ends_at: Option<NonZeroU64>,
-    /// Of the key's own; `None`: the environment's default.
+    /// Of the key's own; `None`: that of its plan, else the environment's default.
     rate_limit: Option<RateLimit>,
     /// Which secret of the key this is.
     pub(crate) version: u32,
@@ -33,6 +37,8 @@ pub(crate) struct KeyEntry {
     fallback: Fallback,
     /// False once revoked.
     pub(crate) is_active: bool,
+    /// Whether it is on a plan; on which, the record says.
+    has_plan: bool,
 }
 
 /// A key as it is held. A clone is one pointer, and keeps the key as it was.
@@ -68,6 +74,7 @@ impl KeyTable {
                 hash_at,
                 fallback: key.fallback,
                 is_active: key.is_active,
+                has_plan: key.plan_id.is_some(),
             };
             self.0.insert(place(&secret.hash), entry, |_| false);
         }
@@ -92,8 +99,15 @@ impl KeyEntry {
         self.ends_at.is_some_and(|end| end <= unix_ms(now))
     }
 
-    /// The limit that holds for the key in an environment with this default.
-    pub(crate) fn limit(&self, default: Option<RateLimit>) -> Option<Limit> {
+    /// The limit that holds for the key in an environment with these plans and this default: its own
+    /// comes first, then that of its plan.
+    pub(crate) fn limit(&self, plans: &Plans, default: Option<RateLimit>) -> Option<Limit> {
+        if self.rate_limit.is_none()
+            && self.has_plan
+            && let Some(limit) = plans.get(self.key.plan_id())
+        {
+            return Some(*limit);
+        }
         let rate = self.rate_limit.or(default)?;
         Some(Limit { rate, fallback: self.fallback })
     }
@@ -113,6 +127,11 @@ impl HeldKey {
     /// Who it was issued to; what is in it may stand in a header.
     pub(crate) fn source_path(&self) -> &str {
         KeyView::new(self.0.value()).source_path()
+    }
+
+    /// The plan it is on; empty: none.
+    fn plan_id(&self) -> &str {
+        KeyView::new(self.0.value()).plan_id()
     }
 
     /// What it may do.

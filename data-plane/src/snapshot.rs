@@ -13,7 +13,7 @@ use arc_swap::{ArcSwapOption, Cache};
 use fastgate::model::{Id, RateLimit};
 
 use crate::{
-    keys::KeyTable,
+    keys::{KeyTable, Plans},
     route::{CompiledRoute, RouteIndex},
     target::{TargetSet, Upstreams},
 };
@@ -28,7 +28,9 @@ pub(crate) struct Snapshot {
     pub(crate) routes: RouteIndex,
     /// The upstreams routes refer to; the compiler sees to it that none is missing.
     pub(crate) upstreams: Upstreams,
-    /// For keys without a limit of their own; `None`: no limit.
+    /// The limits keys may refer to.
+    pub(crate) plans: Plans,
+    /// For keys without a limit of their own or of a plan; `None`: no limit.
     pub(crate) default_rate_limit: Option<RateLimit>,
     /// The revision of the keys in it.
     pub(crate) keys_revision: u64,

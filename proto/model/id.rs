@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-/// The id of a key, route, upstream or environment: `[a-z0-9][a-z0-9_-]{0,62}`. Cheap to clone.
+/// The id of a key, route, upstream, plan or environment: `[a-z0-9][a-z0-9_-]{0,62}`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(Arc<str>);
 

@@ -21,10 +21,12 @@ pub struct Key {
     pub expires_at: Option<SystemTime>,
     /// False once revoked.
     pub is_active: bool,
-    /// Of its own; `None`: the environment's default, with this fallback.
+    /// Of its own; `None`: its plan's limit, else the environment's default with this fallback.
     pub rate_limit: Option<RateLimit>,
     /// What its limit does while Redis is away.
     pub fallback: Fallback,
+    /// The plan it is on.
+    pub plan_id: Option<Id>,
     /// One, or two during a rotation.
     pub secrets: Vec<KeySecret>,
 }
@@ -55,6 +57,8 @@ impl Key {
         let rate_limit = faults.take("rate_limit", rate, None);
         let fallback = Fallback::parse(&wire.rate_limit_fallback);
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
+        let plan_id = Some(wire.plan_id.as_str()).filter(|id| !id.is_empty()).map(Id::parse);
+        let plan_id = faults.take("plan_id", plan_id.transpose(), None);
         let expires_at = faults.take("expires_at", time(wire.expires_at_ms), None);
         if wire.secrets.is_empty() || wire.secrets.len() > bounds::SECRETS {
             faults.add("secrets", format!("must be 1 to {}", bounds::SECRETS));
@@ -74,6 +78,7 @@ impl Key {
             is_active: wire.is_active,
             rate_limit,
             fallback,
+            plan_id,
             secrets,
         })
     }

@@ -24,6 +24,12 @@ impl<'a> KeyView<'a> {
         self.texts(3)
     }
 
+    /// The plan it is on; empty: none.
+    #[must_use]
+    pub fn plan_id(self) -> &'a str {
+        self.texts(9).next().unwrap_or_default()
+    }
+
     fn texts(self, number: u64) -> impl Iterator<Item = &'a str> + Clone {
         let is_meant = move |(found, _): &(u64, &[u8])| *found == number;
         Fields(self.0).filter(is_meant).filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok())
@@ -88,9 +94,20 @@ mod tests {
             prop::option::of(any::<i64>()),
             prop::sample::select(&["", "local_share", "open", "closed"]),
             prop::collection::vec(secret, 1..3),
+            "([a-z0-9][a-z0-9_-]{0,62})?",
         )
             .prop_map(
-                |(key_id, source_path, permissions, end, is_active, rate, fallback, secrets)| {
+                |(
+                    key_id,
+                    source_path,
+                    permissions,
+                    end,
+                    is_active,
+                    rate,
+                    fallback,
+                    secrets,
+                    plan_id,
+                )| {
                     let secret = |(version, hash, end): (u32, [u8; 32], _)| v1::SecretRecord {
                         version,
                         hash: hash.into(),
@@ -106,6 +123,7 @@ mod tests {
                         rate_limit: rate,
                         rate_limit_fallback: (*fallback).to_owned(),
                         secrets: secrets.into_iter().map(secret).collect(),
+                        plan_id,
                     }
                 },
             )
@@ -117,6 +135,7 @@ mod tests {
             let bytes = record.encode_to_vec();
             let view = KeyView::new(&bytes);
             prop_assert_eq!(view.source_path(), &record.source_path);
+            prop_assert_eq!(view.plan_id(), &record.plan_id);
             prop_assert_eq!(view.permissions().collect::<Vec<_>>(), record.permissions);
         }
 
@@ -134,6 +153,7 @@ mod tests {
         fn any_bytes_can_be_looked_at(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             let view = KeyView::new(&bytes);
             prop_assert!(view.source_path().len() < 99 && view.permissions().count() < 99);
+            prop_assert!(view.plan_id().len() < 99);
         }
     }
 }

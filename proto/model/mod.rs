@@ -1,4 +1,4 @@
-//! Keys, routes, upstreams and settings in a form that can't be wrong.
+//! Keys, routes, upstreams, plans and settings in a form that can't be wrong.
 //!
 //! Wire messages become these types in one place ([`Route::parse`] and its like), by the control
 //! plane when something is written or tried out and by a node before it takes a snapshot into
@@ -12,6 +12,7 @@ mod key;
 mod key_view;
 mod limit;
 mod permission;
+mod plan;
 mod route;
 mod settings;
 mod upstream;
@@ -22,6 +23,7 @@ pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
 pub use limit::{Fallback, Limit, RateLimit};
 pub use permission::{Permission, RequiredPermission, allows};
+pub use plan::Plan;
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
 pub use settings::Settings;
 pub use upstream::{Target, TargetUrl, Upstream};

@@ -19,6 +19,7 @@ mod docs;
 mod failures;
 mod limits;
 mod many_keys;
+mod plans;
 mod replicas;
 mod revocation;
 mod route_changes;

@@ -7,14 +7,14 @@ use crate::domain::Role;
 pub(crate) enum Right {
     /// No token.
     Open,
-    /// To see keys, routes, upstreams, environments and nodes.
+    /// To see keys, routes, upstreams, plans, environments and nodes.
     Read,
     /// To see what passed through the gateway.
     ReadLogs,
     /// To see who changed what.
     ReadAdminEvents,
     ChangeKeys,
-    /// To change routes, upstreams and environments.
+    /// To change routes, upstreams, plans and environments.
     ChangeConfig,
     /// To see and change admin tokens.
     ManageTokens,
@@ -65,6 +65,11 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.KeyService/ExportKeys", Right::ChangeKeys),
     ("/fastgate.admin.v1.LogService/ListLogs", Right::ReadLogs),
     ("/fastgate.admin.v1.NodeService/ListNodes", Right::Read),
+    ("/fastgate.admin.v1.PlanService/CreatePlan", Right::ChangeConfig),
+    ("/fastgate.admin.v1.PlanService/GetPlan", Right::Read),
+    ("/fastgate.admin.v1.PlanService/ListPlans", Right::Read),
+    ("/fastgate.admin.v1.PlanService/UpdatePlan", Right::ChangeConfig),
+    ("/fastgate.admin.v1.PlanService/DeletePlan", Right::ChangeConfig),
     ("/fastgate.admin.v1.RouteService/CreateRoute", Right::ChangeConfig),
     ("/fastgate.admin.v1.RouteService/GetRoute", Right::Read),
     ("/fastgate.admin.v1.RouteService/ListRoutes", Right::Read),

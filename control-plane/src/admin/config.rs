@@ -1,4 +1,4 @@
-//! Config as a whole: many routes and upstreams in one revision.
+//! Config as a whole: many routes, upstreams and plans in one revision.
 
 use fastgate::{
     admin::v1::{
@@ -15,15 +15,15 @@ use tonic::{Request, Response, Status};
 use super::{
     Admin,
     change::{Draft, Kept as _, caller},
-    missing,
-    plan::{Held, Step, plan},
+    diff::{Step, diff},
+    missing, plans,
     repeat::Answer,
     routes, upstreams,
 };
 use crate::{
     domain::{CallId, Committed},
     error::Error,
-    store::StoreError,
+    store::{Held, StoreError},
 };
 
 const APPLY: &str = "fastgate.admin.v1.ConfigService/ApplyConfig";
@@ -40,8 +40,8 @@ impl ConfigService for Admin {
         let ValidateConfigRequest { config, environment } = request.into_inner();
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
-        let held = self.held(&environment).await?;
-        let faults = match plan(&environment, config, held) {
+        let held = self.store.config(&environment).await.map_err(Error::from)?;
+        let faults = match diff(&environment, config, held) {
             Ok(_) => Vec::new(),
             Err(Error::Invalid(faults)) => faults.into_iter().collect(),
             Err(error) => return Err(error.into()),
@@ -60,9 +60,9 @@ impl ConfigService for Admin {
         let DiffConfigRequest { config, environment } = request.into_inner();
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
-        let held = self.held(&environment).await?;
+        let held = self.store.config(&environment).await.map_err(Error::from)?;
         let revision = held.revision;
-        let steps = plan(&environment, config, held)?;
+        let steps = diff(&environment, config, held)?;
         let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
         Ok(Response::new(DiffConfigResponse { changes, revision }))
     }
@@ -83,7 +83,7 @@ impl ConfigService for Admin {
         loop {
             tries -= 1;
             match self.apply(&draft, config.clone(), call.clone()).await {
-                // What was planned no longer fits what is stored: a new plan says why, or does.
+                // What was found no longer fits what is stored: a new look says why, or does.
                 Err(Error::Store(
                     StoreError::Stale { .. }
                     | StoreError::Exists { .. }
@@ -101,37 +101,34 @@ impl ConfigService for Admin {
         request: Request<ExportConfigRequest>,
     ) -> Result<Response<Config>, Status> {
         let environment = self.environment(&request.into_inner().environment, "").await?;
-        let Held { upstreams, routes, .. } = self.held(&environment).await?;
+        let held = self.store.config(&environment).await.map_err(Error::from)?;
+        let Held { upstreams, routes, plans, .. } = held;
         // What the store adds is left out: the document also applies to another environment.
         Ok(Response::new(Config {
             environment: environment.to_string(),
             upstreams: upstreams.into_iter().map(|stored| stored.object.wire).collect(),
             routes: routes.into_iter().map(|stored| stored.object.wire).collect(),
+            plans: plans.into_iter().map(|stored| stored.object.wire).collect(),
         }))
     }
 }
 
 impl Admin {
-    async fn held(&self, environment: &Id) -> Result<Held, Error> {
-        let (revision, upstreams, routes) = self.store.config(environment).await?;
-        Ok(Held { revision, upstreams, routes })
-    }
-
-    /// Plans and writes once.
+    /// Compares and writes once.
     async fn apply(
         &self,
         draft: &Draft,
         config: Config,
         call: Option<CallId>,
     ) -> Result<ApplyConfigResponse, Error> {
-        // Before every plan: the config may have changed because this very call came before.
+        // Before every look: the config may have changed because this very call came before.
         if let Some(first) = self.first_answer(call.as_ref()).await? {
             return Ok(first);
         }
         let environment = &draft.environment;
-        let held = self.held(environment).await?;
+        let held = self.store.config(environment).await?;
         let revision = held.revision;
-        let steps = plan(environment, config, held)?;
+        let steps = diff(environment, config, held)?;
         let ops: Vec<_> = steps.iter().map(Step::op).collect();
         let is_dry = draft.validate_only;
         let changes = steps.iter().map(|step| wire(environment, step, is_dry)).collect();
@@ -153,6 +150,9 @@ impl Answer for ApplyConfigResponse {
                 }
                 Some(After::Upstream(upstream)) => {
                     (&mut upstream.created_at, &mut upstream.updated_at, &mut upstream.etag)
+                }
+                Some(After::Plan(plan)) => {
+                    (&mut plan.created_at, &mut plan.updated_at, &mut plan.etag)
                 }
                 None => continue,
             };
@@ -189,6 +189,15 @@ fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
                 shown.route_id.clear();
             }
             (before.is_some(), before.map(Before::RouteBefore), After::Route(shown))
+        }
+        Step::Plan { before, after } => {
+            let before = before.as_ref().map(|stored| plans::wire(environment, stored));
+            let mut shown = after.shown(environment);
+            if let Some(before) = &before {
+                shown.etag.clone_from(&before.etag);
+                (shown.created_at, shown.updated_at) = (before.created_at, before.updated_at);
+            }
+            (before.is_some(), before.map(Before::PlanBefore), After::Plan(shown))
         }
     };
     let action = if exists { Action::Update } else { Action::Create };

@@ -1,4 +1,4 @@
-//! Environments: isolated sets of keys, routes and upstreams.
+//! Environments: isolated sets of keys, routes, upstreams and plans.
 
 use std::sync::Arc;
 

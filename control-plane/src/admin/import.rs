@@ -174,6 +174,7 @@ fn parse(sent: &Key, made: Option<ApiSecret>, now: SystemTime) -> Result<ApiKey,
         is_active: sent.is_active.unwrap_or(true),
         rate_limit: sent.rate_limit,
         rate_limit_fallback: sent.rate_limit_fallback.clone(),
+        plan_id: sent.plan_id.clone(),
         description: sent.description.clone(),
         secrets,
     };
@@ -261,6 +262,7 @@ fn differences(kept: &ApiKey, Row { key, made }: &Row) -> impl Iterator<Item = &
         ("is_active", kept.is_active != key.is_active),
         ("rate_limit", kept.rate_limit != key.rate_limit),
         ("rate_limit_fallback", kept.rate_limit_fallback != key.rate_limit_fallback),
+        ("plan_id", kept.plan_id != key.plan_id),
         ("description", kept.description != key.description),
         ("secrets", made.is_none() && asks(kept) != asks(key)),
     ]

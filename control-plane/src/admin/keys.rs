@@ -100,14 +100,19 @@ impl KeyService for Admin {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        let ListKeysRequest { environment, page_size, page_token, source_path, is_active } =
+        let ListKeysRequest { environment, page_size, page_token, source_path, is_active, plan_id } =
             request.into_inner();
         let environment = self.environment(&environment, "").await?;
         check_text("source_path", &source_path)?;
+        check_text("plan_id", &plan_id)?;
         let active = is_active.map_or("any", |active| if active { "yes" } else { "no" });
-        let list = ["keys", environment.as_str(), &source_path, active];
+        let list = ["keys", environment.as_str(), &source_path, active, &plan_id];
         let paging = Paging::parse(page_size, &page_token, &list)?;
-        let filter = KeyFilter { source_path: some_text(source_path), is_active };
+        let filter = KeyFilter {
+            source_path: some_text(source_path),
+            is_active,
+            plan_id: some_text(plan_id),
+        };
         let found = self.store.keys(&environment, &filter, &paging.query()).await;
         let (page, next_page_token) = paging.cut(found.map_err(Error::from)?, |(key, _)| {
             Cursor::by_time(key.created_at, key.object.key_id.as_str())
@@ -225,6 +230,7 @@ fn new_key(sent: &Key, first: ApiSecret, now: SystemTime) -> Result<ApiKey, Erro
             is_active: sent.is_active.unwrap_or(true),
             rate_limit: sent.rate_limit,
             rate_limit_fallback: sent.rate_limit_fallback.clone(),
+            plan_id: sent.plan_id.clone(),
             description: sent.description.clone(),
             secrets: vec![first],
         },
@@ -251,6 +257,7 @@ fn updated_key(stored: &ApiKey, merged: &Key, now: SystemTime) -> Result<ApiKey,
             is_active: merged.is_active.unwrap_or(stored.is_active),
             rate_limit: merged.rate_limit,
             rate_limit_fallback: merged.rate_limit_fallback.clone(),
+            plan_id: merged.plan_id.clone(),
             description: merged.description.clone(),
             secrets: stored.secrets.clone(),
         },
@@ -358,6 +365,7 @@ fn updatable(key: &ApiKey) -> Key {
         is_active: Some(key.is_active),
         rate_limit: key.rate_limit,
         rate_limit_fallback: key.rate_limit_fallback.clone(),
+        plan_id: key.plan_id.clone(),
         description: key.description.clone(),
         ..Key::default()
     }

@@ -6,6 +6,7 @@
 mod access;
 mod change;
 mod config;
+mod diff;
 mod environments;
 mod import;
 mod keys;
@@ -13,7 +14,7 @@ mod logs;
 mod mask;
 mod nodes;
 mod page;
-mod plan;
+mod plans;
 mod repeat;
 mod routes;
 mod upstreams;
@@ -28,7 +29,8 @@ use fastgate::{
         access_service_server::AccessServiceServer, config_service_server::ConfigServiceServer,
         environment_service_server::EnvironmentServiceServer, key_service_server::KeyServiceServer,
         log_service_server::LogServiceServer, node_service_server::NodeServiceServer,
-        route_service_server::RouteServiceServer, upstream_service_server::UpstreamServiceServer,
+        plan_service_server::PlanServiceServer, route_service_server::RouteServiceServer,
+        upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
     time::Written,
@@ -80,6 +82,7 @@ impl Admin {
             KeyServiceServer at most MAX_MESSAGE;
             LogServiceServer at most MAX_MESSAGE;
             NodeServiceServer at most MAX_MESSAGE;
+            PlanServiceServer at most MAX_MESSAGE;
             RouteServiceServer at most MAX_MESSAGE;
             UpstreamServiceServer at most MAX_MESSAGE;
         )

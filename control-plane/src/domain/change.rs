@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use fastgate::model::Id;
 
-use super::{ApiKey, Environment, Namespace, Route, Upstream};
+use super::{ApiKey, Environment, Namespace, Plan, Route, Upstream};
 
 /// Everything one admin call writes to one environment.
 #[derive(Clone, PartialEq, Debug)]
@@ -63,6 +63,9 @@ pub(crate) enum Op {
     DeleteRoute(Id, Expect),
     PutUpstream(Box<Upstream>, Expect),
     DeleteUpstream(Id, Expect),
+    PutPlan(Box<Plan>, Expect),
+    /// Deletes a plan, which no key may be on.
+    DeletePlan(Id, Expect),
     /// Its id is the change's environment. Creating it creates its revisions, with a new epoch.
     PutEnvironment(Environment, Expect),
     /// Deletes the change's environment, which must be empty.
@@ -78,6 +81,8 @@ impl Op {
             | Self::DeleteRoute(..)
             | Self::PutUpstream(..)
             | Self::DeleteUpstream(..)
+            | Self::PutPlan(..)
+            | Self::DeletePlan(..)
             | Self::PutEnvironment(..)
             | Self::DeleteEnvironment(_) => Namespace::Config,
         }

@@ -10,6 +10,6 @@ pub(crate) use change::{
 };
 pub(crate) use event::{EventBatch, EventFilter};
 pub(crate) use object::{
-    ApiKey, ApiSecret, Environment, Namespace, Route, Stored, Upstream, Usage,
+    ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,
 };
 pub(crate) use token::{Role, Token};

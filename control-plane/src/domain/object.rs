@@ -1,4 +1,4 @@
-//! Keys, routes, upstreams and environments as they are kept, and the entities nodes get of them.
+//! Keys, routes, upstreams, plans and environments as they are kept, and the entities nodes get of them.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ use fastgate::{
 pub(crate) enum Namespace {
     /// API keys: never held back.
     Keys,
-    /// Routes, upstreams and settings.
+    /// Routes, upstreams, plans and settings.
     Config,
 }
 
@@ -50,6 +50,8 @@ pub(crate) struct ApiKey {
     pub(crate) is_active: bool,
     pub(crate) rate_limit: Option<i64>,
     pub(crate) rate_limit_fallback: String,
+    /// Empty: it is on none.
+    pub(crate) plan_id: String,
     pub(crate) description: String,
     /// One, or two during a rotation; oldest first.
     pub(crate) secrets: Vec<ApiSecret>,
@@ -85,6 +87,13 @@ pub(crate) struct Upstream {
     pub(crate) model: model::Upstream,
 }
 
+/// A plan: as written, without output-only fields, and what it means.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Plan {
+    pub(crate) wire: v1::Plan,
+    pub(crate) model: model::Plan,
+}
+
 /// An environment and its settings.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Environment {
@@ -113,6 +122,7 @@ impl ApiKey {
             is_active: self.is_active,
             rate_limit: self.rate_limit,
             rate_limit_fallback: self.rate_limit_fallback.clone(),
+            plan_id: self.plan_id.clone(),
             secrets: self
                 .secrets
                 .iter()
@@ -162,6 +172,25 @@ impl Upstream {
     /// What nodes get of it.
     pub(crate) fn entity(&self) -> Entity {
         entity(EntityKind::Upstream, self.model.upstream_id.as_str(), &self.wire)
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Checks a plan as written; its environment and output-only fields are dropped.
+    pub(crate) fn parse(mut wire: v1::Plan) -> Result<Self, Violations> {
+        wire.environment.clear();
+        wire.etag.clear();
+        wire.created_at = None;
+        wire.updated_at = None;
+        let model = model::Plan::parse(&wire)?;
+        Ok(Self { wire, model })
+    }
+
+    /// What nodes get of it.
+    pub(crate) fn entity(&self) -> Entity {
+        entity(EntityKind::Plan, self.model.plan_id.as_str(), &self.wire)
     }
 }
 

@@ -336,7 +336,8 @@ mod tests {
              \"created_at\":\"1970-01-01T00:00:00.005Z\",\"expires_at\":null,\
              \"is_active\":true,\"usage_count\":18446744073709551615,\"rate_limit\":null,\
              \"environment\":\"\",\"rate_limit_fallback\":\"\",\"updated_at\":null,\
-             \"last_used_at\":null,\"etag\":\"\",\"secrets\":[],\"description\":\"\"}"
+             \"last_used_at\":null,\"etag\":\"\",\"secrets\":[],\"description\":\"\",\
+             \"plan_id\":\"\"}"
         );
     }
 }

@@ -28,7 +28,7 @@ use fastgate::{
 use thiserror::Error;
 
 use crate::domain::{
-    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Namespace, Outcome,
+    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Namespace, Outcome, Plan,
     Replay, Route, Stored, Token, Upstream, Usage,
 };
 
@@ -81,17 +81,21 @@ pub(crate) trait Store: Send + Sync {
         environment: &Id,
         page: &Page,
     ) -> Result<Vec<Stored<Upstream>>, StoreError>;
+    async fn plan(
+        &self,
+        environment: &Id,
+        plan_id: &str,
+    ) -> Result<Option<Stored<Plan>>, StoreError>;
+    /// By id.
+    async fn plans(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Plan>>, StoreError>;
     async fn environment(
         &self,
         environment: &str,
     ) -> Result<Option<Stored<Environment>>, StoreError>;
     /// By id.
     async fn environments(&self, page: &Page) -> Result<Vec<Stored<Environment>>, StoreError>;
-    /// Routes and upstreams of an environment as of one revision, with that revision.
-    async fn config(
-        &self,
-        environment: &Id,
-    ) -> Result<(u64, Vec<Stored<Upstream>>, Vec<Stored<Route>>), StoreError>;
+    /// What documents are about, as of one revision.
+    async fn config(&self, environment: &Id) -> Result<Held, StoreError>;
 
     /// Every namespace of every environment.
     async fn heads(&self) -> Result<Vec<Head>, StoreError>;
@@ -160,6 +164,16 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) struct KeyFilter {
     pub(crate) source_path: Option<String>,
     pub(crate) is_active: Option<bool>,
+    pub(crate) plan_id: Option<String>,
+}
+
+/// The routes, upstreams and plans of an environment as of one revision, each by id.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub(crate) struct Held {
+    pub(crate) revision: u64,
+    pub(crate) upstreams: Vec<Stored<Upstream>>,
+    pub(crate) routes: Vec<Stored<Route>>,
+    pub(crate) plans: Vec<Stored<Plan>>,
 }
 
 /// One page of a list.
@@ -242,6 +256,11 @@ pub(crate) enum StoreError {
     UnknownUpstream { id: String, upstream: String },
     #[error("upstream '{id}' is used by route '{route}'")]
     UpstreamInUse { id: String, route: String },
+    /// A key was to be put on it.
+    #[error("plan '{plan}' does not exist")]
+    UnknownPlan { plan: String },
+    #[error("plan '{id}' is used by {keys} {}", if *keys == 1 { "key" } else { "keys" })]
+    PlanInUse { id: String, keys: u64 },
     #[error("environment '{id}' is not empty")]
     EnvironmentInUse { id: String },
     #[error("the request id '{request_id}' belongs to another request")]

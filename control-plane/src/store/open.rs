@@ -66,6 +66,7 @@ pub(super) fn migrator(words: fn(&'static str) -> Cow<'static, str>) -> Migrator
     let steps = [
         (1, "what the control plane keeps", include_str!("schema.sql")),
         (2, "the nodes of each replica", include_str!("nodes.sql")),
+        (3, "plans, and which keys are on them", include_str!("plans.sql")),
     ];
     let migrations = steps.map(|(version, description, sql)| {
         let sql = sqlx::AssertSqlSafe(words(sql).into_owned());

@@ -25,6 +25,7 @@ async fn a_dry_run_shows_the_etag_and_times_that_are_stored() {
             "upstream_id",
             json!({"description": "x"}),
         ),
+        ("plans", json!({"plan_id": "p"}), "plan_id", json!({"rate_limit": 5})),
         (
             "environments",
             json!({"environment": "e"}),

@@ -27,6 +27,7 @@ macro_rules! golden {
 golden! {
     keys_read_the_same_both_ways: script::keys();
     routes_read_the_same_both_ways: script::routes();
+    plans_read_the_same_both_ways: script::plans();
     config_reads_the_same_both_ways: script::config();
     environments_read_the_same_both_ways: script::environments();
     logs_and_access_read_the_same_both_ways: script::logs_and_access();

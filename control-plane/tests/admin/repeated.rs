@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::plane::{Answer, Plane};
 
 /// Where each kind of object is created, one such object, and another.
-fn creations() -> [(&'static str, Json, Json); 5] {
+fn creations() -> [(&'static str, Json, Json); 6] {
     let targets = json!([{"url": "http://a"}]);
     [
         ("/admin/keys", json!({"source_path": "app"}), json!({"source_path": "other"})),
@@ -21,6 +21,7 @@ fn creations() -> [(&'static str, Json, Json); 5] {
             json!({"upstream_id": "a", "targets": targets}),
             json!({"upstream_id": "b", "targets": targets}),
         ),
+        ("/admin/plans", json!({"plan_id": "a"}), json!({"plan_id": "b"})),
         ("/admin/environments", json!({"environment": "a"}), json!({"environment": "b"})),
         (
             "/admin/config/apply",

@@ -1,12 +1,14 @@
 //! What users do with the admin API, each step as REST and as gRPC say it.
 
 mod keys;
+mod plans;
 mod routes;
 
 use http::Method;
 use serde_json::{Value as Json, json};
 
 pub(crate) use keys::keys;
+pub(crate) use plans::plans;
 pub(crate) use routes::routes;
 
 /// One call. Texts may name what earlier answers held: `{key-1}`, `{etag-2}`, `{page-1}`.
@@ -57,6 +59,7 @@ fn create(
 const CREATE_KEY: (&str, &str) = ("KeyService/CreateKey", "key");
 const CREATE_ROUTE: (&str, &str) = ("RouteService/CreateRoute", "route");
 const CREATE_UPSTREAM: (&str, &str) = ("UpstreamService/CreateUpstream", "upstream");
+const CREATE_PLAN: (&str, &str) = ("PlanService/CreatePlan", "plan");
 const CREATE_ENVIRONMENT: (&str, &str) = ("EnvironmentService/CreateEnvironment", "environment");
 const CREATE_TOKEN: (&str, &str) = ("AccessService/CreateToken", "token");
 
@@ -129,10 +132,23 @@ pub(crate) fn config() -> Vec<Step> {
             "a route is known by its name",
             json!({
                 "upstreams": [{"upstream_id": "orders", "targets": [{"url": "http://o"}]}],
+                "plans": [{"plan_id": "gold", "rate_limit": 60}],
                 "routes": [
                     {"name": "订单服务", "path_prefix": "/api/v2/orders", "upstream": "orders"},
                 ],
             }),
+        ),
+        apply(
+            "a plan changes, another is new",
+            json!({"plans": [
+                {"plan_id": "gold", "rate_limit": 120}, {"plan_id": "free", "rate_limit": 1},
+            ]}),
+        ),
+        apply("a faulty plan", json!({"plans": [{"plan_id": "gold", "rate_limit": 0}]})),
+        step(
+            "plans are exported",
+            get("/admin/config/export"),
+            ("ConfigService/ExportConfig", json!({})),
         ),
     ]
 }

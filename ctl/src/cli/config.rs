@@ -14,7 +14,7 @@ pub(crate) enum ConfigCommand {
     Diff(Files),
     /// Creates and updates what documents hold, all or nothing; deletes nothing
     Apply(ApplyArgs),
-    /// Writes routes and upstreams as a document that applies unchanged
+    /// Writes routes, upstreams and plans as a document that applies unchanged
     Export,
 }
 

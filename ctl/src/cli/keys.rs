@@ -17,6 +17,9 @@ pub(crate) enum KeyCommand {
         /// Only active (true) or revoked (false) keys
         #[arg(long, value_name = "BOOL")]
         active: Option<bool>,
+        /// Only keys on this plan
+        #[arg(long, value_name = "PLAN_ID")]
+        plan: Option<String>,
         #[command(flatten)]
         page: Limit,
     },
@@ -41,7 +44,7 @@ pub(crate) enum KeyCommand {
         /// True brings a revoked key back
         #[arg(long, value_name = "BOOL")]
         active: Option<bool>,
-        /// Takes a field away, such as rate_limit or expires_at; may be repeated
+        /// Takes a field away, such as rate_limit, plan_id or expires_at; may be repeated
         #[arg(long, value_name = "FIELD")]
         clear: Vec<String>,
         #[command(flatten)]
@@ -115,7 +118,10 @@ pub(crate) struct KeyFields {
         value_delimiter = ','
     )]
     pub(crate) permissions: Vec<String>,
-    /// Requests a minute over all routes [default: the default of the environment]
+    /// The plan the key is on
+    #[arg(long, value_name = "PLAN_ID")]
+    pub(crate) plan: Option<String>,
+    /// Requests a minute over all routes [default: that of the plan, else of the environment]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed

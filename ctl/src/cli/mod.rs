@@ -10,6 +10,7 @@ mod envs;
 mod keys;
 mod logs;
 mod nodes;
+mod plans;
 mod routes;
 mod tokens;
 mod upstreams;
@@ -26,6 +27,7 @@ pub(crate) use envs::{EnvCommand, EnvFields};
 pub(crate) use keys::{KeyCommand, KeyFields};
 pub(crate) use logs::{LogCommand, LogFilter};
 pub(crate) use nodes::NodeCommand;
+pub(crate) use plans::{PlanCommand, PlanFields};
 pub(crate) use routes::{RouteCommand, RouteFields};
 pub(crate) use tokens::TokenCommand;
 pub(crate) use upstreams::{UpstreamCommand, UpstreamFields};
@@ -40,7 +42,7 @@ Exit codes:
 The admin token comes from --token-file, else the variable FGCTL_TOKEN, else the context.
 There is no flag that takes the token itself: it would show in the process list.";
 
-/// Drives FastGate: keys, routes, upstreams, whole config documents.
+/// Drives FastGate: keys, routes, upstreams, plans, whole config documents.
 #[derive(Parser, Debug)]
 #[command(name = "fgctl", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -104,7 +106,10 @@ pub(crate) enum Command {
     /// Upstreams: named sets of weighted targets
     #[command(subcommand, visible_alias = "upstream")]
     Upstreams(UpstreamCommand),
-    /// Environments: isolated sets of keys, routes and upstreams
+    /// Plans: named sets of limits that keys refer to
+    #[command(subcommand, visible_alias = "plan")]
+    Plans(PlanCommand),
+    /// Environments: isolated sets of keys, routes, upstreams and plans
     #[command(subcommand, visible_alias = "env", aliases = ["environments", "environment"])]
     Envs(EnvCommand),
     /// Nodes: the running data planes
@@ -116,14 +121,14 @@ pub(crate) enum Command {
     /// Admin tokens: who may use this tool
     #[command(subcommand, visible_alias = "token")]
     Tokens(TokenCommand),
-    /// Config documents: many routes and upstreams at once
+    /// Config documents: many routes, upstreams and plans at once
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Creates and updates what documents hold, all or nothing; deletes nothing
     Apply(ApplyArgs),
     /// Says what applying documents would change; exits with 2 if anything would
     Diff(Files),
-    /// Writes routes and upstreams as a document that applies unchanged
+    /// Writes routes, upstreams and plans as a document that applies unchanged
     Export,
     /// Contexts: named control planes with their token file and environment
     #[command(subcommand, visible_alias = "contexts")]
@@ -194,6 +199,7 @@ mod tests {
             "fgctl -e staging keys list",
             "fgctl environments list",
             "fgctl env ls",
+            "fgctl plan update gold --rate-limit -1 --clear rate_limit_fallback",
             "fgctl routes create --path-prefix /a --target http://a:1,weight=3 --timeout 30",
             "fgctl routes update r --timeout -1 --rate-limit -1 --retries -1 --priority -1",
             "fgctl apply -f a.yaml -f - --dry-run",

@@ -108,7 +108,7 @@ pub(super) async fn apply(
     output.text(&summary(&answer, args.check.dry_run))
 }
 
-/// Writes routes and upstreams as a document.
+/// Writes routes, upstreams and plans as a document.
 pub(super) async fn export(client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
     let request = ExportConfigRequest { environment: client.environment() };
     let config = client.config().export_config(request).await?.into_inner();
@@ -169,6 +169,7 @@ fn name_of(change: &ConfigChange) -> (&'static str, &str) {
             ("route", names.into_iter().find(|name| !name.is_empty()).map_or("", |name| name))
         }
         Some(After::Upstream(upstream)) => ("upstream", &upstream.upstream_id),
+        Some(After::Plan(plan)) => ("plan", &plan.plan_id),
         None => ("object", ""),
     }
 }
@@ -178,11 +179,13 @@ fn unified(change: &ConfigChange, colour: bool) -> Result<String, Error> {
     let before = match &change.before {
         Some(Before::RouteBefore(route)) => written(schema::open("Route", route)?)?,
         Some(Before::UpstreamBefore(upstream)) => written(schema::open("Upstream", upstream)?)?,
+        Some(Before::PlanBefore(plan)) => written(schema::open("Plan", plan)?)?,
         None => String::new(),
     };
     let after = match &change.after {
         Some(After::Route(route)) => written(schema::open("Route", route)?)?,
         Some(After::Upstream(upstream)) => written(schema::open("Upstream", upstream)?)?,
+        Some(After::Plan(plan)) => written(schema::open("Plan", plan)?)?,
         None => String::new(),
     };
     let (kind, id) = name_of(change);
@@ -227,7 +230,7 @@ fn strip(object: &mut DynamicMessage) {
 /// The document: YAML, unless JSON was asked for.
 fn exported(config: &Config, form: Form) -> Result<String, Error> {
     let mut open = schema::open("Config", config)?;
-    for list in ["routes", "upstreams"] {
+    for list in ["routes", "upstreams", "plans"] {
         let Some(Value::List(objects)) = open.get_field_by_name_mut(list) else { continue };
         for object in objects {
             if let Value::Message(object) = object {

@@ -31,11 +31,12 @@ pub(super) async fn run(
     let mut keys = client.keys();
     let environment = client.environment();
     match command {
-        KeyCommand::List { source_path, active, page } => {
+        KeyCommand::List { source_path, active, plan, page } => {
             let request = ListKeysRequest {
                 environment,
                 source_path: source_path.unwrap_or_default(),
                 is_active: active,
+                plan_id: plan.unwrap_or_default(),
                 ..Default::default()
             };
             list(request, page, client, output).await
@@ -128,6 +129,7 @@ fn show_with_secret(key: &Key, output: &mut Output<'_>) -> Result<(), Error> {
 fn set(given: KeyFields, key: &mut Key, changes: &mut Changes) {
     changes.set("source_path", &mut key.source_path, given.source_path);
     changes.set_list("permissions", &mut key.permissions, given.permissions);
+    changes.set("plan_id", &mut key.plan_id, given.plan);
     changes.set("rate_limit", &mut key.rate_limit, given.rate_limit);
     changes.set("rate_limit_fallback", &mut key.rate_limit_fallback, given.rate_limit_fallback);
     let expires_at = given.expires_at.map(|moment| moment.ahead(SystemTime::now()));
@@ -142,6 +144,7 @@ fn rows(keys: &[Key], more: bool) -> Rows {
             key.source_path.clone(),
             if key.is_active.unwrap_or(true) { "active" } else { "revoked" }.into(),
             key.permissions.join(","),
+            key.plan_id.clone(),
             number(key.rate_limit),
             key.usage_count.to_string(),
             time(key.created_at.as_ref()),
@@ -155,6 +158,7 @@ fn rows(keys: &[Key], more: bool) -> Rows {
             "SOURCE PATH",
             "STATE",
             "PERMISSIONS",
+            "PLAN",
             "LIMIT/MIN",
             "USED",
             "CREATED",

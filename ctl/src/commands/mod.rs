@@ -8,6 +8,7 @@ mod fields;
 mod keys;
 mod logs;
 mod nodes;
+mod plans;
 mod routes;
 mod tokens;
 mod upstreams;
@@ -61,6 +62,7 @@ async fn run_remote(
         Command::Keys(command) => keys::run(command, &connect().await?, output).await?,
         Command::Routes(command) => routes::run(command, &connect().await?, output).await?,
         Command::Upstreams(command) => upstreams::run(command, &connect().await?, output).await?,
+        Command::Plans(command) => plans::run(command, &connect().await?, output).await?,
         Command::Envs(command) => envs::run(command, &connect().await?, output).await?,
         Command::Nodes(command) => nodes::run(command, &connect().await?, output).await?,
         Command::Logs(command) => logs::run(command, &connect().await?, output).await?,

@@ -71,7 +71,8 @@ fn a_new_key_is_shown_once_with_a_note() {
       "last_used_at": null,
       "etag": "1",
       "secrets": [],
-      "description": ""
+      "description": "",
+      "plan_id": ""
     }
     "#);
 }
@@ -87,10 +88,10 @@ fn keys_are_listed_over_all_pages() {
     let ran = fgctl(&plane, "keys list");
     ran.result.expect("listed");
     insta::assert_snapshot!(ran.out, @r"
-    KEY ID  SOURCE PATH       STATE   PERMISSIONS  LIMIT/MIN  USED  CREATED               EXPIRES
-    key-1   mobile_app        active                          0     2026-09-21T14:13:20Z
-    key-2   web               active                          0     2026-09-21T14:13:20Z
-    key-3   partner\u{1b}[2J  active                          0     2026-09-21T14:13:20Z
+    KEY ID  SOURCE PATH       STATE   PERMISSIONS  PLAN  LIMIT/MIN  USED  CREATED               EXPIRES
+    key-1   mobile_app        active                                0     2026-09-21T14:13:20Z
+    key-2   web               active                                0     2026-09-21T14:13:20Z
+    key-3   partner\u{1b}[2J  active                                0     2026-09-21T14:13:20Z
     ");
     let ran = fgctl(&plane, "keys list --limit 2 -o yaml");
     insta::assert_snapshot!(ran.err, @"there are more keys: raise --limit");
@@ -256,6 +257,31 @@ fn a_diff_shows_each_object_and_ends_with_differs() {
     let ran = fgctl(&plane, &format!("diff -f {}", path.display()));
     assert_eq!(ran.result.expect("a diff"), Outcome::Done);
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "nothing would change\n"));
+}
+
+#[test]
+fn plans_stand_in_documents_like_upstreams() {
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("plans.yaml");
+    std::fs::write(&path, "plans:\n- plan_id: gold\n  rate_limit: 60\n").expect("written");
+    let ran = fgctl(&plane, &format!("apply -f {}", path.display()));
+    ran.result.expect("applied");
+    assert_eq!(ran.out, "plan gold created\napplied as revision 1\n");
+    let exported = fgctl(&plane, "export").out;
+    assert_eq!(exported, "environment: default\nplans:\n- plan_id: gold\n  rate_limit: 60\n");
+
+    std::fs::write(&path, exported.replace("60", "120")).expect("written");
+    let ran = fgctl(&plane, &format!("diff -f {}", path.display()));
+    assert_eq!(ran.result.expect("a diff"), Outcome::Differs);
+    insta::assert_snapshot!(ran.out, @r"
+    --- plan/gold (stored)
+    +++ plan/gold (document)
+    @@ -1,2 +1,2 @@
+     plan_id: gold
+    -rate_limit: 60
+    +rate_limit: 120
+    ");
 }
 
 #[test]

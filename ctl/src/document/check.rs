@@ -26,10 +26,10 @@ pub(super) fn check(
     match tree {
         Node::Map(_) => check.message(tree, description, "", 1),
         Node::Scalar { is_null: true } => {
-            check.fault(None, "is empty: give 'routes' or 'upstreams'".into());
+            check.fault(None, "is empty: give 'routes', 'upstreams' or 'plans'".into());
         }
         Node::List(_) | Node::Scalar { .. } => {
-            check.fault(Some(1), "must begin with 'routes:' or 'upstreams:'".into());
+            check.fault(Some(1), "must begin with 'routes:', 'upstreams:' or 'plans:'".into());
         }
     }
     if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }

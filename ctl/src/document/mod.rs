@@ -32,9 +32,10 @@ pub(crate) struct Document {
 struct Part {
     name: String,
     tree: tree::Node,
-    /// Where its routes and upstreams begin in the whole.
+    /// Where its routes, upstreams and plans begin in the whole.
     routes_from: usize,
     upstreams_from: usize,
+    plans_from: usize,
 }
 
 impl Document {
@@ -59,15 +60,19 @@ impl Document {
     /// Says a field of the whole, such as `routes[3].timeout`, as file, line and field.
     pub(crate) fn place(&self, field: &str) -> String {
         let path = field.strip_prefix("config.").unwrap_or(field);
-        let placed = ["routes", "upstreams"].iter().find_map(|list| self.place_item(path, list));
+        let lists = ["routes", "upstreams", "plans"];
+        let placed = lists.iter().find_map(|list| self.place_item(path, list));
         placed.unwrap_or_else(|| path.to_owned())
     }
 
     fn place_item(&self, path: &str, list: &str) -> Option<String> {
         let (index, rest) = path.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?;
         let index: usize = index.parse().ok()?;
-        let from =
-            |part: &Part| if list == "routes" { part.routes_from } else { part.upstreams_from };
+        let from = |part: &Part| match list {
+            "routes" => part.routes_from,
+            "upstreams" => part.upstreams_from,
+            _ => part.plans_from,
+        };
         let part = self.parts.iter().rev().find(|part| {
             index.checked_sub(from(part)).is_some_and(|own| part.tree.item(list, own).is_some())
         })?;
@@ -99,9 +104,11 @@ impl Document {
             tree,
             routes_from: self.config.routes.len(),
             upstreams_from: self.config.upstreams.len(),
+            plans_from: self.config.plans.len(),
         });
         self.config.routes.extend(config.routes);
         self.config.upstreams.extend(config.upstreams);
+        self.config.plans.extend(config.plans);
         Ok(())
     }
 }

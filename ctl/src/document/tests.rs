@@ -69,6 +69,9 @@ fn both_shapes_are_read_unchanged() {
 fn the_example_is_valid() {
     let text = include_str!("../../../deploy/examples/routes.yaml");
     let config = parse(text).expect("a document").config;
+    for plan in &config.plans {
+        model::Plan::parse(plan).expect("a valid plan");
+    }
     for upstream in &config.upstreams {
         model::Upstream::parse(upstream).expect("a valid upstream");
     }
@@ -127,7 +130,7 @@ fn every_fault_names_file_line_and_field() {
     insta::assert_snapshot!(told, @r"
     gateway.yaml:4: unknown field 'metods' in routes[0], did you mean 'methods'?
     gateway.yaml:1: unknown field 'rotues' in the document, did you mean 'routes'?
-    gateway.yaml:1: unknown field 'listen' in the document, known are environment, upstreams, routes
+    gateway.yaml:1: unknown field 'listen' in the document, known are environment, upstreams, routes, plans
     gateway.yaml:5: unknown field 'wait' in routes[0].targets[0], did you mean 'weight'?
            gateway.yaml:6: unknown field 'pathPrefix' in routes[0], did you mean 'path_prefix'?
     gateway.yaml:3: routes[0].timeout must be a number
@@ -148,10 +151,10 @@ fn every_fault_names_file_line_and_field() {
     gateway.yaml:1: unclosed bracket '['
     gateway.yaml:1: alias references unknown anchor
     gateway.yaml:3: a second document begins: put it into its own file
-    gateway.yaml: is empty: give 'routes' or 'upstreams'
-    gateway.yaml: is empty: give 'routes' or 'upstreams'
-    gateway.yaml:1: must begin with 'routes:' or 'upstreams:'
-    gateway.yaml:1: must begin with 'routes:' or 'upstreams:'
+    gateway.yaml: is empty: give 'routes', 'upstreams' or 'plans'
+    gateway.yaml: is empty: give 'routes', 'upstreams' or 'plans'
+    gateway.yaml:1: must begin with 'routes:', 'upstreams:' or 'plans:'
+    gateway.yaml:1: must begin with 'routes:', 'upstreams:' or 'plans:'
     gateway.yaml:2: unexpected character: `\u{7}'
     ");
 }
@@ -179,12 +182,14 @@ fn anchors_that_unfold_without_end_are_refused() {
 #[test]
 fn what_the_control_plane_finds_is_placed_in_its_file() {
     let first = source("a.yaml", WEIGHTED);
-    let second = source("b.yaml", NAMED);
+    let second =
+        source("b.yaml", &format!("{NAMED}plans:\n  - plan_id: gold\n    rate_limit: 0\n"));
     let document = Document::parse(&[first, second]).expect("valid");
     for (field, place) in [
         ("routes[0].targets[1].weight", "a.yaml:9: routes[0].targets[1].weight"),
         ("config.routes[2].targets[0].url", "b.yaml:12: routes[1].targets[0].url"),
         ("routes[1].upstream", "b.yaml:3: routes[0].upstream"),
+        ("plans[0].rate_limit", "b.yaml:18: plans[0].rate_limit"),
         ("routes[3].path", "routes[3].path"),
         ("environment", "environment"),
     ] {

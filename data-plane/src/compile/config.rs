@@ -1,21 +1,25 @@
-//! Routes, upstreams and settings: all of a change is taken, or nothing.
+//! Routes, upstreams, plans and settings: all of a change is taken, or nothing.
+//!
+//! An entity of a kind only a newer control plane knows is passed over. It is held like any other, so
+//! that the digest fits, and a node that does know it finds it there.
 
 use std::{sync::Arc, time::Duration};
 
 use fastgate::{
     admin,
-    model::{Destination, Id, RateLimit, Route, Settings, Target, Upstream, Violations},
+    model::{Destination, Id, Plan, RateLimit, Route, Settings, Target, Upstream, Violations},
     node::v1::{self, Entity, EntityError, EntityKind, EntityRef},
 };
 
 use super::entity::{check_id, decode, entity_error, entity_errors};
 use crate::{
+    keys::Plans,
     persistent::Persistent,
     route::{CompiledRoute, RouteIndex},
     target::{TargetSet, Upstreams},
 };
 
-/// Routes, upstreams and settings. Clones share what they do not change.
+/// Routes, upstreams, plans and settings. Clones share what they do not change.
 #[derive(Clone)]
 pub(super) struct Config {
     routes: Persistent<Id, Arc<CompiledRoute>>,
@@ -23,6 +27,7 @@ pub(super) struct Config {
     pub(super) upstreams: Upstreams,
     /// How many routes name an upstream, whether or not there is one of that name.
     named_by: Persistent<Id, usize>,
+    pub(super) plans: Plans,
     pub(super) default_rate_limit: Option<RateLimit>,
 }
 
@@ -33,6 +38,7 @@ impl Default for Config {
             index: RouteIndex::default(),
             upstreams: Upstreams::default(),
             named_by: Persistent::default(),
+            plans: Plans::default(),
             default_rate_limit: RateLimit::parse(Settings::DEFAULT_RATE_LIMIT).ok(),
         }
     }
@@ -44,21 +50,34 @@ pub(super) struct Draft {
     /// Put into the index at the end, when the routes they replace are out.
     new_routes: Vec<(Entity, Arc<CompiledRoute>)>,
     gone_upstreams: Vec<EntityRef>,
+    /// Entities of kinds this node does not know.
+    passed_over: usize,
     errors: Vec<EntityError>,
 }
 
 impl Draft {
     pub(super) fn of(config: Config) -> Self {
-        Self { config, new_routes: Vec::new(), gone_upstreams: Vec::new(), errors: Vec::new() }
+        Self {
+            config,
+            new_routes: Vec::new(),
+            gone_upstreams: Vec::new(),
+            passed_over: 0,
+            errors: Vec::new(),
+        }
     }
 
     pub(super) fn upsert(&mut self, entity: &Entity) {
-        let taken = match entity.kind() {
+        let Ok(kind) = EntityKind::try_from(entity.kind) else {
+            self.passed_over += 1;
+            return;
+        };
+        let taken = match kind {
             EntityKind::Route => self.upsert_route(entity),
             EntityKind::Upstream => self.upsert_upstream(entity),
+            EntityKind::Plan => self.upsert_plan(entity),
             EntityKind::Settings => self.upsert_settings(entity),
             EntityKind::Key | EntityKind::Unspecified => {
-                Err(Violations::one("kind", "is neither a route nor an upstream nor settings"))
+                Err(Violations::one("kind", "is none of routes, upstreams, plans and settings"))
             }
         };
         if let Err(faults) = taken {
@@ -95,6 +114,17 @@ impl Draft {
         Ok(())
     }
 
+    fn upsert_plan(&mut self, entity: &Entity) -> Result<(), Violations> {
+        let wire: admin::v1::Plan = decode(entity, EntityKind::Plan)?;
+        let plan = Plan::parse(&wire)?;
+        check_id("plan_id", &plan.plan_id, entity)?;
+        match plan.limit {
+            Some(limit) => self.config.plans.insert(plan.plan_id, limit),
+            None => self.config.plans.remove(&plan.plan_id),
+        };
+        Ok(())
+    }
+
     fn upsert_settings(&mut self, entity: &Entity) -> Result<(), Violations> {
         let wire: v1::Settings = decode(entity, EntityKind::Settings)?;
         self.config.default_rate_limit = Settings::parse(&wire)?.default_rate_limit;
@@ -108,6 +138,7 @@ impl Draft {
                 self.config.upstreams.remove(gone.id.as_str());
                 self.gone_upstreams.push(gone.clone());
             }
+            EntityKind::Plan => drop(self.config.plans.remove(gone.id.as_str())),
             EntityKind::Settings => {
                 self.config.default_rate_limit = Config::default().default_rate_limit;
             }
@@ -151,6 +182,10 @@ impl Draft {
                     message: "is deleted while a route names it".into(),
                 });
             }
+        }
+        if self.passed_over > 0 {
+            let entities = self.passed_over;
+            tracing::warn!(entities, "passed over config of kinds only newer nodes know");
         }
         if self.errors.is_empty() { Ok(self.config) } else { Err(self.errors) }
     }

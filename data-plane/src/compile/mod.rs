@@ -91,6 +91,7 @@ impl Compiler {
             keys: self.keys.clone(),
             routes: self.config.index.clone(),
             upstreams: self.config.upstreams.clone(),
+            plans: self.config.plans.clone(),
             default_rate_limit: self.config.default_rate_limit,
             keys_revision,
             config_revision,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fastgate::{
     admin,
+    model::Fallback,
     node::v1::{self, EntityKind, EntityRef, KeyRecord},
     secret::SecretHash,
 };
@@ -113,6 +114,16 @@ fn upstream(id: &str, url: &str) -> Entity {
     entity(EntityKind::Upstream, id, &upstream)
 }
 
+fn plan(id: &str, rate_limit: i64) -> Entity {
+    let plan = admin::v1::Plan {
+        plan_id: id.into(),
+        rate_limit: Some(rate_limit),
+        rate_limit_fallback: "closed".into(),
+        ..Default::default()
+    };
+    entity(EntityKind::Plan, id, &plan)
+}
+
 /// Where a GET goes.
 fn target(compiler: &Compiler, path: &str) -> Option<String> {
     let snapshot = compiler.snapshot(1, 1);
@@ -184,6 +195,8 @@ fn config_with_a_fault_changes_nothing_at_all() {
         (upsert(route("s", "/r", "u")), "s", "path"),
         (upsert(upstream("v", "ftp://x")), "v", "targets[0].url"),
         (delete(EntityKind::Upstream, "u"), "u", "upstream_id"),
+        (upsert(plan("gold", 0)), "gold", "rate_limit"),
+        (upsert(Entity { id: "other".into(), ..plan("gold", 1) }), "other", "plan_id"),
         (upsert(key("k", &[1], "x")), "k", "kind"),
         (upsert(Entity { id: "other".into(), ..route("s", "/s", "u") }), "other", "route_id"),
     ] {
@@ -231,4 +244,62 @@ fn settings_give_the_limit_of_keys_without_one() {
     assert_eq!(limit(&compiler), Some(7));
     compiler.change_config(&[settings(0)]).expect("valid");
     assert_eq!(limit(&compiler), None);
+}
+
+/// A key with one secret, perhaps on a plan, perhaps with a limit of its own.
+fn limited_key(secret: u8, plan_id: &str, rate_limit: Option<i64>) -> Entity {
+    let id = format!("k{secret}");
+    let mut record = KeyRecord::decode(key(&id, &[secret], "x").value).expect("a record");
+    record.plan_id = plan_id.into();
+    record.rate_limit = rate_limit;
+    entity(EntityKind::Key, &id, &record)
+}
+
+#[test]
+fn a_key_has_its_own_limit_then_its_plans_then_the_default() {
+    let keys = [
+        limited_key(1, "gold", Some(7)),
+        limited_key(2, "gold", None),
+        limited_key(3, "later", None),
+        limited_key(4, "", None),
+    ];
+    let (mut keys, errors) = Keyed::load(&keys);
+    assert_eq!(errors, []);
+    let limits = |compiler: &Compiler| {
+        let snapshot = compiler.snapshot(1, 1);
+        [1, 2, 3, 4].map(|secret| {
+            let hash = SecretHash::from_bytes(&[secret; 32]).expect("32 bytes");
+            let entry = snapshot.keys.get(&hash).expect("a key");
+            let limit = entry.limit(&snapshot.plans, snapshot.default_rate_limit);
+            limit.map(|limit| (limit.rate.per_minute(), limit.fallback))
+        })
+    };
+    let (own, closed) =
+        (|rate| Some((rate, Fallback::LocalShare)), |rate| Some((rate, Fallback::Closed)));
+    let compiler = &mut keys.compiler;
+    assert_eq!(limits(compiler), [own(7), own(100), own(100), own(100)], "no plan is known yet");
+    compiler.change_config(&[upsert(plan("gold", 60))]).expect("valid");
+    assert_eq!(limits(compiler), [own(7), closed(60), own(100), own(100)]);
+    let both = [upsert(plan("gold", 120)), upsert(plan("later", 1))];
+    compiler.change_config(&both).expect("valid");
+    assert_eq!(limits(compiler), [own(7), closed(120), closed(1), own(100)]);
+    let without = admin::v1::Plan { plan_id: "later".into(), ..Default::default() };
+    let gone =
+        [delete(EntityKind::Plan, "gold"), upsert(entity(EntityKind::Plan, "later", &without))];
+    compiler.change_config(&gone).expect("valid");
+    assert_eq!(limits(compiler), [own(7), own(100), own(100), own(100)]);
+}
+
+#[test]
+fn what_only_a_newer_control_plane_knows_is_passed_over() {
+    let mut compiler = compiler();
+    let newer = Entity { kind: 99, id: "n".into(), value: vec![0xff].into() };
+    let entities = vec![route("r", "/r", "u"), newer.clone(), upstream("u", "http://one")];
+    compiler.load_config(entities).expect("valid");
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://one"));
+    let gone = EntityRef { kind: 99, id: "n".into() };
+    let gone = Change { change: Some(change::Change::Delete(gone)) };
+    let changes = [upsert(newer), upsert(upstream("u", "http://two")), gone];
+    compiler.change_config(&changes).expect("valid");
+    assert_eq!(target(&compiler, "/r").as_deref(), Some("http://two"));
 }

@@ -15,7 +15,7 @@ use crate::{record::Record, table::Table};
 pub(crate) enum Namespace {
     /// Keys: never held back by a fault in the other half.
     Keys,
-    /// Routes, upstreams and settings.
+    /// Routes, upstreams, plans and settings.
     Config,
 }
 

@@ -4,6 +4,7 @@ mod burst;
 mod hello;
 mod life;
 mod model;
+mod plans;
 mod random;
 mod refusal;
 mod replicas;

@@ -22,14 +22,16 @@ use fastgate::{
 };
 use sqlx::Transaction;
 
-use self::objects::{ROUTES, UPSTREAMS};
+use self::objects::{PLANS, ROUTES, UPSTREAMS};
 use super::{Backend, Db, NOW_US};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
-        Outcome, Replay, Route, Stored, Token, Upstream, Usage,
+        Outcome, Plan, Replay, Route, Stored, Token, Upstream, Usage,
     },
-    store::{Cursor, Head, KeyFilter, LoggedRevision, News, Page, SaidNode, Store, StoreError},
+    store::{
+        Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, SaidNode, Store, StoreError,
+    },
 };
 
 /// One connection, in a transaction.
@@ -38,7 +40,7 @@ type Tx = Transaction<'static, Db>;
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Rows one statement reads or writes at most: SQLite takes 32,766 parameters in one, Postgres twice as
-/// many, and no row has more than nine.
+/// many, and no row has more than ten.
 const ROWS: usize = 1000;
 
 /// A store on one of the databases.
@@ -137,6 +139,14 @@ impl Store for SqlStore {
         UPSTREAMS.page(&mut self.read().await?, environment, page).await
     }
 
+    async fn plan(&self, environment: &Id, plan_id: &str) -> Result<Option<Stored<Plan>>> {
+        PLANS.one(&mut self.read().await?, environment, plan_id).await
+    }
+
+    async fn plans(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Plan>>> {
+        PLANS.page(&mut self.read().await?, environment, page).await
+    }
+
     async fn environment(&self, environment: &str) -> Result<Option<Stored<Environment>>> {
         objects::environment(&mut self.read().await?, environment).await
     }
@@ -145,17 +155,17 @@ impl Store for SqlStore {
         objects::environments(&mut self.read().await?, page).await
     }
 
-    async fn config(
-        &self,
-        environment: &Id,
-    ) -> Result<(u64, Vec<Stored<Upstream>>, Vec<Stored<Route>>)> {
+    async fn config(&self, environment: &Id) -> Result<Held> {
         let mut tx = self.read().await?;
         let head = revisions::head(&mut tx, environment, Namespace::Config).await?;
         let head = head.ok_or_else(|| value::not_found("environment", environment.as_str()))?;
         let all = Page { after: None, limit: u32::MAX };
-        let upstreams = UPSTREAMS.page(&mut tx, environment, &all).await?;
-        let routes = ROUTES.page(&mut tx, environment, &all).await?;
-        Ok((head.revision, upstreams, routes))
+        Ok(Held {
+            revision: head.revision,
+            upstreams: UPSTREAMS.page(&mut tx, environment, &all).await?,
+            routes: ROUTES.page(&mut tx, environment, &all).await?,
+            plans: PLANS.page(&mut tx, environment, &all).await?,
+        })
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {

@@ -1,4 +1,4 @@
-//! Keys, routes, upstreams and environments: what lists and look-ups read.
+//! Keys, routes, upstreams, plans and environments: what lists and look-ups read.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use super::{
     value::{broken, from_us, id, to_u64},
 };
 use crate::{
-    domain::{ApiKey, ApiSecret, Environment, Route, Stored, Upstream, Usage},
+    domain::{ApiKey, ApiSecret, Environment, Plan, Route, Stored, Upstream, Usage},
     store::{KeyFilter, Page},
 };
 
@@ -71,6 +71,9 @@ pub(super) async fn keys(
     if let Some(is_active) = filter.is_active {
         query.push(" AND k.is_active = ").push_bind(is_active);
     }
+    if let Some(plan_id) = &filter.plan_id {
+        query.push(" AND k.plan_id = ").push_bind(plan_id);
+    }
     if let Some(after) = &page.after {
         query.push(" AND (k.created_us, k.key_id) < (").push_bind(after.at_us);
         query.push(", ").push_bind(&after.id).push(")");
@@ -103,6 +106,14 @@ pub(super) const UPSTREAMS: Table<Upstream> = Table {
     page: "SELECT entity, etag, created_us, updated_us FROM upstreams \
            WHERE environment = $1 AND upstream_id > $2 ORDER BY upstream_id LIMIT $3",
     parse: parse_upstream,
+};
+
+pub(super) const PLANS: Table<Plan> = Table {
+    one: "SELECT entity, etag, created_us, updated_us FROM plans \
+          WHERE environment = $1 AND plan_id = $2",
+    page: "SELECT entity, etag, created_us, updated_us FROM plans \
+           WHERE environment = $1 AND plan_id > $2 ORDER BY plan_id LIMIT $3",
+    parse: parse_plan,
 };
 
 impl<T> Table<T> {
@@ -191,6 +202,11 @@ fn parse_upstream(entity: &[u8]) -> Result<Upstream> {
     Upstream::parse(wire).map_err(broken)
 }
 
+fn parse_plan(entity: &[u8]) -> Result<Plan> {
+    let wire = v1::Plan::decode(entity).map_err(broken)?;
+    Plan::parse(wire).map_err(broken)
+}
+
 fn environment_of(row: EnvironmentRow) -> Result<Stored<Environment>> {
     let (environment, description, default_rate_limit, etag, created_us, updated_us) = row;
     Ok(Stored {
@@ -225,6 +241,7 @@ fn key_of(row: KeyRow) -> Result<(Stored<ApiKey>, Usage)> {
         is_active: record.is_active,
         rate_limit: record.rate_limit,
         rate_limit_fallback: record.rate_limit_fallback,
+        plan_id: record.plan_id,
         description,
         secrets: secrets?,
     };

@@ -62,6 +62,7 @@ pub(super) async fn entities(tx: &mut Tx, environment: &Id, ns: Namespace) -> Re
                 EntityKind::Upstream,
                 "SELECT upstream_id, entity FROM upstreams WHERE environment = $1",
             ),
+            (EntityKind::Plan, "SELECT plan_id, entity FROM plans WHERE environment = $1"),
             (EntityKind::Route, "SELECT route_id, entity FROM routes WHERE environment = $1"),
         ],
     };

@@ -200,7 +200,8 @@ pub(super) async fn text_is_only_text(store: Db) {
     odd.description = sql.into();
     odd.source_path = sql.into();
     commit(&store, vec![Op::PutKey(odd.clone(), Expect::Absent)]).await.expect("commits");
-    let filter = KeyFilter { source_path: Some(sql.into()), is_active: Some(true) };
+    let filter =
+        KeyFilter { source_path: Some(sql.into()), is_active: Some(true), ..KeyFilter::default() };
     let found = store.keys(&id("default"), &filter, &all()).await.expect("reads");
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].0.object, odd);

@@ -6,6 +6,7 @@ mod cases;
 mod command;
 mod concurrency;
 mod many;
+mod plans;
 #[path = "../../../../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is dumped here")]
 mod postgres;
@@ -51,6 +52,12 @@ contract! {
     cases::one_change_may_swap_what_must_differ,
     cases::an_upstream_in_use_stays,
     cases::an_environment_in_use_stays,
+    plans::a_plan_reads_back_as_it_was_written,
+    plans::a_key_is_put_on_a_plan_that_is_there,
+    plans::a_plan_in_use_stays,
+    plans::deleting_a_plan_is_no_revision_of_keys,
+    plans::a_changed_plan_is_one_entity_however_many_keys_are_on_it,
+    plans::no_key_is_put_on_a_plan_that_goes,
     cases::a_failed_change_leaves_nothing,
     cases::a_trial_changes_nothing,
     cases::text_is_only_text,

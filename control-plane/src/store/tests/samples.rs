@@ -6,13 +6,14 @@ use std::{
 };
 
 use fastgate::{
+    admin::v1,
     model::Id,
     secret::{Kind, Secret},
 };
 use tempfile::TempDir;
 
 use crate::{
-    domain::{Actor, ApiKey, ApiSecret, Change, Committed, Environment, Op, Outcome},
+    domain::{Actor, ApiKey, ApiSecret, Change, Committed, Environment, Expect, Op, Outcome, Plan},
     store::{Store, StoreError},
 };
 
@@ -67,6 +68,7 @@ pub(crate) fn key(name: &str) -> ApiKey {
         is_active: true,
         rate_limit: Some(60),
         rate_limit_fallback: "open".into(),
+        plan_id: String::new(),
         description: "for people".into(),
         secrets: vec![ApiSecret {
             version: 1,
@@ -75,4 +77,16 @@ pub(crate) fn key(name: &str) -> ApiKey {
             expires_at: None,
         }],
     }
+}
+
+/// A key on a plan, without a limit of its own.
+pub(crate) fn on_plan(name: &str, plan_id: &str) -> ApiKey {
+    ApiKey { plan_id: plan_id.into(), rate_limit: None, ..key(name) }
+}
+
+/// Creates a plan.
+pub(crate) fn put_plan(name: &str, rate_limit: i64) -> Op {
+    let wire =
+        v1::Plan { plan_id: name.into(), rate_limit: Some(rate_limit), ..v1::Plan::default() };
+    Op::PutPlan(Box::new(Plan::parse(wire).expect("a plan")), Expect::Absent)
 }

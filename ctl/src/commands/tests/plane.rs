@@ -192,6 +192,17 @@ impl State {
                 });
             }
         }
+        for plan in &config.plans {
+            let mut stored = self.config.plans.iter();
+            let before = stored.find(|stored| stored.plan_id == plan.plan_id).cloned();
+            if before.as_ref() != Some(plan) {
+                changes.push(ConfigChange {
+                    action: action(before.is_some()),
+                    before: before.map(Before::PlanBefore),
+                    after: Some(After::Plan(plan.clone())),
+                });
+            }
+        }
         for route in &config.routes {
             let mut stored = self.config.routes.iter();
             let before = stored.find(|stored| stored.route_id == route.route_id).cloned();

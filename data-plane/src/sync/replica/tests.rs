@@ -279,14 +279,22 @@ fn keys_change_while_a_config_snapshot_is_coming() {
 }
 
 #[test]
-fn config_of_a_kind_only_newer_nodes_know_is_refused_by_name() {
+fn config_of_a_kind_only_newer_nodes_know_is_held_and_passed_over() {
     let mut replica = in_force();
     let newer = Entity { kind: 77, id: "x".into(), value: Bytes::from_static(b"?") };
-    let after = [route(1, "http://a"), newer.clone()];
-    let sent = delta(CONFIG, 5, 6, vec![upsert(newer)], &after);
+    let after = [route(1, "http://b"), newer.clone()];
+    let changes = vec![upsert(newer.clone()), upsert(route(1, "http://b"))];
+    let sent = delta(CONFIG, 5, 6, changes, &after);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
-    let Ok(Some(Outcome::Refused(nack))) = outcome else { panic!("{outcome:?}") };
-    assert_eq!((nack.revision, &*nack.errors[0].id, &*nack.errors[0].field), (6, "x", "kind"));
+    let Ok(Some(Outcome::InForce(ack))) = outcome else { panic!("{outcome:?}") };
+    let digest: Digest = after.into_iter().collect();
+    assert_eq!((ack.revision, &ack.digest[..]), (6, &digest.to_bytes()[..]));
+    let held = replica.held(Namespace::Config).expect("held").get(77, "x");
+    assert_eq!(
+        held.map(|record| record.value()),
+        Some(&b"?"[..]),
+        "to be saved, and read by a newer node"
+    );
 }
 
 #[test]

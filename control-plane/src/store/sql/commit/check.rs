@@ -1,11 +1,13 @@
 //! What ops can only break together, and only the store can know.
 
+use std::collections::HashSet;
+
 use fastgate::model::Id;
 
 use super::{
-    super::{Result, objects::parse_route},
+    super::{Result, objects::parse_route, value::to_u64},
     Draft, given, match_key,
-    objects::UPSTREAMS,
+    objects::{PLANS, Table, UPSTREAMS},
 };
 use crate::{
     domain::{Op, Route},
@@ -25,10 +27,11 @@ impl Draft<'_> {
                     self.check_collisions(id, route).await?;
                 }
                 Op::DeleteUpstream(id, _) => self.check_unused(id).await?,
+                Op::DeletePlan(id, _) => self.check_without_keys(id).await?,
                 _ => {}
             }
         }
-        Ok(())
+        self.check_plans().await
     }
 
     async fn check_name(&mut self, id: &str, name: &str) -> Result<()> {
@@ -49,15 +52,36 @@ impl Draft<'_> {
 
     async fn check_upstream(&mut self, id: &str, upstream: &str) -> Result<()> {
         let Some(upstream) = given(upstream) else { return Ok(()) };
-        let found = sqlx::query(UPSTREAMS.select)
-            .bind(self.change.environment.as_str())
-            .bind(upstream)
-            .fetch_optional(&mut **self.tx)
-            .await?;
-        if found.is_some() {
+        if self.is_there(&UPSTREAMS, upstream).await? {
             return Ok(());
         }
         Err(StoreError::UnknownUpstream { id: id.to_owned(), upstream: upstream.to_owned() })
+    }
+
+    /// Every plan a key is put on must be there. Many keys of one change are on few plans, each of
+    /// which is looked for once.
+    async fn check_plans(&mut self) -> Result<()> {
+        let change = self.change;
+        let mut seen = HashSet::new();
+        for op in &change.ops {
+            let Op::PutKey(key, _) = op else { continue };
+            let Some(plan) = given(&key.plan_id).filter(|plan| seen.insert(*plan)) else {
+                continue;
+            };
+            if !self.is_there(&PLANS, plan).await? {
+                return Err(StoreError::UnknownPlan { plan: plan.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_there(&mut self, table: &Table, id: &str) -> Result<bool> {
+        let found = sqlx::query(table.select)
+            .bind(self.change.environment.as_str())
+            .bind(id)
+            .fetch_optional(&mut **self.tx)
+            .await?;
+        Ok(found.is_some())
     }
 
     async fn check_collisions(&mut self, id: &str, route: &Route) -> Result<()> {
@@ -89,6 +113,19 @@ impl Draft<'_> {
         match route {
             Some((route,)) => Err(StoreError::UpstreamInUse { id: upstream.to_string(), route }),
             None => Ok(()),
+        }
+    }
+
+    async fn check_without_keys(&mut self, plan: &Id) -> Result<()> {
+        let (keys,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM api_keys WHERE environment = $1 AND plan_id = $2")
+                .bind(self.change.environment.as_str())
+                .bind(plan.as_str())
+                .fetch_one(&mut **self.tx)
+                .await?;
+        match keys {
+            0 => Ok(()),
+            keys => Err(StoreError::PlanInUse { id: plan.to_string(), keys: to_u64(keys) }),
         }
     }
 }

@@ -6,7 +6,7 @@ use fastgate::node::v1::EntityKind;
 
 use super::{
     super::{Db, ROWS, Result},
-    Draft,
+    Draft, given,
 };
 use crate::{domain::ApiKey, store::StoreError};
 
@@ -30,7 +30,7 @@ impl Draft<'_> {
         let entities: Vec<_> = keys.iter().map(|key| key.entity()).collect();
         let mut insert = sqlx::QueryBuilder::<Db>::new(
             "INSERT INTO api_keys (environment, key_id, source_path, is_active, description, \
-             entity, etag, created_us, updated_us) ",
+             entity, etag, created_us, updated_us, plan_id) ",
         );
         insert.push_values(keys.iter().zip(&entities), |mut row, (key, entity)| {
             row.push_bind(environment)
@@ -41,7 +41,8 @@ impl Draft<'_> {
                 .push_bind(&entity.value[..])
                 .push_bind(etag)
                 .push_bind(now_us)
-                .push_bind(now_us);
+                .push_bind(now_us)
+                .push_bind(given(&key.plan_id));
         });
         // A key that is there, or stands twice in the change, is left out of the answer.
         insert.push(" ON CONFLICT (environment, key_id) DO NOTHING RETURNING key_id");

@@ -11,7 +11,7 @@ use fastgate::node::v1::EntityKind;
 
 use self::{
     objects::op_object,
-    revision::{NextRevision, create_heads},
+    revision::{NextRevision, create_heads, hold},
 };
 use super::{
     Result, Tx, requests, tokens,
@@ -60,13 +60,17 @@ struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// Takes the next revision of each namespace the change touches. `config` comes first, so
     /// that two changes never wait for each other crosswise. Deleting an environment touches both:
-    /// nothing may be put in while it is looked through for what is left.
+    /// nothing may be put in while it is looked through for what is left. Deleting a plan holds the
+    /// keys as they are: none may be put on it while those on it are counted.
     async fn begin(tx: &'a mut Tx, change: &'a Change, now_us: i64) -> Result<Self> {
         let (mut keys, mut config) = (None, None);
+        let drops_plan = change.ops.iter().any(|op| matches!(op, Op::DeletePlan(..)));
         for (ns, next) in [(Namespace::Config, &mut config), (Namespace::Keys, &mut keys)] {
             let touches = |op: &Op| op.namespace() == ns || matches!(op, Op::DeleteEnvironment(_));
             if change.ops.iter().any(touches) {
                 *next = Some(NextRevision::take(tx, &change.environment, ns).await?);
+            } else if drops_plan {
+                hold(tx, &change.environment, ns).await?;
             }
         }
         Ok(Self { tx, change, now_us, keys, config })

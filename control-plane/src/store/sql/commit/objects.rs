@@ -10,7 +10,7 @@ use super::{
     Draft, given, match_key,
 };
 use crate::{
-    domain::{ApiKey, Environment, Expect, Op, Route, Upstream},
+    domain::{ApiKey, Environment, Expect, Op, Plan, Route, Upstream},
     store::StoreError,
 };
 
@@ -50,6 +50,13 @@ pub(super) const UPSTREAMS: Table = Table {
     delete: "DELETE FROM upstreams WHERE environment = $1 AND upstream_id = $2",
 };
 
+pub(super) const PLANS: Table = Table {
+    kind: EntityKind::Plan,
+    name: "plan",
+    select: "SELECT entity, etag FROM plans WHERE environment = $1 AND plan_id = $2",
+    delete: "DELETE FROM plans WHERE environment = $1 AND plan_id = $2",
+};
+
 const ENVIRONMENTS: Table = Table {
     kind: EntityKind::Settings,
     name: "environment",
@@ -64,12 +71,14 @@ impl Draft<'_> {
             Op::PutKey(key, expect) => self.put_key(key, expect).await,
             Op::PutRoute(route, expect) => self.put_route(route, expect).await,
             Op::PutUpstream(upstream, expect) => self.put_upstream(upstream, expect).await,
+            Op::PutPlan(plan, expect) => self.put_plan(plan, expect).await,
             Op::PutEnvironment(environment, expect) => {
                 self.put_environment(environment, expect).await
             }
             Op::DeleteKey(id, expect) => self.delete(&KEYS, id, expect).await,
             Op::DeleteRoute(id, expect) => self.delete(&ROUTES, id, expect).await,
             Op::DeleteUpstream(id, expect) => self.delete(&UPSTREAMS, id, expect).await,
+            Op::DeletePlan(id, expect) => self.delete(&PLANS, id, expect).await,
             Op::DeleteEnvironment(expect) => self.delete_environment(expect).await,
         }
     }
@@ -79,9 +88,10 @@ impl Draft<'_> {
         let etag = self.replace(&KEYS, &entity, expect).await?;
         sqlx::query(
             "INSERT INTO api_keys (environment, key_id, source_path, is_active, description, \
-             entity, etag, created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) \
+             entity, etag, created_us, updated_us, plan_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) \
              ON CONFLICT (environment, key_id) DO UPDATE SET source_path = $3, is_active = $4, \
-             description = $5, entity = $6, etag = $7, updated_us = $8",
+             description = $5, entity = $6, etag = $7, updated_us = $8, plan_id = $9",
         )
         .bind(self.change.environment.as_str())
         .bind(key.key_id.as_str())
@@ -91,6 +101,7 @@ impl Draft<'_> {
         .bind(&entity.value[..])
         .bind(&etag)
         .bind(self.now_us)
+        .bind(given(&key.plan_id))
         .execute(&mut **self.tx)
         .await?;
         Ok(etag)
@@ -137,6 +148,24 @@ impl Draft<'_> {
         Ok(etag)
     }
 
+    async fn put_plan(&mut self, plan: &Plan, expect: &Expect) -> Result<String> {
+        let entity = plan.entity();
+        let etag = self.replace(&PLANS, &entity, expect).await?;
+        sqlx::query(
+            "INSERT INTO plans (environment, plan_id, entity, etag, created_us, updated_us) \
+             VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (environment, plan_id) \
+             DO UPDATE SET entity = $3, etag = $4, updated_us = $5",
+        )
+        .bind(self.change.environment.as_str())
+        .bind(&entity.id)
+        .bind(&entity.value[..])
+        .bind(&etag)
+        .bind(self.now_us)
+        .execute(&mut **self.tx)
+        .await?;
+        Ok(etag)
+    }
+
     async fn put_environment(
         &mut self,
         environment: &Environment,
@@ -167,6 +196,7 @@ impl Draft<'_> {
             "SELECT 1 FROM api_keys WHERE environment = $1 LIMIT 1",
             "SELECT 1 FROM routes WHERE environment = $1 LIMIT 1",
             "SELECT 1 FROM upstreams WHERE environment = $1 LIMIT 1",
+            "SELECT 1 FROM plans WHERE environment = $1 LIMIT 1",
         ] {
             let found =
                 sqlx::query(select).bind(id.as_str()).fetch_optional(&mut **self.tx).await?;
@@ -233,6 +263,8 @@ pub(super) fn op_object<'a>(op: &'a Op, environment: &'a Id) -> (&'static str, &
         Op::DeleteRoute(id, _) => (ROUTES.name, id.as_str()),
         Op::PutUpstream(upstream, _) => (UPSTREAMS.name, upstream.model.upstream_id.as_str()),
         Op::DeleteUpstream(id, _) => (UPSTREAMS.name, id.as_str()),
+        Op::PutPlan(plan, _) => (PLANS.name, plan.model.plan_id.as_str()),
+        Op::DeletePlan(id, _) => (PLANS.name, id.as_str()),
         Op::PutEnvironment(..) | Op::DeleteEnvironment(_) => {
             (ENVIRONMENTS.name, environment.as_str())
         }

@@ -108,6 +108,16 @@ impl NextRevision {
     }
 }
 
+/// Keeps a namespace as it is to the end of the transaction, without a revision of it.
+pub(super) async fn hold(tx: &mut Tx, environment: &Id, ns: Namespace) -> Result<()> {
+    sqlx::query("UPDATE config_heads SET revision = revision WHERE environment = $1 AND ns = $2")
+        .bind(environment.as_str())
+        .bind(ns_name(ns))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// The heads of a new environment, in an epoch of its own: what nodes hold of an earlier one of
 /// the same name is worth nothing. False where there are some already.
 pub(super) async fn create_heads(tx: &mut Tx, environment: &Id) -> Result<bool> {

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use fastgate::model::{self, Destination, HostMatch, Id, PathMatch, Violations};
 
-use super::{
-    Held,
-    document::{Document, DocumentRoute},
+use super::document::{Document, DocumentRoute};
+use crate::{
+    domain::{Route, Stored, Upstream},
+    store::Held,
 };
-use crate::domain::{Route, Stored, Upstream};
 
 /// Finds what would stand against something else once the document is applied.
 pub(super) fn check(document: &Document, held: &Held, faults: &mut Violations) {
@@ -22,7 +22,7 @@ fn check_upstreams(document: &Document, held: &[Stored<Upstream>], faults: &mut 
     let known: HashSet<&Id> = document
         .upstreams
         .iter()
-        .map(|document| &document.upstream)
+        .map(|placed| &placed.object)
         .chain(held)
         .map(|upstream| &upstream.model.upstream_id)
         .collect();

@@ -1,4 +1,4 @@
-//! Plans of documents against stored routes.
+//! Documents against stored routes.
 
 use std::time::SystemTime;
 
@@ -20,12 +20,12 @@ fn held(routes: &[v1::Route]) -> Held {
         updated_at: SystemTime::UNIX_EPOCH,
         etag: "1".into(),
     };
-    Held { revision: 1, upstreams: Vec::new(), routes: routes.iter().map(stored).collect() }
+    Held { revision: 1, routes: routes.iter().map(stored).collect(), ..Held::default() }
 }
 
-fn plan_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
+fn diff_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
     let document = v1::Config { routes: document.to_vec(), ..v1::Config::default() };
-    plan(&Id::parse("default").expect("an id"), document, held(stored))
+    diff(&Id::parse("default").expect("an id"), document, held(stored))
 }
 
 /// Created and updated routes by id; a made-up id reads `new`.
@@ -37,12 +37,16 @@ fn ids(steps: &[Step]) -> Vec<(&'static str, String)> {
             (what, if *made_up { "new".into() } else { id })
         }
         Step::Upstream { after, .. } => ("upstream", after.model.upstream_id.to_string()),
+        Step::Plan { before, after } => {
+            let what = if before.is_some() { "update plan" } else { "create plan" };
+            (what, after.model.plan_id.to_string())
+        }
     };
     steps.iter().map(one).collect()
 }
 
 fn faulty_fields(document: &[v1::Route], stored: &[v1::Route]) -> Vec<String> {
-    match plan_routes(document, stored) {
+    match diff_routes(document, stored) {
         Err(Error::Invalid(faults)) => faults.iter().map(|f| f.field.clone()).collect(),
         _ => panic!("no faults found"),
     }
@@ -79,7 +83,7 @@ fn a_route_is_known_by_id_then_name_then_what_it_matches() {
         }),
         route(|r| r.path = "/new".into()),
     ];
-    let steps = plan_routes(&document, &stored).expect("a plan");
+    let steps = diff_routes(&document, &stored).expect("a diff");
     let expected =
         [("update", "by-id"), ("update", "by-name"), ("update", "by-match"), ("create", "new")];
     assert_eq!(ids(&steps), expected.map(|(what, id)| (what, id.to_owned())));
@@ -96,7 +100,7 @@ fn the_same_document_again_changes_nothing() {
     ];
     // Without ids, and in another order: priority tells them apart.
     let document = [route(|r| r.priority = 5), route(|_| {})];
-    assert!(plan_routes(&document, &stored).expect("a plan").is_empty());
+    assert!(diff_routes(&document, &stored).expect("a diff").is_empty());
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn a_stored_route_is_found_once() {
         r.route_id = "one".into();
         r.path = "/moved".into();
     });
-    let steps = plan_routes(&[route(|_| {}), claimed], &stored).expect("a plan");
+    let steps = diff_routes(&[route(|_| {}), claimed], &stored).expect("a diff");
     assert_eq!(ids(&steps), [("create", "new".into()), ("update", "one".into())]);
 }
 
@@ -183,6 +187,40 @@ fn faults_of_all_routes_come_at_once_with_their_places() {
 }
 
 #[test]
+fn plans_are_known_by_their_ids() {
+    let plan = |id: &str, rate: i64| v1::Plan {
+        plan_id: id.into(),
+        rate_limit: Some(rate),
+        ..v1::Plan::default()
+    };
+    let stored = |wire: v1::Plan| Stored {
+        object: Plan::parse(wire).expect("a valid plan"),
+        created_at: SystemTime::UNIX_EPOCH,
+        updated_at: SystemTime::UNIX_EPOCH,
+        etag: "1".into(),
+    };
+    let with = |plans: Vec<v1::Plan>| {
+        let held = Held { plans: vec![stored(plan("gold", 60))], ..held(&[]) };
+        let document = v1::Config { plans, ..v1::Config::default() };
+        diff(&Id::parse("default").expect("an id"), document, held)
+    };
+    assert!(with(vec![plan("gold", 60)]).expect("a diff").is_empty());
+    let steps = with(vec![plan("free", 1), plan("gold", 120)]).expect("a diff");
+    let expected = [("create plan", "free"), ("update plan", "gold")];
+    assert_eq!(ids(&steps), expected.map(|(what, id)| (what, id.to_owned())));
+    for (plans, field) in [
+        (vec![plan("gold", 0)], "plans[0].rate_limit"),
+        (vec![plan("gold", 1), plan("gold", 2)], "plans[1].plan_id"),
+        (vec![v1::Plan { environment: "other".into(), ..plan("gold", 1) }], "plans[0].environment"),
+    ] {
+        let Err(Error::Invalid(faults)) = with(plans) else { panic!("{field}: no faults") };
+        assert_eq!(faults.iter().map(|fault| &*fault.field).collect::<Vec<_>>(), [field]);
+    }
+    let stale = with(vec![v1::Plan { etag: "0".into(), ..plan("gold", 1) }]);
+    assert!(matches!(stale, Err(Error::Stale { field, .. }) if field == "plans[0].etag"));
+}
+
+#[test]
 fn a_stale_etag_is_refused() {
     let stored = [route(|r| r.route_id = "one".into())];
     let with_etag = |etag: &str| {
@@ -191,7 +229,7 @@ fn a_stale_etag_is_refused() {
             r.timeout = Some(9.0);
         })
     };
-    assert!(plan_routes(&[with_etag("1")], &stored).is_ok());
-    let stale = plan_routes(&[with_etag("0")], &stored);
+    assert!(diff_routes(&[with_etag("1")], &stored).is_ok());
+    let stale = diff_routes(&[with_etag("0")], &stored);
     assert!(matches!(stale, Err(Error::Stale { field, .. }) if field == "routes[0].etag"));
 }

@@ -14,20 +14,14 @@ use fastgate::{
 };
 
 use self::{
-    document::{Document, DocumentRoute, DocumentUpstream},
+    document::{Document, DocumentRoute, Named, Placed},
     identity::{Identity, identify},
 };
 use crate::{
-    domain::{Expect, Op, Route, Stored, Upstream},
+    domain::{Expect, Op, Plan, Route, Stored, Upstream},
     error::Error,
+    store::Held,
 };
-
-/// The routes and upstreams of an environment as of one revision.
-pub(super) struct Held {
-    pub(super) revision: u64,
-    pub(super) upstreams: Vec<Stored<Upstream>>,
-    pub(super) routes: Vec<Stored<Route>>,
-}
 
 /// An object a document creates, or changes.
 pub(super) enum Step {
@@ -35,11 +29,15 @@ pub(super) enum Step {
         before: Option<Box<Stored<Upstream>>>,
         after: Box<Upstream>,
     },
-    /// `made_up`: the route's id is new, and the next plan would make another.
+    /// `made_up`: the route's id is new, and the next diff would make another.
     Route {
         before: Option<Box<Stored<Route>>>,
         after: Box<Route>,
         made_up: bool,
+    },
+    Plan {
+        before: Option<Box<Stored<Plan>>>,
+        after: Box<Plan>,
     },
 }
 
@@ -55,12 +53,13 @@ impl Step {
             Self::Route { before, after, .. } => {
                 Op::PutRoute(after.clone(), expect(before.as_deref()))
             }
+            Self::Plan { before, after } => Op::PutPlan(after.clone(), expect(before.as_deref())),
         }
     }
 }
 
 /// Compares a document with what is held. Upstreams come before the routes that may name them.
-pub(super) fn plan(environment: &Id, document: v1::Config, held: Held) -> Result<Vec<Step>, Error> {
+pub(super) fn diff(environment: &Id, document: v1::Config, held: Held) -> Result<Vec<Step>, Error> {
     let mut faults = Violations::default();
     let mut document = Document::parse(environment, document, &mut faults);
     identify(&mut document.routes, &held.routes);
@@ -75,7 +74,7 @@ fn in_order(faults: Violations) -> Violations {
         let (list, rest) = field.split_once('[').unwrap_or((field, ""));
         let index = rest.split_once(']').and_then(|(index, _)| index.parse::<usize>().ok());
         // Upstreams stand before the routes that use them.
-        (list == "routes", index)
+        (["upstreams", "routes", "plans"].iter().position(|known| *known == list), index)
     };
     let mut sorted: Vec<_> = faults.into_iter().collect();
     sorted.sort_by_key(|fault| place(&fault.field));
@@ -84,16 +83,8 @@ fn in_order(faults: Violations) -> Violations {
 
 fn steps(document: Document, held: Held) -> Result<Vec<Step>, Error> {
     let mut steps = Vec::new();
-    let stored = held.upstreams.into_iter();
-    let mut stored: HashMap<_, _> =
-        stored.map(|stored| (stored.object.model.upstream_id.clone(), stored)).collect();
-    for DocumentUpstream { at, etag, upstream: after } in document.upstreams {
-        let before = stored.remove(&after.model.upstream_id);
-        let place = ("upstream", after.model.upstream_id.as_str(), at);
-        check_etag(place, &etag, before.as_ref())?;
-        if before.as_ref().is_none_or(|before| before.object != after) {
-            steps.push(Step::Upstream { before: before.map(Box::new), after: Box::new(after) });
-        }
+    for (before, after) in changed(document.upstreams, held.upstreams)? {
+        steps.push(Step::Upstream { before, after });
     }
     let stored = held.routes.into_iter();
     let mut stored: HashMap<_, _> =
@@ -106,7 +97,32 @@ fn steps(document: Document, held: Held) -> Result<Vec<Step>, Error> {
             steps.push(Step::Route { before, after, made_up: identity == Identity::New });
         }
     }
+    for (before, after) in changed(document.plans, held.plans)? {
+        steps.push(Step::Plan { before, after });
+    }
     Ok(steps)
+}
+
+/// An object as it is stored, if it is, and as a document wants it.
+type Changed<T> = (Option<Box<Stored<T>>>, Box<T>);
+
+/// The objects of a document that are not stored as they are in it.
+fn changed<T: Named>(
+    wanted: Vec<Placed<T>>,
+    stored: Vec<Stored<T>>,
+) -> Result<Vec<Changed<T>>, Error> {
+    let stored = stored.into_iter();
+    let mut stored: HashMap<_, _> =
+        stored.map(|stored| (stored.object.id().clone(), stored)).collect();
+    let mut changed = Vec::new();
+    for Placed { at, etag, object: after } in wanted {
+        let before = stored.remove(after.id());
+        check_etag((T::KIND, after.id().as_str(), at), &etag, before.as_ref())?;
+        if before.as_ref().is_none_or(|before| before.object != after) {
+            changed.push((before.map(Box::new), Box::new(after)));
+        }
+    }
+    Ok(changed)
 }
 
 /// An etag in a document asks for the object in just that state. The object: its kind, its id, and

@@ -8,23 +8,35 @@ use fastgate::{
 };
 
 use super::identity::Identity;
-use crate::domain::{Route, Upstream};
+use crate::domain::{Plan, Route, Upstream};
 
 /// Stands for an id not yet given, while the rest of a route is checked.
 const UNASSIGNED: &str = "unassigned";
 
 /// A document that was read. What could not be parsed is left out, and its faults are told.
 pub(super) struct Document {
-    pub(super) upstreams: Vec<DocumentUpstream>,
+    pub(super) upstreams: Vec<Placed<Upstream>>,
     pub(super) routes: Vec<DocumentRoute>,
+    pub(super) plans: Vec<Placed<Plan>>,
 }
 
-/// An upstream of the document.
-pub(super) struct DocumentUpstream {
-    /// Its place in the document.
+/// An upstream or a plan of the document.
+pub(super) struct Placed<T> {
+    /// Its place in its list.
     pub(super) at: usize,
     pub(super) etag: String,
-    pub(super) upstream: Upstream,
+    pub(super) object: T,
+}
+
+/// A kind of object of which documents give the id.
+pub(super) trait Named: PartialEq + Sized {
+    type Wire;
+    /// In messages. Its list in the document is named so too, with an `s`.
+    const KIND: &'static str;
+
+    fn read(wire: Self::Wire) -> Result<Self, Violations>;
+    fn etag(wire: &Self::Wire) -> &str;
+    fn id(&self) -> &Id;
 }
 
 /// A route of the document.
@@ -39,9 +51,10 @@ pub(super) struct DocumentRoute {
 impl Document {
     pub(super) fn parse(environment: &Id, wire: v1::Config, faults: &mut Violations) -> Self {
         check_environments(environment, &wire, faults);
-        let upstreams = parse_upstreams(wire.upstreams, faults);
+        let upstreams = parse_named(wire.upstreams, faults);
         let routes = parse_routes(wire.routes, faults);
-        Self { upstreams, routes }
+        let plans = parse_named(wire.plans, faults);
+        Self { upstreams, routes, plans }
     }
 }
 
@@ -56,13 +69,49 @@ impl DocumentRoute {
     }
 }
 
+impl Named for Upstream {
+    type Wire = v1::Upstream;
+    const KIND: &'static str = "upstream";
+
+    fn read(wire: v1::Upstream) -> Result<Self, Violations> {
+        Self::parse(wire)
+    }
+
+    fn etag(wire: &v1::Upstream) -> &str {
+        &wire.etag
+    }
+
+    fn id(&self) -> &Id {
+        &self.model.upstream_id
+    }
+}
+
+impl Named for Plan {
+    type Wire = v1::Plan;
+    const KIND: &'static str = "plan";
+
+    fn read(wire: v1::Plan) -> Result<Self, Violations> {
+        Self::parse(wire)
+    }
+
+    fn etag(wire: &v1::Plan) -> &str {
+        &wire.etag
+    }
+
+    fn id(&self) -> &Id {
+        &self.model.plan_id
+    }
+}
+
 /// Objects may repeat the document's environment, but not name another.
 fn check_environments(environment: &Id, document: &v1::Config, faults: &mut Violations) {
     let upstreams = document.upstreams.iter().map(|upstream| &upstream.environment);
     let routes = document.routes.iter().map(|route| &route.environment);
+    let plans = document.plans.iter().map(|plan| &plan.environment);
     let upstreams = upstreams.enumerate().map(|(at, named)| ("upstreams", at, named));
     let routes = routes.enumerate().map(|(at, named)| ("routes", at, named));
-    for (list, at, named) in upstreams.chain(routes) {
+    let plans = plans.enumerate().map(|(at, named)| ("plans", at, named));
+    for (list, at, named) in upstreams.chain(routes).chain(plans) {
         if !named.is_empty() && named != environment.as_str() {
             let fault = format!("is '{named}' in a document for '{environment}': remove it");
             faults.add(format!("{list}[{at}].environment"), fault);
@@ -70,24 +119,25 @@ fn check_environments(environment: &Id, document: &v1::Config, faults: &mut Viol
     }
 }
 
-fn parse_upstreams(wire: Vec<v1::Upstream>, faults: &mut Violations) -> Vec<DocumentUpstream> {
+fn parse_named<T: Named>(wire: Vec<T::Wire>, faults: &mut Violations) -> Vec<Placed<T>> {
+    let kind = T::KIND;
     let mut seen = HashMap::new();
-    let mut upstreams = Vec::with_capacity(wire.len());
+    let mut objects = Vec::with_capacity(wire.len());
     for (at, wire) in wire.into_iter().enumerate() {
-        let etag = wire.etag.clone();
-        match Upstream::parse(wire) {
-            Ok(upstream) => {
-                let id = upstream.model.upstream_id.clone();
+        let etag = T::etag(&wire).to_owned();
+        match T::read(wire) {
+            Ok(object) => {
+                let id = object.id().clone();
                 if let Some(first) = seen.insert(id.clone(), at) {
-                    let fault = format!("is '{id}' here and in upstreams[{first}]: keep one");
-                    faults.add(format!("upstreams[{at}].upstream_id"), fault);
+                    let fault = format!("is '{id}' here and in {kind}s[{first}]: keep one");
+                    faults.add(format!("{kind}s[{at}].{kind}_id"), fault);
                 }
-                upstreams.push(DocumentUpstream { at, etag, upstream });
+                objects.push(Placed { at, etag, object });
             }
-            Err(part) => faults.add_below(&format!("upstreams[{at}]"), part),
+            Err(part) => faults.add_below(&format!("{kind}s[{at}]"), part),
         }
     }
-    upstreams
+    objects
 }
 
 fn parse_routes(wire: Vec<v1::Route>, faults: &mut Violations) -> Vec<DocumentRoute> {
