@@ -19,7 +19,7 @@ use clap::CommandFactory as _;
 
 use crate::{
     Outcome,
-    cli::{Cli, Command, Global},
+    cli::{Cli, Command, Global, KeyCommand},
     client::Client,
     context::{Connection, Surroundings},
     dev,
@@ -59,6 +59,9 @@ async fn run_remote(
         Client::connect(&connection, Duration::from_secs_f64(global.request_timeout)).await
     };
     match command {
+        Command::Keys(KeyCommand::Import { file, secrets_out, check }) => {
+            keys::import(&file, secrets_out, check, connect, output).await?;
+        }
         Command::Keys(command) => keys::run(command, &connect().await?, output).await?,
         Command::Routes(command) => routes::run(command, &connect().await?, output).await?,
         Command::Upstreams(command) => upstreams::run(command, &connect().await?, output).await?,

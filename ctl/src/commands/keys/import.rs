@@ -35,12 +35,13 @@ const CALLS: usize = 3;
 /// How often it is said how far the import is.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
-/// Checks all of a file, then imports it.
-pub(super) async fn run(
+/// Checks all of a file, then imports it. It connects only then: a control plane hangs up on who says
+/// nothing for ten seconds, and a million keys take longer to check.
+pub(in crate::commands) async fn run(
     file: &Path,
     secrets_out: Option<PathBuf>,
     check: DryRun,
-    client: &Client,
+    connect: impl AsyncFnOnce() -> Result<Client, Error>,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let source = Source::open(file)?;
@@ -52,7 +53,7 @@ pub(super) async fn run(
         if check.dry_run || !needs_secrets { None } else { Some(Secrets::open(secrets_out)?) };
     let mut import = Import {
         source: &source,
-        client,
+        client: connect().await?,
         secrets,
         check,
         calls: VecDeque::new(),
@@ -70,7 +71,7 @@ pub(super) async fn run(
 
 struct Import<'a> {
     source: &'a Source,
-    client: &'a Client,
+    client: Client,
     /// `None`: no key needs one.
     secrets: Option<Secrets>,
     check: DryRun,
