@@ -64,5 +64,5 @@ class FastGate(Gateway):
 
 
 class FastGateRedis(FastGate):
-    note = "every request with a limit asks Redis"
+    note = "its limits are leased from Redis: the first request of each key asks, later ones seldom do"
     redis = True
