@@ -204,7 +204,9 @@ impl Receiver {
         match stream.answered() {
             Answered::Whole => {
                 self.streams.was_answered(stream.id);
-                if !stream.incoming.has_ended() {
+                if stream.has_come() {
+                    self.streams.was_cut_off(stream.id);
+                } else if !stream.incoming.has_ended() {
                     // What it may still send is not wanted (RFC 9113 section 8.1).
                     self.put_reset(stream.id, Code::NoError);
                 }
