@@ -104,17 +104,20 @@ impl<F: Future<Output = Rc<Stream>>> Driver<'_, F> {
             }
             self.receiver.renew();
             let sent = session.outgoing.borrow_mut().poll_send(cx, socket);
+            let has_more = self.receiver.refuse_unwanted();
             match sent {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Ready(Ok(())) if self.receiver.is_flooded() => return Poll::Ready(End::Gone),
-                Poll::Ready(Ok(())) if self.is_over() => return Poll::Ready(End::Told),
+                Poll::Ready(Ok(())) if self.is_over() && !has_more => {
+                    return Poll::Ready(End::Told);
+                }
                 Poll::Ready(Ok(())) => self.receiver.has_room(),
                 Poll::Pending => {}
             }
             let is_waiting = match received {
                 Received::Something => false,
                 Received::Full => sent.is_pending(),
-                Received::Nothing | Received::Gone => true,
+                Received::Nothing | Received::Gone => sent.is_pending() || !has_more,
             };
             if is_waiting {
                 self.note();

@@ -134,6 +134,11 @@ impl Stream {
         true
     }
 
+    /// Whether the client has sent as much as the head said, and not yet that this was all.
+    pub(super) fn has_come(&self) -> bool {
+        self.announced.get() == Some(0) && !self.incoming.has_ended()
+    }
+
     /// How much was taken of what was received, to be renewed for the connection.
     pub(super) fn renew(&self, taken: usize) -> usize {
         let taken = taken.min(self.owed.get());

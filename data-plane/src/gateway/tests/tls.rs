@@ -496,6 +496,32 @@ fn an_answer_is_as_few_records_as_can_be() {
     assert_eq!(client.stream().get_ref().conn.protocol_version(), Some(ProtocolVersion::TLSv1_3));
 }
 
+/// Some clients (curl 7.88 is one) lose an answer that comes in one record with the word that its
+/// request need not be sent to the end.
+#[test]
+fn what_follows_an_early_answer_over_http2_is_a_record_of_its_own() {
+    const RESET: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    let certificate = Certificate::new();
+    let node = certificate.node(&Upstream::hello(), |settings| settings.max_body_size = Some(10));
+    let config = Arc::new(certificate.config(&version::TLS13, &["h2"]));
+    let name = ServerName::try_from("localhost").expect("a name");
+    let session = ClientConnection::new(config, name).expect("a client");
+    let records = Records { tcp: tcp(&node), seen: Vec::new() };
+    let mut client = StreamOwned::new(session, records);
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let block = b"\x83\x87\x84\x01\x03a.b\x0f\x0d\x06100000";
+    let head = [0, 0, u8::try_from(block.len()).expect("short"), 1, 4, 0, 0, 0, 1];
+    let request = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &head, block].concat();
+    client.write_all(&request).expect("written");
+    let (mut seen, mut piece) = (Vec::new(), [0; 1000]);
+    while !seen.ends_with(RESET) {
+        let read = client.read(&mut piece).expect("all of it");
+        seen.extend_from_slice(&piece[..read]);
+    }
+    // A byte for its type and sixteen that seal it.
+    assert_eq!(client.sock.lengths().last(), Some(&(RESET.len() + 17)));
+}
+
 /// Connects anew until the certificate is one that the client trusts, or is not.
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();

@@ -51,6 +51,8 @@ pub(super) struct Receiver {
     /// Set when a body was taken from.
     mark: Rc<Cell<bool>>,
     ending: Ending,
+    /// Streams that were answered before the client had sent all, of which it is to be told.
+    unwanted: Vec<u32>,
     /// Requests to be served.
     pub(super) begun: Vec<Begun>,
 }
@@ -114,6 +116,7 @@ impl Receiver {
             unrenewed: 0,
             mark: Rc::default(),
             ending: Ending::No,
+            unwanted: Vec::new(),
             begun: Vec::new(),
         }
     }
@@ -205,8 +208,10 @@ impl Receiver {
             Answered::Whole => {
                 self.streams.was_answered(stream.id);
                 if !stream.incoming.has_ended() {
-                    // What it may still send is not wanted (RFC 9113 section 8.1).
-                    self.put_reset(stream.id, Code::NoError);
+                    self.streams.was_cut_off(stream.id);
+                    if !stream.has_come() {
+                        self.unwanted.push(stream.id);
+                    }
                 }
             }
             Answered::Broken(code) => self.put_reset(stream.id, code),
@@ -214,6 +219,16 @@ impl Receiver {
         }
         self.streams.forget(stream.id);
         self.unrenewed += stream.owed();
+    }
+
+    /// Tells the client of answered requests that what it may still send of them is not wanted
+    /// (RFC 9113 section 8.1); false: there are none. In a write of its own behind the answer: some
+    /// clients lose one that comes together with this.
+    pub(super) fn refuse_unwanted(&mut self) -> bool {
+        let out = &mut self.session.outgoing.borrow_mut().bytes;
+        let had_any = !self.unwanted.is_empty();
+        self.unwanted.drain(..).for_each(|id| frame::put_reset(out, id, Code::NoError));
+        had_any
     }
 
     /// Lets the client send as much again as was taken.

@@ -228,6 +228,25 @@ fn an_answer_may_come_before_the_end_of_its_request() {
     }
 }
 
+/// Many clients say in a frame of its own that this was all.
+#[test]
+fn a_body_that_came_whole_is_not_broken_off_for_want_of_a_last_word() {
+    let upstream = echo();
+    let node = open_node(&upstream, |_| {});
+    let mut client = Client::start(&node);
+    let five: &[Field<'_>] = &[("content-length", "5")];
+    for last in [data(END_STREAM, &[]), trailers(END_STREAM, &[("x-trailer", "1")])] {
+        client.write(&[post(1, "/x", five), data(0, b"hello")].concat());
+        client.answer(1);
+        client.settle(50);
+        client.write(&last);
+        let seen = client.settle(50);
+        assert_eq!(seen.answers[&1].text, "/x hello", "{seen:?}");
+        assert!(seen.resets.is_empty() && seen.error().is_none(), "{seen:?}");
+        client = Client::start(&node);
+    }
+}
+
 /// RFC 9110 section 10.1.1.
 #[test]
 fn a_client_that_waits_to_be_asked_is_asked_or_answered() {
