@@ -116,12 +116,17 @@ fn without_nulls(json: Json) -> Json {
     match json {
         Json::Object(object) => object
             .into_iter()
-            .filter(|(name, value)| !(value.is_null() || name.ends_with("_value") && value == ""))
+            .filter(|(name, value)| !value.is_null() && !(is_rarely_shown(name) && value == ""))
             .map(|(name, value)| (name, without_nulls(value)))
             .collect(),
         Json::Array(items) => items.into_iter().map(without_nulls).collect(),
         other => other,
     }
+}
+
+/// Whether REST leaves it out where it is empty.
+fn is_rarely_shown(name: &str) -> bool {
+    name.ends_with("_value") || name == "hash"
 }
 
 /// Stands in for what differs from run to run.
