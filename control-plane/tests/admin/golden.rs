@@ -116,7 +116,7 @@ fn without_nulls(json: Json) -> Json {
     match json {
         Json::Object(object) => object
             .into_iter()
-            .filter(|(name, value)| !value.is_null() && !(is_rarely_shown(name) && value == ""))
+            .filter(|(name, value)| !(value.is_null() || is_rarely_shown(name) && value == ""))
             .map(|(name, value)| (name, without_nulls(value)))
             .collect(),
         Json::Array(items) => items.into_iter().map(without_nulls).collect(),
