@@ -59,10 +59,10 @@ impl Admin {
         let key_ids: Vec<_> = rows.iter().map(|row| row.key.key_id.clone()).collect();
         let validate_only = request.validate_only;
         let draft = Draft { environment, actor, action: IMPORT, validate_only };
+        // None, until the store says otherwise: where that is right, nothing needs to be read.
+        let mut there = Vec::new();
         let mut tries = ATTEMPTS;
         loop {
-            tries -= 1;
-            let there = self.store.keys_named(&draft.environment, &key_ids).await?;
             let answer = compare(&rows, &there)?;
             let is_new = answer.keys.iter().map(|key| !key.existed);
             let new = rows.iter().zip(is_new).filter(|(_, is_new)| *is_new);
@@ -74,7 +74,11 @@ impl Admin {
             return match self.answer(&draft, ops, call.clone(), answer).await {
                 Ok(done) if done.is_first && !validate_only => Ok(with_secrets(done.answer, &rows)),
                 Ok(done) => Ok(done.answer),
-                Err(Error::Store(StoreError::Exists { .. })) if tries > 0 => continue,
+                Err(Error::Store(StoreError::Exists { .. })) if tries > 0 => {
+                    tries -= 1;
+                    there = self.store.keys_named(&draft.environment, &key_ids).await?;
+                    continue;
+                }
                 Err(fault) => Err(fault),
             };
         }
