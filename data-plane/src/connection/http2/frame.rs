@@ -112,11 +112,16 @@ impl FrameHead {
     }
 }
 
-/// Writes the begin of a frame. `length` is at most [`MAX_PAYLOAD`].
-pub(super) fn put_head(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
+/// The begin of a frame. `length` is at most [`MAX_PAYLOAD`].
+pub(super) fn head(length: usize, kind: Kind, flags: u8, stream: u32) -> [u8; HEAD] {
     let [_, l1, l2, l3] = (length as u32).to_be_bytes();
     let [s1, s2, s3, s4] = stream.to_be_bytes();
-    out.extend_from_slice(&[l1, l2, l3, kind as u8, flags, s1, s2, s3, s4]);
+    [l1, l2, l3, kind as u8, flags, s1, s2, s3, s4]
+}
+
+/// Writes it.
+pub(super) fn put_head(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
+    out.extend_from_slice(&head(length, kind, flags, stream));
 }
 
 /// Writes how things are done here; `settings` are ids and values.

@@ -86,8 +86,7 @@ impl Outgoing {
             self.bytes.truncate(at);
             return self.put_long_block(stream, flags, &block);
         }
-        let mut head = Vec::with_capacity(HEAD);
-        frame::put_head(&mut head, length, Kind::Headers, flags | END_HEADERS, stream);
+        let head = frame::head(length, Kind::Headers, flags | END_HEADERS, stream);
         if let Some(place) = self.bytes.get_mut(at..at + HEAD) {
             place.copy_from_slice(&head);
         }

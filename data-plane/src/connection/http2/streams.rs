@@ -81,10 +81,9 @@ impl Streams {
     }
 
     /// Notes that one was answered.
-    pub(super) fn was_answered(&mut self, id: u32) {
+    pub(super) fn was_answered(&mut self) {
         self.resets = self.resets.saturating_sub(1);
         self.noise.0 = self.noise.0.saturating_sub(EXCUSED);
-        self.forget(id);
     }
 
     /// Notes that one is over.

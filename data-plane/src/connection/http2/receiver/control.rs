@@ -9,6 +9,8 @@ use crate::connection::http2::frame::{self, ACK, Code, FrameHead, MAX_31, MAX_PA
 impl Receiver {
     pub(super) fn take_settings(&mut self, payload: &[u8]) -> Result<(), Code> {
         let (settings, []) = payload.as_chunks::<6>() else { return Err(Code::FrameSize) };
+        // The last one counts: nothing happens in between (RFC 9113 section 6.5.3).
+        let mut window = None;
         for [id1, id2, value @ ..] in settings {
             let value = u32::from_be_bytes(*value);
             match u16::from_be_bytes([*id1, *id2]) {
@@ -16,7 +18,8 @@ impl Receiver {
                     self.session.outgoing.borrow_mut().encoder.set_max_size(value);
                 }
                 setting::ENABLE_PUSH if value > 1 => return Err(Code::Protocol),
-                setting::INITIAL_WINDOW_SIZE => self.set_initial_window(value)?,
+                setting::INITIAL_WINDOW_SIZE if value > MAX_31 => return Err(Code::FlowControl),
+                setting::INITIAL_WINDOW_SIZE => window = Some(value),
                 setting::MAX_FRAME_SIZE if (value as usize) < MAX_PAYLOAD || value >= 1 << 24 => {
                     return Err(Code::Protocol);
                 }
@@ -24,14 +27,14 @@ impl Receiver {
                 _ => {}
             }
         }
+        if let Some(window) = window {
+            self.set_initial_window(window)?;
+        }
         frame::put_settings_ack(&mut self.session.outgoing.borrow_mut().bytes);
         Ok(())
     }
 
     fn set_initial_window(&mut self, window: u32) -> Result<(), Code> {
-        if window > MAX_31 {
-            return Err(Code::FlowControl);
-        }
         let before =
             mem::replace(&mut self.session.outgoing.borrow_mut().initial_window, i64::from(window));
         let by = i64::from(window) - before;

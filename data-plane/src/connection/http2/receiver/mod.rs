@@ -206,7 +206,7 @@ impl Receiver {
     pub(super) fn ended(&mut self, stream: &Stream) {
         match stream.answered() {
             Answered::Whole => {
-                self.streams.was_answered(stream.id);
+                self.streams.was_answered();
                 if !stream.incoming.has_ended() {
                     self.streams.was_cut_off(stream.id);
                     if !stream.has_come() {
