@@ -17,7 +17,8 @@
 //!   a few times a second a call for each request. Where it is not known how many nodes there are,
 //!   no token is held like that.
 //!
-//! What is void then is given back with the next call (see `limit.lua` for why that is safe).
+//! What is void then is given back (see `limit.lua` for why that is safe): many at once, by a call of
+//! their own if need be; few with the next call there is.
 
 use super::{
     ask::{Ask, Back, Grant, Mark},
@@ -49,6 +50,10 @@ const PAUSE: u64 = 20 * MILLISECOND;
 
 /// An empty bucket is asked again after this at the latest: someone may have filled it up.
 const RECHECK: u64 = 1_000 * MILLISECOND;
+
+/// How many are fetched at first, if so many may be held for long: a key that comes a few times
+/// then takes one call.
+const FIRST: u64 = 16;
 
 /// Fewer than this are not worth fetching before they are needed.
 const WORTH_PREFETCH: u64 = 4;
@@ -89,6 +94,8 @@ pub(super) struct Lease {
     batches: [Batch; 2],
     /// Void tokens.
     back: Back,
+    /// Whether they are enough for a call of their own.
+    is_back_due: bool,
     /// Where the bucket stood when last heard of.
     seen: Seen,
     /// Redis has no token before this.
@@ -109,6 +116,8 @@ struct Batch {
     ends: u64,
     /// When half of its time is over.
     half: u64,
+    /// Whether they are so few that they can be spent for [`LONG`].
+    are_few: bool,
     mark: Mark,
 }
 
@@ -151,6 +160,7 @@ impl Lease {
             epoch: 0,
             batches: Default::default(),
             back: Back::default(),
+            is_back_due: false,
             seen: Seen::default(),
             empty_until: 0,
             size: 1,
@@ -222,7 +232,10 @@ impl Lease {
             many if many > few => many,
             _ => needed_in(LONG / 2).min(few),
         };
-        let size = needed.clamp(self.size / 2, self.size * 2);
+        let size = match self.asked_at {
+            0 => few.min(FIRST).max(self.size),
+            _ => needed.clamp(self.size / 2, self.size * 2),
+        };
         self.size = size.clamp(1, crowd.largest(self.bucket));
         (self.used, self.asked_at) = (0, now);
         Ask { want: self.size.max(waiting), ..self.settle() }
@@ -231,6 +244,7 @@ impl Lease {
     /// Asks for nothing, but says what is to be said.
     pub(super) fn settle(&mut self) -> Ask {
         let back = std::mem::take(&mut self.back);
+        self.is_back_due = false;
         Ask { bucket: self.bucket, want: 0, spent: self.debt.tokens, back }
     }
 
@@ -257,12 +271,13 @@ impl Lease {
             return;
         }
         self.last_granted = grant.tokens;
-        let few = self.held() + grant.tokens <= crowd.held(self.bucket);
-        let life = if few { LONG } else { SHORT };
+        let are_few = self.held() + grant.tokens <= crowd.held(self.bucket);
+        let life = if are_few { LONG } else { SHORT };
         self.put(Batch {
             tokens: grant.tokens,
             ends: sent + life,
             half: sent + life / 2,
+            are_few,
             mark: grant.mark,
         });
     }
@@ -278,20 +293,21 @@ impl Lease {
         self.debt.full_at = full_at.max(now) + self.bucket.interval.saturating_mul(crowd.size());
     }
 
-    /// Whether tokens are held, or to be given back.
+    /// Whether there may be tokens to be given back by a call of their own, now or soon.
     pub(super) fn has_unspent(&self) -> bool {
-        self.held() + self.back.tokens > 0
+        self.is_back_due || self.batches.iter().any(|batch| batch.tokens > 0 && !batch.are_few)
     }
 
-    /// Whether tokens are to be given back.
+    /// Whether tokens are to be given back by a call of their own.
     pub(super) fn has_void(&self) -> bool {
-        self.back.tokens > 0
+        self.is_back_due
     }
 
     fn take_out_void(&mut self, now: u64) {
         for batch in self.batches {
             if batch.is_void(now) {
                 self.give_back(batch);
+                self.is_back_due |= !batch.are_few;
             }
         }
         for batch in &mut self.batches {
@@ -312,7 +328,12 @@ impl Lease {
             (one, two) = (two, Batch::default());
         }
         if one.tokens > 0 && two.tokens > 0 {
-            one = Batch { tokens: one.tokens + two.tokens, mark: older(one.mark, two.mark), ..one };
+            one = Batch {
+                tokens: one.tokens + two.tokens,
+                are_few: one.are_few && two.are_few,
+                mark: older(one.mark, two.mark),
+                ..one
+            };
         }
         two = batch;
         if one.tokens > 0 && two.ends < one.ends {
@@ -416,6 +437,18 @@ mod tests {
         assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 200, 200, 200, 200]);
         let largest = |nodes, workers| Crowd { nodes, workers }.largest(bucket());
         assert_eq!((largest(1, 1), largest(16, 4), largest(1000, 60)), (1000, 781, 1));
+    }
+
+    #[test]
+    fn a_key_that_comes_a_few_times_takes_one_call() {
+        let mut lease = lease();
+        let ask = lease.ask(MILLISECOND, 1, ALONE);
+        assert_eq!(ask.want, FIRST);
+        grant(&mut lease, ask.want, MILLISECOND, ALONE);
+        assert_eq!(spendable(&mut lease, LONG), FIRST);
+        assert_eq!(spendable(&mut lease, LONG + MILLISECOND), 0);
+        assert!(!lease.has_unspent(), "so few are not worth a call of their own");
+        assert_eq!(lease.settle().back.tokens, FIRST, "but are not forgotten");
     }
 
     #[test]
