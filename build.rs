@@ -4,11 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
     "fastgate/admin/v1/key.proto",
+    "fastgate/admin/v1/limit.proto",
     "fastgate/admin/v1/log.proto",
     "fastgate/admin/v1/node.proto",
     "fastgate/admin/v1/plan.proto",

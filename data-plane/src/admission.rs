@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use fastgate::model::Route;
+use fastgate::model::{Counts, NamedLimit, Route};
 
 use crate::{
     error::Refusal,
     exchange::Exchange,
     keys::KeyEntry,
-    limits::{Policy, Scope, Standings, Subject, Verdict, WorkerLimiter},
+    limits::{Policies, Policy, Scope, Subject, Verdict, WorkerLimiter},
     snapshot::Snapshot,
 };
 
-/// Counts a request against the limit of its key and the one of its route. The exchange is told
+/// Counts a request against the limits of its key and those of its route. The exchange is told
 /// where they stand, for whatever answer there will be.
 ///
 /// # Errors
@@ -24,35 +24,60 @@ pub(crate) async fn admit(
     caller: Option<&KeyEntry>,
     exchange: &mut Exchange,
 ) -> Result<(), Refusal> {
-    let of_key = caller.and_then(|entry| entry.limit(&snapshot.plans, snapshot.default_rate_limit));
-    let of_key = of_key.map(|limit| Policy { scope: Scope::Key, limit });
-    let of_route = route.limit.map(|limit| Policy { scope: Scope::Route(&route.route_id), limit });
-    let (one, two);
-    let policies: &[Policy<'_>] = match (of_key, of_route) {
-        (None, None) => return Ok(()),
-        (Some(policy), None) | (None, Some(policy)) => {
-            one = [policy];
-            &one
+    let policies = policies(snapshot, route, caller, exchange.client);
+    if policies.is_empty() {
+        return Ok(());
+    }
+    let refusal = match limiter.admit(&policies).await {
+        Verdict::Admitted(standings) => {
+            exchange.standings = standings;
+            return Ok(());
         }
-        (Some(key), Some(route)) => {
-            two = [key, route];
-            &two
-        }
-    };
-    let subject = match caller {
-        Some(entry) => Subject::Key(entry.key.key_id()),
-        None => Subject::Address(counted_as(exchange.client)),
-    };
-    let (standings, refusal) = match limiter.admit(subject, policies).await {
-        Verdict::Admitted(standings) => (standings, None),
         Verdict::Refused { standings, retry_after } => {
             exchange.rate_limited = true;
-            (standings, Some(Refusal::RateLimited { retry_after }))
+            exchange.standings = standings;
+            let used_up = exchange.standings.iter().filter(|standing| standing.remaining == 0);
+            let violated = used_up.map(|standing| standing.label.as_str().into()).collect();
+            Refusal::RateLimited { retry_after, violated }
         }
-        Verdict::Unavailable => (Standings::default(), Some(Refusal::LimitsUnavailable)),
+        Verdict::Unavailable => Refusal::LimitsUnavailable,
     };
-    exchange.standings = standings;
-    refusal.map_or(Ok(()), Err)
+    Err(refusal)
+}
+
+/// What a request must pass: the limits of its key, then those of the route.
+fn policies<'a>(
+    snapshot: &'a Snapshot,
+    route: &'a Route,
+    caller: Option<&'a KeyEntry>,
+    client: IpAddr,
+) -> Policies<'a> {
+    let mut policies = Policies::default();
+    let each = match caller {
+        Some(entry) => Subject::Key(entry.key.key_id()),
+        None => Subject::Address(counted_as(client)),
+    };
+    let mut add = |subject, scope, limit| policies.push(Policy { subject, scope, limit });
+    if let Some(entry) = caller {
+        let (rate, further) = entry.limits(&snapshot.plans, snapshot.default_rate_limit);
+        if let Some(limit) = rate {
+            add(each, Scope::Key, limit);
+        }
+        for NamedLimit { name, limit, .. } in further {
+            add(each, Scope::Plan(name), *limit);
+        }
+    }
+    if let Some(limit) = route.limit {
+        add(each, Scope::Route(&route.route_id), limit);
+    }
+    for NamedLimit { name, counts, limit } in &route.limits {
+        let subject = match counts {
+            Counts::Each => each,
+            Counts::All => Subject::Route(&route.route_id),
+        };
+        add(subject, Scope::OfRoute(&route.route_id, name), *limit);
+    }
+    policies
 }
 
 /// An IPv6 user has a whole /64 to send from, which counts as one.

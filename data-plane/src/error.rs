@@ -52,6 +52,8 @@ pub(crate) enum Refusal {
     RateLimited {
         /// When it would be admitted.
         retry_after: Duration,
+        /// What the limits are called that are used up.
+        violated: Vec<Box<str>>,
     },
     /// A limit can't be counted, and its fallback is to refuse.
     #[error("the request limit can't be checked at the moment")]

@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Host,
     /// Of one connection, not of a message, beside `Connection` itself (RFC 9110 section 7.6.1).
     HopByHop,
-    /// `RateLimit` and `RateLimit-Policy`.
+    /// Of the families `RateLimit` and `X-RateLimit`.
     RateLimit,
     RequestId,
     SourcePath,
@@ -45,7 +45,7 @@ pub(crate) enum Kind {
 }
 
 /// The names that are told apart, shortest first. All that begin with [`FORWARDED`] are besides.
-const KNOWN: [(&[u8], Kind); 35] = [
+const KNOWN: [(&[u8], Kind); 41] = [
     (b"te", Kind::HopByHop),
     (b"date", Kind::Date),
     (b"host", Kind::Host),
@@ -72,14 +72,20 @@ const KNOWN: [(&[u8], Kind); 35] = [
     (b"front-end-https", Kind::ForwardedOther),
     (b"x-forwarded-for", Kind::ForwardedFor),
     (b"x-original-host", Kind::ForwardedOther),
+    (b"ratelimit-limit", Kind::RateLimit),
+    (b"ratelimit-reset", Kind::RateLimit),
     (b"proxy-connection", Kind::HopByHop),
     (b"ratelimit-policy", Kind::RateLimit),
     (b"x-forwarded-host", Kind::ForwardedHost),
     (b"transfer-encoding", Kind::TransferEncoding),
     (b"x-forwarded-proto", Kind::ForwardedProto),
+    (b"x-ratelimit-limit", Kind::RateLimit),
+    (b"x-ratelimit-reset", Kind::RateLimit),
     (b"proxy-authenticate", Kind::HopByHop),
     (b"proxy-authorization", Kind::HopByHop),
     (b"x-cluster-client-ip", Kind::ForwardedOther),
+    (b"ratelimit-remaining", Kind::RateLimit),
+    (b"x-ratelimit-remaining", Kind::RateLimit),
     (b"proxy-authentication-info", Kind::HopByHop),
 ];
 

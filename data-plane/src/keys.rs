@@ -3,18 +3,18 @@
 //! A key is kept once, as the record it was sent as. The table points to it for each of its secrets,
 //! next to what every request asks of a key; the rest is read where it stands in the record.
 
-use std::{num::NonZeroU64, time::SystemTime};
+use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
 
 use fastgate::{
-    model::{Fallback, Id, Key, KeyView, Limit, RateLimit},
+    model::{Fallback, Id, Key, KeyView, Limit, NamedLimit, Plan, RateLimit},
     secret::SecretHash,
 };
 
 use crate::{persistent::Persistent, record::Record, table::Table};
 
-/// The limits of plans that have one. Keys and plans come apart, in any order: a key may refer to one
-/// that is not there.
-pub(crate) type Plans = Persistent<Id, Limit>;
+/// The plans keys may be on. Keys and plans come apart, in any order: a key may refer to one that is
+/// not there.
+pub(crate) type Plans = Persistent<Id, Arc<Plan>>;
 
 /// All live secrets. A clone shares all of them, and a change costs the same however many there are.
 #[derive(Clone, Default)]
@@ -99,17 +99,21 @@ impl KeyEntry {
         self.ends_at.is_some_and(|end| end <= unix_ms(now))
     }
 
-    /// The limit that holds for the key in an environment with these plans and this default: its own
-    /// comes first, then that of its plan.
-    pub(crate) fn limit(&self, plans: &Plans, default: Option<RateLimit>) -> Option<Limit> {
-        if self.rate_limit.is_none()
-            && self.has_plan
-            && let Some(limit) = plans.get(self.key.plan_id())
-        {
-            return Some(*limit);
+    /// The limits that hold for the key in an environment with these plans and this default: a rate
+    /// of its own, else of its plan; the further ones of its plan; without any of these the default.
+    pub(crate) fn limits<'a>(
+        &self,
+        plans: &'a Plans,
+        default: Option<RateLimit>,
+    ) -> (Option<Limit>, &'a [NamedLimit]) {
+        let own = self.rate_limit.map(|rate| Limit::a_minute(rate, self.fallback));
+        let plan = if self.has_plan { plans.get(self.key.plan_id()) } else { None };
+        let further = plan.map_or(&[][..], |plan| &plan.limits);
+        let rate = own.or_else(|| plan.and_then(|plan| plan.limit));
+        if rate.is_some() || !further.is_empty() {
+            return (rate, further);
         }
-        let rate = self.rate_limit.or(default)?;
-        Some(Limit { rate, fallback: self.fallback })
+        (default.map(|rate| Limit::a_minute(rate, self.fallback)), further)
     }
 }
 

@@ -26,6 +26,7 @@ mod identity;
 mod incoming;
 mod keys;
 mod known;
+mod limit_headers;
 mod limits;
 mod metrics;
 mod network;

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet},
     metrics::MetricType,
     registry::{Registry, Unit},
 };
@@ -79,11 +79,23 @@ impl Collector for Metrics {
         let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";
         family(to, "limits_state", help, &[(state, 1)], Kind::Gauge)?;
         let calls = self.limiter.redis_calls();
-        counter(to, "limits_redis_calls", "Calls that lease tokens from Redis", calls)
+        counter(to, "limits_redis_calls", "Calls that lease tokens from Redis", calls)?;
+        self.encode_refusals(to)
     }
 }
 
 impl Metrics {
+    fn encode_refusals(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let refusals = self.limiter.refusals();
+        let row = |(name, [enforced, shadow]): &'_ (Box<str>, [u64; 2])| {
+            let labels = |mode: &str| [("limit", name.to_string()), ("mode", mode.to_owned())];
+            [(labels("enforced"), *enforced), (labels("shadow"), *shadow)]
+        };
+        let rows: Vec<_> = refusals.iter().flat_map(row).collect();
+        let help = "Requests a limit refused, or would have, were it not in shadow mode";
+        family(to, "limits_refusals", help, &rows, Kind::Counter)
+    }
+
     fn encode_requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"];
         let mut rows = Vec::with_capacity(classes.len());
@@ -134,9 +146,6 @@ enum Kind {
     Gauge,
 }
 
-/// A label and its value.
-type Label = [(&'static str, &'static str); 1];
-
 fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     to.encode_descriptor(name, help, None, MetricType::Counter)?
         .encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -150,7 +159,7 @@ fn family(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    rows: &[(Label, u64)],
+    rows: &[(impl EncodeLabelSet, u64)],
     kind: Kind,
 ) -> fmt::Result {
     let metric_type = match kind {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
 use crate::{
-    exchange::Exchange, forwarding, framing::Framing, head::Kind, limits::Standings, respond,
-    shared::Shared, upstream::UpstreamAnswer,
+    exchange::Exchange, forwarding, framing::Framing, head::Kind, shared::Shared,
+    upstream::UpstreamAnswer,
 };
 
 /// An answer.
@@ -58,6 +58,8 @@ impl Reply {
         exchange: &Exchange,
         mut put: impl FnMut(&[u8], &[u8]),
     ) {
+        let limit_headers = worker.settings.limit_headers;
+        let tells_limits = limit_headers.tell(&exchange.standings);
         let mut has_date = false;
         match self {
             Self::Own(response) => {
@@ -67,7 +69,6 @@ impl Reply {
                 }
             }
             Self::Upstream(answer) => {
-                let tells_limits = exchange.standings != Standings::default();
                 for line in forwarding::to_client(answer.lines()) {
                     match line.kind {
                         Kind::RequestId => continue,
@@ -80,7 +81,9 @@ impl Reply {
             }
         }
         put(forwarding::REQUEST_ID, exchange.request_id());
-        respond::put_standings(&exchange.standings, &mut put);
+        if tells_limits {
+            limit_headers.lines(&exchange.standings, &mut put);
+        }
         if !has_date {
             // Whoever has a clock says when an answer was made (RFC 9110 section 6.6.1).
             put(b"date", &worker.dates.text(exchange.timestamp()));

@@ -4,13 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use crate::{
-    error::Refusal,
-    limits::{Standing, Standings},
-};
-
-/// Limits are written in requests a minute.
-const WINDOW_SECONDS: u64 = 60;
+use crate::error::Refusal;
 
 /// A problem as RFC 9457 writes it.
 #[derive(Serialize)]
@@ -20,18 +14,32 @@ struct Problem<'a> {
     status: u16,
     detail: &'a str,
     request_id: &'a str,
+    #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
+    violated_policies: &'a [Box<str>],
 }
+
+/// Limits that are used up, as draft-ietf-httpapi-ratelimit-headers-10 section 6.1 names the problem.
+const QUOTA_EXCEEDED: (&str, &str) = (
+    "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    "Request cannot be satisfied as assigned quota has been exceeded",
+);
 
 /// The answer to a refused request.
 pub(crate) fn refuse(refusal: &Refusal, request_id: &[u8]) -> Response<Bytes> {
     let status = refusal.status();
+    let about_status = ("about:blank", status.canonical_reason().unwrap_or_default());
+    let ((r#type, title), violated_policies) = match refusal {
+        Refusal::RateLimited { violated, .. } => (QUOTA_EXCEEDED, &violated[..]),
+        _ => (about_status, &[][..]),
+    };
     let problem = Problem {
-        r#type: "about:blank",
-        title: status.canonical_reason().unwrap_or_default(),
+        r#type,
+        title,
         status: status.as_u16(),
         detail: &refusal.to_string(),
         // It is made of letters, digits and '-' alone.
         request_id: str::from_utf8(request_id).unwrap_or_default(),
+        violated_policies,
     };
     // Strings and numbers alone can't fail to be written.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -52,7 +60,7 @@ pub(crate) fn refuse(refusal: &Refusal, request_id: &[u8]) -> Response<Bytes> {
                 headers.insert(header::ALLOW, allow);
             }
         }
-        Refusal::RateLimited { retry_after } => {
+        Refusal::RateLimited { retry_after, .. } => {
             // Rounded up: a client that comes back by it must find room.
             let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -71,61 +79,6 @@ pub(crate) fn server_options() -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
-}
-
-/// Says where the caller's limits stand (draft-ietf-httpapi-ratelimit-headers-10), in place of
-/// whatever an upstream says about its own.
-pub(crate) fn put_standings(standings: &Standings, mut put: impl FnMut(&[u8], &[u8])) {
-    let (mut policies, mut states) = (Text::new(), Text::new());
-    for Standing { name, quota, remaining, reset } in standings.iter() {
-        list_item(&mut policies, name, [("q", u64::from(*quota)), ("w", WINDOW_SECONDS)]);
-        list_item(&mut states, name, [("r", u64::from(*remaining)), ("t", *reset)]);
-    }
-    if policies.length > 0 {
-        put(b"ratelimit-policy", policies.as_bytes());
-        put(b"ratelimit", states.as_bytes());
-    }
-}
-
-/// Holds what a request with two limits is told: twice a name and two numbers.
-struct Text {
-    bytes: [u8; 128],
-    length: usize,
-}
-
-impl Text {
-    fn new() -> Self {
-        Self { bytes: [0; 128], length: 0 }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    fn put(&mut self, text: &[u8]) {
-        let room = self.bytes.get_mut(self.length..self.length + text.len());
-        if let Some(room) = room {
-            room.copy_from_slice(text);
-            self.length += text.len();
-        }
-    }
-}
-
-/// Adds `"name";a=1;b=2` to a list (RFC 9651 section 4.1.1). Not by `format!`, which costs several
-/// times as much, for every request.
-fn list_item(list: &mut Text, name: &str, parameters: [(&str, u64); 2]) {
-    if list.length > 0 {
-        list.put(b", ");
-    }
-    list.put(b"\"");
-    list.put(name.as_bytes());
-    list.put(b"\"");
-    for (key, value) in parameters {
-        list.put(b";");
-        list.put(key.as_bytes());
-        list.put(b"=");
-        list.put(itoa::Buffer::new().format(value).as_bytes());
-    }
 }
 
 #[cfg(test)]
@@ -150,7 +103,10 @@ mod tests {
             Refusal::BodyTimeout,
             Refusal::BodyTooLarge,
             Refusal::HeadTooLarge,
-            Refusal::RateLimited { retry_after: Duration::from_secs(7) },
+            Refusal::RateLimited {
+                retry_after: Duration::from_secs(7),
+                violated: vec!["key".into(), "daily".into()],
+            },
             Refusal::Unreachable,
             Refusal::NotReady,
             Refusal::UpstreamTimeout,
@@ -185,7 +141,7 @@ mod tests {
         {"type":"about:blank","title":"Request Header Fields Too Large","status":431,"detail":"the request head is too large: send a shorter target, or fewer or shorter headers","request_id":"id-1"}
         429 rate_limited
         retry-after: 7
-        {"type":"about:blank","title":"Too Many Requests","status":429,"detail":"too many requests: the limit is used up for now","request_id":"id-1"}
+        {"type":"https://iana.org/assignments/http-problem-types#quota-exceeded","title":"Request cannot be satisfied as assigned quota has been exceeded","status":429,"detail":"too many requests: the limit is used up for now","request_id":"id-1","violated-policies":["key","daily"]}
         502 upstream_unreachable
         {"type":"about:blank","title":"Bad Gateway","status":502,"detail":"the upstream can't be reached","request_id":"id-1"}
         503 not_ready

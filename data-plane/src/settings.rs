@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::network::Network;
+use crate::{limit_headers::LimitHeaders, network::Network};
 
 /// The settings of a node, checked.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub control_planes: Vec<Uri>,
     /// Where limits are counted together with other nodes; `None`: in this process.
     pub redis_url: Option<SecretString>,
+    /// How clients are told where their limits stand.
+    pub limit_headers: LimitHeaders,
     /// Where the last good snapshot is kept; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
     /// Threads that serve requests.
@@ -83,6 +85,7 @@ impl Settings {
             environment,
             control_planes: Vec::new(),
             redis_url: None,
+            limit_headers: LimitHeaders::default(),
             state_dir: None,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             node_id,
@@ -130,10 +133,12 @@ impl Settings {
 
         let mut settings = Self::new(environment.unwrap_or_else(Id::default_environment), node_id);
         settings.listen = listen.unwrap_or(settings.listen);
-        let Self { ops_addr, workers, trusted_proxies, audit_queue, .. } = &mut settings;
+        let Self { ops_addr, workers, trusted_proxies, limit_headers, audit_queue, .. } =
+            &mut settings;
         found.put("--ops-addr", given.ops_addr, parse_address, ops_addr);
         found.put("--workers", given.workers, parse_count, workers);
         found.put("--trusted-proxies", given.trusted_proxies, parse_networks, trusted_proxies);
+        found.put("--limit-headers", given.limit_headers, str::parse, limit_headers);
         found.put("--audit-queue", given.audit_queue, parse_count, audit_queue);
         for (flag, text, place) in [
             ("--header-timeout", given.header_timeout, &mut settings.header_timeout),
@@ -183,6 +188,9 @@ struct Given {
     /// Where limits are counted together with other nodes; without it, in this process
     #[arg(long, value_name = "URL", env = "FASTGATE_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// What tells clients where limits stand: draft-10, draft-06, x-ratelimit or none [default: draft-10]
+    #[arg(long, value_name = "KIND[,KIND]", env = "FASTGATE_LIMIT_HEADERS")]
+    limit_headers: Option<String>,
     /// Where the last good configuration is kept; without it, a start needs a control plane
     #[arg(long, value_name = "FOLDER", env = "FASTGATE_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -250,6 +258,7 @@ impl Given {
             environment: self.environment.or(other.environment),
             control_plane: self.control_plane.or(other.control_plane),
             redis_url: self.redis_url.or(other.redis_url),
+            limit_headers: self.limit_headers.or(other.limit_headers),
             state_dir: self.state_dir.or(other.state_dir),
             workers: self.workers.or(other.workers),
             node_id: self.node_id.or(other.node_id),
@@ -401,9 +410,10 @@ mod tests {
             "--header-timeout=NaN",
             "--max-body-size=lots",
             "--redis-url=postgres://u:hidden@h",
+            "--limit-headers=x-limit",
         ]);
         let flags: Vec<_> = found.iter().filter_map(|line| line.split(' ').next()).collect();
-        assert_eq!(flags.len(), 9, "{found:#?}");
+        assert_eq!(flags.len(), 10, "{found:#?}");
         assert!(!found.join("\n").contains("hidden"), "{found:#?}");
     }
 

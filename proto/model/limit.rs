@@ -1,34 +1,26 @@
-//! Rate limits: how many, and what holds while the shared counter is away.
+//! Limits: of what and how much, and what holds while the shared counter is away.
 
-use std::num::NonZeroU32;
+use super::{Calendar, Id, Period, Quota, Rate, RateLimit, Violations, bounds};
+use crate::admin::v1;
 
-use super::bounds;
-
-/// A limit in requests a minute: a bucket of that many tokens, refilled at a sixtieth a second.
+/// What is asked of the limiter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct RateLimit(NonZeroU32);
+pub struct Limit {
+    /// How much.
+    pub measure: Measure,
+    /// What holds while Redis is away.
+    pub fallback: Fallback,
+    /// Counts and reports what it would refuse, and refuses nothing.
+    pub shadow: bool,
+}
 
-impl RateLimit {
-    /// Reads requests a minute.
-    ///
-    /// # Errors
-    /// What is wrong with the number and how to mend it.
-    pub fn parse(per_minute: i64) -> Result<Self, String> {
-        u32::try_from(per_minute)
-            .ok()
-            .filter(|_| per_minute <= bounds::RATE)
-            .and_then(NonZeroU32::new)
-            .map(Self)
-            .ok_or_else(|| {
-                format!("is {per_minute}: give requests a minute, from 1 to {}", bounds::RATE)
-            })
-    }
-
-    /// Requests a minute.
-    #[must_use]
-    pub const fn per_minute(self) -> u32 {
-        self.0.get()
-    }
+/// How much a limit admits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Measure {
+    /// So much in any time, refilled all along.
+    Rate(Rate),
+    /// So much in a day or month.
+    Quota(Quota),
 }
 
 /// What a limit does while Redis is away.
@@ -41,6 +33,57 @@ pub enum Fallback {
     Open,
     /// Every request is refused with 503.
     Closed,
+}
+
+/// One of the limits of a plan or route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedLimit {
+    /// What clients are told it is called.
+    pub name: Id,
+    /// Whose requests it counts together.
+    pub counts: Counts,
+    /// What it admits.
+    pub limit: Limit,
+}
+
+/// Whose requests a limit counts together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counts {
+    /// Those of a key; of an address where no key is asked for.
+    Each,
+    /// Those of everybody, on one route.
+    All,
+}
+
+impl Limit {
+    /// Requests a minute.
+    #[must_use]
+    pub fn a_minute(rate: RateLimit, fallback: Fallback) -> Self {
+        Self { measure: Measure::Rate(rate.into()), fallback, shadow: false }
+    }
+}
+
+impl Measure {
+    fn parse(wire: &v1::Limit) -> Result<Self, (&'static str, String)> {
+        let rate = |period| Rate::parse(wire.amount, period, wire.burst).map(Self::Rate);
+        let quota = |calendar| Quota::parse(wire.amount, calendar).map(Self::Quota);
+        let without_burst = |measure: Result<Self, String>| match wire.burst {
+            Some(_) => Err(("burst", "is for a second, minute or hour: leave it out".into())),
+            None => measure.map_err(|fault| ("amount", fault)),
+        };
+        match wire.period.as_str() {
+            "second" => rate(Period::Second),
+            "" | "minute" => rate(Period::Minute),
+            "hour" => rate(Period::Hour),
+            "day" => without_burst(quota(Calendar::Day)),
+            "month" => without_burst(quota(Calendar::Month)),
+            other => Err(("period", unknown_period(other))),
+        }
+    }
+}
+
+fn unknown_period(period: &str) -> String {
+    format!("is '{}': give second, minute, hour, day or month", period.escape_debug())
 }
 
 impl Fallback {
@@ -58,11 +101,109 @@ impl Fallback {
     }
 }
 
-/// A rate with its fallback: what a key or a route asks of the limiter.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Limit {
-    /// How many.
-    pub rate: RateLimit,
-    /// What holds while Redis is away.
-    pub fallback: Fallback,
+impl NamedLimit {
+    /// What clients are told limits without a name of their own are called.
+    const TAKEN: [&str; 2] = ["key", "route"];
+
+    /// Reads the limits of a plan or route. Only a route's can count everybody together.
+    pub(super) fn parse_all(
+        wire: &[v1::Limit],
+        may_count_all: bool,
+        faults: &mut Violations,
+    ) -> Vec<Self> {
+        if wire.len() > bounds::LIMITS {
+            faults.add("limits", format!("are more than {}", bounds::LIMITS));
+        }
+        let mut limits: Vec<Self> = Vec::with_capacity(wire.len());
+        for (at, wire) in wire.iter().enumerate() {
+            let field = format!("limits[{at}]");
+            match Self::parse(wire, may_count_all) {
+                Ok(limit) if limits.iter().any(|other| other.name == limit.name) => {
+                    let fault = format!("is '{}' again: give each limit another name", limit.name);
+                    faults.add(format!("{field}.name"), fault);
+                }
+                Ok(limit) => limits.push(limit),
+                Err(part) => faults.add_below(&field, part),
+            }
+        }
+        limits
+    }
+
+    fn parse(wire: &v1::Limit, may_count_all: bool) -> Result<Self, Violations> {
+        let mut faults = Violations::default();
+        let name = match Id::parse(&wire.name) {
+            Ok(name) if Self::TAKEN.contains(&name.as_str()) => {
+                Err(format!("is '{name}', which names what rate_limit says: give another one"))
+            }
+            name => name,
+        };
+        let name = faults.take("name", name, Id::unknown());
+        let counts = match wire.counts.as_str() {
+            "" | "each" => Ok(Counts::Each),
+            "all" if may_count_all => Ok(Counts::All),
+            "all" => Err("is 'all', which only a route's limit can be: leave it out".into()),
+            _ => Err("must be 'each' or 'all'".into()),
+        };
+        let counts = faults.take("counts", counts, Counts::Each);
+        let fallback = Fallback::parse(&wire.fallback);
+        let fallback = faults.take("fallback", fallback, Fallback::default());
+        match Measure::parse(wire) {
+            Ok(measure) => {
+                let limit = Limit { measure, fallback, shadow: wire.shadow };
+                faults.or(Self { name, counts, limit })
+            }
+            Err((field, fault)) => {
+                faults.add(field, fault);
+                Err(faults)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(name: &str, amount: i64, period: &str) -> v1::Limit {
+        v1::Limit { name: name.into(), amount, period: period.into(), ..v1::Limit::default() }
+    }
+
+    fn parse(wire: &[v1::Limit]) -> Result<Vec<NamedLimit>, String> {
+        let mut faults = Violations::default();
+        let limits = NamedLimit::parse_all(wire, false, &mut faults);
+        faults.or(limits).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn limits_say_what_was_written() {
+        let limits = [wire("a", 5, "second"), wire("b", 5, ""), wire("c", 5, "month")];
+        let limits = parse(&limits).expect("limits");
+        let told: Vec<_> = limits.iter().map(|limit| limit.limit.measure).collect();
+        let rate = |period| Measure::Rate(Rate::parse(5, period, None).expect("a rate"));
+        let quota = Measure::Quota(Quota::parse(5, Calendar::Month).expect("a quota"));
+        assert_eq!(told, [rate(Period::Second), rate(Period::Minute), quota]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_field_value_and_mend() {
+        let burst = v1::Limit { burst: Some(2), ..wire("a", 5, "day") };
+        let all = v1::Limit { counts: "all".into(), ..wire("a", 5, "hour") };
+        for (limit, told) in [
+            (wire("", 5, ""), "name: is missing: give an id"),
+            (
+                wire("key", 5, ""),
+                "name: is 'key', which names what rate_limit says: give another one",
+            ),
+            (wire("a", 5, "week"), "period: is 'week': give second, minute, hour, day or month"),
+            (wire("a", 0, "hour"), "amount: is 0: give units a period, from 1 to 1000000000"),
+            (wire("a", -1, "day"), "amount: is -1: give units a period, from 1 to 1000000000000"),
+            (burst, "burst: is for a second, minute or hour: leave it out"),
+            (all, "counts: is 'all', which only a route's limit can be: leave it out"),
+        ] {
+            assert_eq!(parse(&[limit]), Err(format!("limits[0].{told}")));
+        }
+        let twice = [wire("a", 5, ""), wire("a", 5, "day")];
+        let told = "limits[1].name: is 'a' again: give each limit another name";
+        assert_eq!(parse(&twice), Err(told.into()));
+    }
 }

@@ -13,6 +13,8 @@ mod key_view;
 mod limit;
 mod permission;
 mod plan;
+mod quota;
+mod rate;
 mod route;
 mod settings;
 mod upstream;
@@ -21,9 +23,11 @@ pub use check::{Violation, Violations, text};
 pub use id::Id;
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
-pub use limit::{Fallback, Limit, RateLimit};
+pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit};
 pub use permission::{Permission, RequiredPermission, allows};
 pub use plan::Plan;
+pub use quota::{Calendar, Quota};
+pub use rate::{Period, Rate, RateLimit};
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
 pub use settings::Settings;
 pub use upstream::{Target, TargetUrl, Upstream};
@@ -44,8 +48,12 @@ pub mod bounds {
     pub const TIMEOUT_SECONDS: f64 = 3600.0;
     /// Further attempts of one request.
     pub const RETRIES: i32 = 10;
-    /// Requests a minute.
+    /// Units of a rate, in its period and at once.
     pub const RATE: i64 = 1_000_000_000;
+    /// Units of a quota.
+    pub const QUOTA: i64 = 1_000_000_000_000;
+    /// Limits of one plan or route, beside its `rate_limit`.
+    pub const LIMITS: usize = 8;
     /// The weight of one target.
     pub const WEIGHT: i32 = 1_000_000;
     /// Live secrets of one key.

@@ -1,6 +1,6 @@
 //! Plans: limits that many keys share the wording of, and each has for itself.
 
-use super::{Fallback, Id, Limit, RateLimit, Violations, check};
+use super::{Fallback, Id, Limit, NamedLimit, RateLimit, Violations, check};
 use crate::admin::v1;
 
 /// A named set of limits.
@@ -8,8 +8,10 @@ use crate::admin::v1;
 pub struct Plan {
     /// Chosen by the user; keys name it.
     pub plan_id: Id,
-    /// For each of its keys, over all routes; `None`: the environment's default.
+    /// What its `rate_limit` says, for each of its keys, over all routes.
     pub limit: Option<Limit>,
+    /// Further ones, beside it or a rate of the key's own.
+    pub limits: Vec<NamedLimit>,
 }
 
 impl Plan {
@@ -25,7 +27,9 @@ impl Plan {
         let rate = faults.take("rate_limit", rate, None);
         let fallback = Fallback::parse(&wire.rate_limit_fallback);
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
-        faults.or(Self { plan_id, limit: rate.map(|rate| Limit { rate, fallback }) })
+        let limits = NamedLimit::parse_all(&wire.limits, false, &mut faults);
+        let limit = rate.map(|rate| Limit::a_minute(rate, fallback));
+        faults.or(Self { plan_id, limit, limits })
     }
 }
 
@@ -47,12 +51,17 @@ mod tests {
         let limit = |rate, fallback| {
             let plan = Plan::parse(&plan(rate, fallback)).expect("a plan");
             assert_eq!(plan.plan_id.as_str(), "gold");
-            plan.limit.map(|limit| (limit.rate.per_minute(), limit.fallback))
+            plan.limit
         };
         assert_eq!(limit(None, ""), None);
-        assert_eq!(limit(Some(1), ""), Some((1, Fallback::LocalShare)));
-        assert_eq!(limit(Some(60), "open"), Some((60, Fallback::Open)));
-        assert_eq!(limit(Some(1_000_000_000), "closed"), Some((1_000_000_000, Fallback::Closed)));
+        let a_minute = |rate, fallback| {
+            let rate = RateLimit::parse(rate).expect("a rate");
+            Some(Limit::a_minute(rate, fallback))
+        };
+        assert_eq!(limit(Some(1), ""), a_minute(1, Fallback::LocalShare));
+        assert_eq!(limit(Some(60), "open"), a_minute(60, Fallback::Open));
+        let most = 1_000_000_000;
+        assert_eq!(limit(Some(most), "closed"), a_minute(most, Fallback::Closed));
     }
 
     #[test]
@@ -69,10 +78,13 @@ mod tests {
         let wire = v1::Plan {
             plan_id: "Gold!".into(),
             description: "a\nb".into(),
+            limits: vec![v1::Limit::default()],
             ..plan(Some(0), "maybe")
         };
         let faults = Plan::parse(&wire).expect_err("faults");
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(fields, ["plan_id", "description", "rate_limit", "rate_limit_fallback"]);
+        let own = ["plan_id", "description", "rate_limit", "rate_limit_fallback"];
+        assert_eq!(fields[..4], own);
+        assert_eq!(fields[4..], ["limits[0].name", "limits[0].amount"]);
     }
 }

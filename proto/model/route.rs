@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::{
-    Fallback, Id, Limit, RateLimit, RequiredPermission, Target, Violations, bounds, check,
+    Fallback, Id, Limit, NamedLimit, RateLimit, RequiredPermission, Target, Violations, bounds,
+    check,
 };
 use crate::{admin::v1, path};
 
@@ -33,6 +34,8 @@ pub struct Route {
     pub required_permissions: Vec<RequiredPermission>,
     /// For each key on this route (each address where no key is asked for).
     pub limit: Option<Limit>,
+    /// Further ones.
+    pub limits: Vec<NamedLimit>,
     /// What becomes of the path.
     pub rewrite: Rewrite,
     /// Of several routes that match, the highest wins, then the most specific.
@@ -108,6 +111,7 @@ impl Route {
         let rate = faults.take("rate_limit", rate, None);
         let fallback = Fallback::parse(&wire.rate_limit_fallback);
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
+        let limits = NamedLimit::parse_all(&wire.limits, true, &mut faults);
         let rewrite = Rewrite::parse(wire, &mut faults);
         faults.or(Self {
             route_id,
@@ -119,7 +123,8 @@ impl Route {
             retry_count,
             auth_required,
             required_permissions,
-            limit: rate.map(|rate| Limit { rate, fallback }),
+            limit: rate.map(|rate| Limit::a_minute(rate, fallback)),
+            limits,
             rewrite,
             priority: wire.priority,
             allow_encoded_slash: wire.allow_encoded_slash,

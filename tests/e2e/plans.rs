@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Gate, Upstream};
+use crate::support::{Client, Gate, Upstream, eventually};
 
 #[tokio::test]
 async fn one_change_of_a_plan_is_in_force_for_all_its_keys_on_both_nodes() {
@@ -73,6 +73,67 @@ async fn one_change_of_a_plan_is_in_force_for_all_its_keys_on_both_nodes() {
     gate.settle().await;
     let policy = of_second[0].get("/").await.header("ratelimit-policy").to_owned();
     assert!(policy.contains("q=100"), "without a plan the default holds: {policy}");
+}
+
+/// Written as people write them, told as clients read them.
+#[tokio::test]
+async fn a_request_must_pass_every_limit_of_its_plan_and_route() {
+    let upstream = Upstream::start("up").await;
+    let gate = Gate::with_nodes(2).with_redis().start().await;
+    let config = json!({
+        "plans": [{"plan_id": "gold", "limits": [
+            {"name": "calls", "amount": 3600, "period": "hour", "burst": 30},
+            {"name": "daily", "amount": 20, "period": "day"},
+            {"name": "trial", "amount": 5, "period": "month", "shadow": true},
+        ]}],
+        "routes": [{"path_prefix": "/", "targets": [{"url": upstream.url}], "limits": [
+            {"name": "total", "amount": 25, "period": "month", "counts": "all"},
+        ]}],
+    });
+    // Every JSON text is YAML.
+    let file = gate.dir().join("limits.yaml");
+    std::fs::write(&file, config.to_string()).expect("written");
+    let file = file.to_str().expect("text");
+    assert!(gate.fgctl(&["apply", "-f", file]).status.success());
+    let key = |source: &str| {
+        let key = gate.fgctl_json(&["keys", "create", "--source-path", source, "--plan", "gold"]);
+        key["key_value"].as_str().expect("a secret").to_owned()
+    };
+    let (first, second) = (key("first"), key("second"));
+    gate.settle().await;
+    for node in &gate.nodes {
+        eventually("the node counts in Redis", async || {
+            (node.metric("fastgate_limits_state{state=\"redis\"}").await == 1.0).then_some(())
+        })
+        .await;
+    }
+    let clients = |secret: &str| gate.nodes.iter().map(|n| n.with_key(secret)).collect::<Vec<_>>();
+    let (of_first, of_second) = (clients(&first), clients(&second));
+    let answer = of_first[0].get("/").await;
+    let policy = answer.header("ratelimit-policy");
+    assert_eq!(
+        policy,
+        "\"calls\";q=3600;w=3600, \"daily\";q=20;w=86400, \"route:total\";q=25;w=2678400"
+    );
+    let mut counted = 1;
+    for client in of_first.iter().chain(&of_first) {
+        counted += admitted(client, 8).await;
+    }
+    assert_eq!(counted, 20, "of each day");
+    assert_eq!(admitted(&of_second[0], 10).await, 5, "of all together");
+    let refused = of_first[1].get("/").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.json()["violated-policies"], json!(["daily", "route:total"]));
+    assert_eq!(
+        refused.json()["type"],
+        "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    );
+    assert_eq!(upstream.served(), 25);
+    let mut in_shadow = 0.0;
+    for node in &gate.nodes {
+        in_shadow += node.metric("fastgate_limits_refusals{limit=\"trial\",mode=\"shadow\"}").await;
+    }
+    assert_eq!(in_shadow, 15.0, "the second key's five are its plan's trial");
 }
 
 fn reason(problem: &Value) -> &str {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit};
+use super::{DryRun, Etag, Limit, LimitArg};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum PlanCommand {
@@ -61,6 +61,10 @@ pub(crate) struct PlanFields {
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]
     pub(crate) rate_limit_fallback: Option<String>,
+    /// A further limit for each key, NAME=AMOUNT/PERIOD[,burst=N][,fallback=WAY][,shadow], with second,
+    /// minute, hour, day or month for a period; may be repeated
+    #[arg(long = "limit", visible_alias = "limits", value_name = "LIMIT")]
+    pub(crate) limits: Vec<LimitArg>,
     /// A free text for people
     #[arg(long)]
     pub(crate) description: Option<String>,

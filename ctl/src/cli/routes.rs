@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, TargetArg};
+use super::{DryRun, Etag, Limit, LimitArg, TargetArg};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RouteCommand {
@@ -104,6 +104,10 @@ pub(crate) struct RouteFields {
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]
     pub(crate) rate_limit_fallback: Option<String>,
+    /// A further limit, NAME=AMOUNT/PERIOD[,burst=N][,counts=all][,fallback=WAY][,shadow], for each key or
+    /// for all together; may be repeated
+    #[arg(long = "limit", visible_alias = "limits", value_name = "LIMIT")]
+    pub(crate) limits: Vec<LimitArg>,
     /// Removes the matched prefix before forwarding
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) strip_prefix: Option<bool>,

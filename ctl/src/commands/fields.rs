@@ -1,9 +1,12 @@
 //! Which fields of an object a command sets, as a field mask.
 
-use fastgate::admin::v1::Target;
+use fastgate::admin::v1::{Limit, Target};
 use prost_types::FieldMask;
 
-use crate::{cli::TargetArg, error::Error};
+use crate::{
+    cli::{LimitArg, TargetArg},
+    error::Error,
+};
 
 /// Sets fields of an object and notes their names.
 #[derive(Debug, Default)]
@@ -52,6 +55,18 @@ impl Changes {
 pub(super) fn targets(given: Vec<TargetArg>) -> Vec<Target> {
     let target = |arg: TargetArg| Target { url: arg.url, weight: arg.weight, timeout: arg.timeout };
     given.into_iter().map(target).collect()
+}
+
+/// Limits as the API has them.
+pub(super) fn limits(given: Vec<LimitArg>) -> Vec<Limit> {
+    given.into_iter().map(|LimitArg(limit)| limit).collect()
+}
+
+/// What of a table says what is limited: requests a minute, then further limits.
+pub(super) fn limited(rate_limit: Option<i64>, limits: &[Limit]) -> String {
+    let rate = rate_limit.map(|rate| format!("{rate}/minute"));
+    let further = limits.iter().map(|limit| LimitArg(limit.clone()).written());
+    rate.into_iter().chain(further).collect::<Vec<_>>().join(" ")
 }
 
 /// A number of a table; empty where it is not set.

@@ -6,7 +6,7 @@ use fastgate::admin::v1::{
 };
 
 use super::{
-    fields::{Changes, number},
+    fields::{Changes, limited, limits},
     pages,
 };
 use crate::{
@@ -82,6 +82,7 @@ async fn list(page: Limit, client: &Client, output: &mut Output<'_>) -> Result<(
 fn set(given: PlanFields, plan: &mut Plan, changes: &mut Changes) {
     changes.set("rate_limit", &mut plan.rate_limit, given.rate_limit);
     changes.set("rate_limit_fallback", &mut plan.rate_limit_fallback, given.rate_limit_fallback);
+    changes.set_list("limits", &mut plan.limits, limits(given.limits));
     changes.set("description", &mut plan.description, given.description);
 }
 
@@ -89,14 +90,14 @@ fn rows(plans: &[Plan], more: bool) -> Rows {
     let row = |plan: &Plan| {
         vec![
             plan.plan_id.clone(),
-            number(plan.rate_limit),
+            limited(plan.rate_limit, &plan.limits),
             plan.description.clone(),
             time(plan.updated_at.as_ref()),
         ]
     };
     Rows {
         noun: "plans",
-        header: &["PLAN ID", "LIMIT/MIN", "DESCRIPTION", "UPDATED"],
+        header: &["PLAN ID", "LIMITS", "DESCRIPTION", "UPDATED"],
         rows: plans.iter().map(row).collect(),
         more,
     }

@@ -6,7 +6,7 @@ use fastgate::admin::v1::{
 };
 
 use super::{
-    fields::{Changes, number, targets},
+    fields::{Changes, limited, limits, targets},
     pages,
 };
 use crate::{
@@ -98,6 +98,7 @@ fn set(given: RouteFields, route: &mut Route, changes: &mut Changes) {
     changes.set_list("required_permissions", &mut route.required_permissions, permissions);
     changes.set("rate_limit", &mut route.rate_limit, given.rate_limit);
     changes.set("rate_limit_fallback", &mut route.rate_limit_fallback, given.rate_limit_fallback);
+    changes.set_list("limits", &mut route.limits, limits(given.limits));
     changes.set("strip_prefix", &mut route.strip_prefix, given.strip_prefix);
     changes.set("rewrite", &mut route.rewrite, given.rewrite);
     changes.set("priority", &mut route.priority, given.priority);
@@ -124,12 +125,12 @@ fn rows(routes: &[Route], more: bool) -> Rows {
             if route.methods.is_empty() { "*".into() } else { route.methods.join(",") },
             to,
             if route.auth_required.unwrap_or(true) { "key" } else { "none" }.into(),
-            number(route.rate_limit),
+            limited(route.rate_limit, &route.limits),
         ]
     };
     Rows {
         noun: "routes",
-        header: &["ROUTE ID", "NAME", "HOST", "PATH", "METHODS", "TO", "AUTH", "LIMIT/MIN"],
+        header: &["ROUTE ID", "NAME", "HOST", "PATH", "METHODS", "TO", "AUTH", "LIMITS"],
         rows: routes.iter().map(row).collect(),
         more,
     }

@@ -118,10 +118,7 @@ impl Draft {
         let wire: admin::v1::Plan = decode(entity, EntityKind::Plan)?;
         let plan = Plan::parse(&wire)?;
         check_id("plan_id", &plan.plan_id, entity)?;
-        match plan.limit {
-            Some(limit) => self.config.plans.insert(plan.plan_id, limit),
-            None => self.config.plans.remove(&plan.plan_id),
-        };
+        self.config.plans.insert(plan.plan_id.clone(), Arc::new(plan));
         Ok(())
     }
 

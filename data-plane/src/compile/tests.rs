@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fastgate::{
     admin,
-    model::Fallback,
+    model::{Fallback, Limit, RateLimit},
     node::v1::{self, EntityKind, EntityRef, KeyRecord},
     secret::SecretHash,
 };
@@ -270,12 +270,13 @@ fn a_key_has_its_own_limit_then_its_plans_then_the_default() {
         [1, 2, 3, 4].map(|secret| {
             let hash = SecretHash::from_bytes(&[secret; 32]).expect("32 bytes");
             let entry = snapshot.keys.get(&hash).expect("a key");
-            let limit = entry.limit(&snapshot.plans, snapshot.default_rate_limit);
-            limit.map(|limit| (limit.rate.per_minute(), limit.fallback))
+            entry.limits(&snapshot.plans, snapshot.default_rate_limit).0
         })
     };
-    let (own, closed) =
-        (|rate| Some((rate, Fallback::LocalShare)), |rate| Some((rate, Fallback::Closed)));
+    let a_minute =
+        |rate, fallback| Some(Limit::a_minute(RateLimit::parse(rate).expect("a rate"), fallback));
+    let own = |rate| a_minute(rate, Fallback::LocalShare);
+    let closed = |rate| a_minute(rate, Fallback::Closed);
     let compiler = &mut keys.compiler;
     assert_eq!(limits(compiler), [own(7), own(100), own(100), own(100)], "no plan is known yet");
     compiler.change_config(&[upsert(plan("gold", 60))]).expect("valid");
@@ -288,6 +289,14 @@ fn a_key_has_its_own_limit_then_its_plans_then_the_default() {
         [delete(EntityKind::Plan, "gold"), upsert(entity(EntityKind::Plan, "later", &without))];
     compiler.change_config(&gone).expect("valid");
     assert_eq!(limits(compiler), [own(7), own(100), own(100), own(100)]);
+    let further = admin::v1::Plan {
+        plan_id: "gold".into(),
+        limits: vec![admin::v1::Limit { name: "daily".into(), amount: 5, ..Default::default() }],
+        ..Default::default()
+    };
+    let further = upsert(entity(EntityKind::Plan, "gold", &further));
+    compiler.change_config(&[further]).expect("valid");
+    assert_eq!(limits(compiler), [own(7), None, own(100), own(100)], "its plan has limits");
 }
 
 #[test]

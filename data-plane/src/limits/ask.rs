@@ -1,6 +1,8 @@
 //! What a worker and `limit.lua` say to each other about one bucket.
 
-use super::gcra::Bucket;
+use fastgate::model::Calendar;
+
+use super::gcra::{Bucket, Refill};
 
 /// What is asked of a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,9 +27,10 @@ pub(super) struct Back {
 /// Where a bucket stood after a grant: enough for it to know what of the grant is still in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Mark {
-    /// The microsecond from which on the bucket was never full.
+    /// Of a rate the microsecond from which on the bucket was never full; of a quota the second its
+    /// day or month ends.
     pub(super) begun: u64,
-    /// Nanoseconds of tokens taken since, those given back included.
+    /// Of a rate: nanoseconds of tokens taken since, those given back included.
     pub(super) gross: u64,
 }
 
@@ -35,27 +38,36 @@ pub(super) struct Mark {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Grant {
     pub(super) tokens: u64,
-    /// How far ahead of the moment of the grant the bucket is full again.
-    pub(super) ahead: u64,
+    /// The room taken in the bucket.
+    pub(super) taken: u64,
     pub(super) mark: Mark,
+    /// Nanoseconds until the day or month of a quota is over; `None` for rates.
+    pub(super) ends_in: Option<u64>,
 }
 
 impl Ask {
     /// As the script takes it.
-    pub(super) fn arguments(&self) -> [u64; 7] {
+    pub(super) fn arguments(&self) -> [u64; 8] {
         let Self { bucket, want, spent, back } = *self;
+        let Bucket { interval, capacity, refill } = bucket;
         let Back { tokens, mark } = back;
-        [bucket.interval, bucket.capacity, want, spent, tokens, mark.begun, mark.gross]
+        let refill = match refill {
+            Refill::Steady => 0,
+            Refill::Calendar(Calendar::Day) => 1,
+            Refill::Calendar(Calendar::Month) => 2,
+        };
+        [interval, capacity, refill, want, spent, tokens, mark.begun, mark.gross]
     }
 }
 
 impl Grant {
     /// Numbers of the script's answer for one bucket.
-    pub(super) const NUMBERS: usize = 4;
+    pub(super) const NUMBERS: usize = 5;
 
     /// Reads what the script answers for one bucket.
     pub(super) fn read(numbers: &[u64]) -> Option<Self> {
-        let [tokens, ahead, begun, gross] = *numbers else { return None };
-        Some(Self { tokens, ahead, mark: Mark { begun, gross } })
+        let [tokens, taken, begun, gross, ends_in] = *numbers else { return None };
+        let ends_in = Some(ends_in).filter(|ends_in| *ends_in > 0);
+        Some(Self { tokens, taken, mark: Mark { begun, gross }, ends_in })
     }
 }

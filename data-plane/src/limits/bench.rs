@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::runtime::Runtime;
 
 use super::{
-    Limiter, Policy, Scope, Subject, Verdict, WorkerLimiter,
+    Limiter, Policies, Policy, Scope, Subject, Verdict, WorkerLimiter,
     ask::{Grant, Mark},
     leases::Leases,
     places::Places,
@@ -43,11 +43,11 @@ impl LeaseHit {
         };
         let worker = WorkerLimiter {
             leases: Some(Rc::new(Leases::new(shared.clone(), link))),
-            places: Places::new(environment),
+            places: Places::new(environment, shared.ledger.clone()),
             shared,
         };
         let rate = RateLimit::parse(1_000_000_000).expect("a rate");
-        let limit = Limit { rate, fallback: Fallback::LocalShare };
+        let limit = Limit::a_minute(rate, Fallback::LocalShare);
         Self {
             worker,
             route: Id::parse("orders").expect("an id"),
@@ -61,25 +61,28 @@ impl LeaseHit {
     pub fn admit(&mut self) -> bool {
         let subject = Subject::Key("key-with-an-id-of-usual-length");
         let policies = [
-            Policy { scope: Scope::Key, limit: self.limit },
-            Policy { scope: Scope::Route(&self.route), limit: self.limit },
+            Policy { subject, scope: Scope::Key, limit: self.limit },
+            Policy { subject, scope: Scope::Route(&self.route), limit: self.limit },
         ];
         if self.left == 0 {
             self.left = EVERY;
-            self.fill(subject, &policies);
+            self.fill(&policies);
         }
         self.left -= 1;
-        let verdict = self.worker.admit(subject, &policies).now_or_never();
+        let mut asked = Policies::default();
+        policies.into_iter().for_each(|policy| asked.push(policy));
+        let verdict = self.worker.admit(&asked).now_or_never();
         matches!(verdict, Some(Verdict::Admitted(_)))
     }
 
-    fn fill(&self, subject: Subject<'_>, policies: &[Policy<'_>]) {
+    fn fill(&self, policies: &[Policy<'_>]) {
         let now = self.worker.shared.clock.now();
-        for place in self.worker.places(subject, policies) {
+        for place in policies.iter().map(|policy| self.worker.places.find(policy)) {
             let mut lease = place.lease.borrow_mut();
             lease.follow(place.bucket(), 1);
             let ask = lease.ask(now, EVERY.into(), self.worker.shared.crowd());
-            let grant = Grant { tokens: ask.want, ahead: 0, mark: Mark::default() };
+            let mark = Mark::default();
+            let grant = Grant { tokens: ask.want, taken: 0, mark, ends_in: None };
             lease.take((&ask, &grant), (1, now, now), self.worker.shared.crowd());
         }
     }

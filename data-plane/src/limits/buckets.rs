@@ -19,7 +19,11 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{gcra::Bucket, policy::Each};
+use super::{
+    clock::Clock,
+    gcra::{Bucket, Level, Moment},
+    policy::Each,
+};
 
 /// Stands in a bucket that is no longer in the table. No TAT comes near it.
 const GONE: u64 = u64::MAX;
@@ -35,6 +39,7 @@ const ADDRESS_BUCKETS: usize = 1 << 16;
 
 /// The buckets of a process.
 pub(super) struct Buckets {
+    clock: Clock,
     keys: Table,
     addresses: Table,
 }
@@ -60,13 +65,13 @@ pub(super) struct Claim<'a> {
     pub(super) bucket: Bucket,
 }
 
-/// What became of some claims: how far ahead of now each bucket is full.
+/// What became of some claims.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Tally {
     /// Whether every bucket gave a token; otherwise none did.
     pub(super) admitted: bool,
-    /// In the order of the claims.
-    pub(super) ahead: Each<u64>,
+    /// Where each bucket stands, in the order of the claims.
+    pub(super) levels: Each<Level>,
 }
 
 impl Hold {
@@ -83,24 +88,32 @@ impl Hold {
 
 impl Buckets {
     /// No buckets yet.
-    pub(super) fn new() -> Self {
-        Self { keys: Table::new(KEY_BUCKETS), addresses: Table::new(ADDRESS_BUCKETS) }
+    pub(super) fn new(clock: Clock) -> Self {
+        let (keys, addresses) = (Table::new(KEY_BUCKETS), Table::new(ADDRESS_BUCKETS));
+        Self { clock, keys, addresses }
     }
 
     /// Takes a token from every bucket, or none.
     pub(super) fn admit(&self, claims: &[Claim<'_>], now: u64) -> Tally {
+        let moment = |claim: &Claim<'_>| self.clock.moment(claim.bucket.refill, now);
         loop {
-            let cells: Each<_> = claims.iter().map(|claim| self.cell(claim.hold, now)).collect();
-            if let Some(tally) = admit(claims, &cells, now) {
+            let open = |claim: &Claim<'_>| Open {
+                bucket: claim.bucket,
+                cell: self.cell(claim.hold, now),
+                now: moment(claim),
+            };
+            let open: Each<_> = claims.iter().map(open).collect();
+            if let Some(tally) = admit(&open) {
                 return tally;
             }
             // A bucket was thrown out just now: look for the one in its place.
         }
     }
 
-    /// Learns when a bucket will be full elsewhere, so that counting can go on here from there.
-    pub(super) fn learn(&self, hold: &Hold, full_at: u64, now: u64) {
-        if full_at > now {
+    /// Learns how much of a bucket is taken elsewhere, so that counting can go on here from there.
+    pub(super) fn learn(&self, Claim { hold, bucket }: Claim<'_>, taken: u64, now: u64) {
+        if taken > 0 {
+            let full_at = self.clock.moment(bucket.refill, now).at + taken;
             let later = |tat: u64| live(tat).map(|tat| tat.max(full_at));
             // An error means that the bucket was thrown out just now: little is lost with it.
             let _ = self.cell(hold, now).fetch_update(AcqRel, Acquire, later);
@@ -120,54 +133,62 @@ impl Buckets {
     }
 }
 
+/// A bucket being taken from.
+struct Open {
+    bucket: Bucket,
+    cell: Arc<AtomicU64>,
+    now: Moment,
+}
+
 /// `None`: a bucket is gone.
-fn admit(claims: &[Claim<'_>], cells: &[Arc<AtomicU64>], now: u64) -> Option<Tally> {
-    let mut ahead = Each::new();
-    for (claim, cell) in claims.iter().zip(cells) {
-        ahead.push(claim.bucket.ahead(live(cell.load(Acquire))?, now));
+fn admit(open: &[Open]) -> Option<Tally> {
+    let mut levels = Each::new();
+    for Open { bucket, cell, now } in open {
+        levels.push(bucket.level(live(cell.load(Acquire))?, *now));
     }
     // Most refusals end here, without having touched anything.
-    let passes = |(claim, ahead): (&Claim<'_>, &u64)| claim.bucket.take(*ahead).is_some();
-    if !claims.iter().zip(&ahead).all(passes) {
-        return Some(Tally { admitted: false, ahead });
+    let passes = |(open, level): (&Open, &Level)| open.bucket.take(level.taken).is_some();
+    if !open.iter().zip(&levels).all(passes) {
+        return Some(Tally { admitted: false, levels });
     }
-    let mut taken = Each::new();
-    for (claim, cell) in claims.iter().zip(cells) {
-        match take(claim.bucket, cell, now) {
-            Some(Ok(after)) => taken.push(after),
+    let mut after = Each::new();
+    for one in open {
+        match one.take() {
+            Some(Ok(level)) => after.push(level),
             // Another worker was faster: give back what was taken.
             lost => {
-                for (claim, cell) in claims.iter().zip(cells).take(taken.len()) {
-                    give_back(claim.bucket, cell);
-                }
+                open.iter().take(after.len()).for_each(Open::give_back);
                 let full = lost?.err()?;
-                if let Some(place) = ahead.get_mut(taken.len()) {
+                if let Some(place) = levels.get_mut(after.len()) {
                     *place = full;
                 }
-                return Some(Tally { admitted: false, ahead });
+                return Some(Tally { admitted: false, levels });
             }
         }
     }
-    Some(Tally { admitted: true, ahead: taken })
+    Some(Tally { admitted: true, levels: after })
 }
 
-/// Where the bucket stands after one token more, or where it stands if it has none; `None`: gone.
-fn take(bucket: Bucket, cell: &AtomicU64, now: u64) -> Option<Result<u64, u64>> {
-    let mut tat = cell.load(Acquire);
-    loop {
-        let ahead = bucket.ahead(live(tat)?, now);
-        let Some(after) = bucket.take(ahead) else { return Some(Err(ahead)) };
-        match cell.compare_exchange_weak(tat, now + after, AcqRel, Acquire) {
-            Ok(_) => return Some(Ok(after)),
-            Err(other) => tat = other,
+impl Open {
+    /// Where the bucket stands after one token more, or where it stands if it has none; `None`: gone.
+    fn take(&self) -> Option<Result<Level, Level>> {
+        let Self { bucket, cell, now } = self;
+        let mut tat = cell.load(Acquire);
+        loop {
+            let level = bucket.level(live(tat)?, *now);
+            let Some(after) = bucket.take(level.taken) else { return Some(Err(level)) };
+            match cell.compare_exchange_weak(tat, now.at + after, AcqRel, Acquire) {
+                Ok(_) => return Some(Ok(bucket.level_of(after, now.ends_in))),
+                Err(other) => tat = other,
+            }
         }
     }
-}
 
-fn give_back(bucket: Bucket, cell: &AtomicU64) {
-    let less = |tat: u64| live(tat).map(|tat| tat.saturating_sub(bucket.interval));
-    // An error means that the bucket is gone, and with it what was taken.
-    let _ = cell.fetch_update(AcqRel, Acquire, less);
+    fn give_back(&self) {
+        let less = |tat: u64| live(tat).map(|tat| tat.saturating_sub(self.bucket.interval));
+        // An error means that the bucket is gone, and with it what was taken.
+        let _ = self.cell.fetch_update(AcqRel, Acquire, less);
+    }
 }
 
 fn live(tat: u64) -> Option<u64> {
@@ -225,12 +246,16 @@ fn throw_out(shard: &mut Shard, until: u64) {
 mod tests {
     use std::thread;
 
-    use fastgate::model::RateLimit;
+    use fastgate::model::{Calendar, Measure, Quota, RateLimit};
 
     use super::*;
 
     fn bucket(per_minute: i64) -> Bucket {
-        Bucket::new(RateLimit::parse(per_minute).expect("a rate"))
+        Bucket::new(Measure::Rate(RateLimit::parse(per_minute).expect("a rate").into()))
+    }
+
+    fn buckets() -> Buckets {
+        Buckets::new(Clock::start())
     }
 
     fn hold(name: &str) -> Hold {
@@ -243,7 +268,7 @@ mod tests {
 
     #[test]
     fn all_buckets_give_or_none_does() {
-        let buckets = Buckets::new();
+        let buckets = buckets();
         let (wide, narrow) = (hold("wide"), hold("narrow"));
         let claims = [claim(&wide, 10), claim(&narrow, 2)];
         let admitted = (0..5).filter(|_| buckets.admit(&claims, 0).admitted).count();
@@ -254,7 +279,7 @@ mod tests {
 
     #[test]
     fn many_workers_admit_exactly_the_limit() {
-        let shared = Arc::new(Buckets::new());
+        let shared = Arc::new(buckets());
         let count = |name: &'static [&'static str]| {
             let shared = shared.clone();
             thread::spawn(move || {
@@ -277,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_is_given_back_when_a_later_bucket_refuses() {
-        let (buckets, hold) = (Buckets::new(), hold("k"));
+        let (buckets, hold) = (buckets(), hold("k"));
         // Twice the same bucket: both find it free, and the second finds it taken by the first.
         let twice = [claim(&hold, 1), claim(&hold, 1)];
         assert!(!buckets.admit(&twice, 0).admitted);
@@ -301,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_bucket_thrown_out_is_never_counted_in_again() {
-        let buckets = Buckets::new();
+        let buckets = buckets();
         let (one, other) = (hold("k"), hold("k"));
         let claims = [&one, &other].map(|hold| [claim(hold, 5)]);
         for claims in &claims {
@@ -318,12 +343,28 @@ mod tests {
 
     #[test]
     fn counting_goes_on_from_what_was_learned() {
-        let (buckets, hold) = (Buckets::new(), hold("k"));
+        let (buckets, hold) = (buckets(), hold("k"));
         let claims = [claim(&hold, 60)];
-        buckets.learn(&hold, 58_000_000_000, 1);
+        buckets.learn(claims[0], 58_000_000_000, 1);
         let admitted = (0..5).filter(|_| buckets.admit(&claims, 1).admitted).count();
         assert_eq!(admitted, 2);
-        buckets.learn(&hold, 30_000_000_000, 1);
+        buckets.learn(claims[0], 30_000_000_000, 1);
         assert!(!buckets.admit(&claims, 1).admitted, "what is known already is not forgotten");
+    }
+
+    #[test]
+    fn a_quota_is_counted_to_the_last_one() {
+        let new_year = 1_798_761_600_000_000_000;
+        let (buckets, hold) = (Buckets::new(Clock::at(new_year)), hold("k"));
+        let quota = Quota::parse(1_000, Calendar::Month).expect("a quota");
+        let claims = [Claim { hold: &hold, bucket: Bucket::new(Measure::Quota(quota)) }];
+        buckets.learn(claims[0], 990, 1);
+        // Of a rate, most would be there again.
+        let later = [1, 3_600_000_000_000];
+        let admitted =
+            later.map(|at| (0..20).filter(|_| buckets.admit(&claims, at).admitted).count());
+        assert_eq!(admitted, [10, 0]);
+        let [level] = buckets.admit(&claims, 1).levels[..] else { panic!("one bucket") };
+        assert_eq!(level.resets_in, 31 * 86_400_000_000_000 - 1);
     }
 }

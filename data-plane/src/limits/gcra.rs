@@ -1,183 +1,271 @@
-//! The generic cell rate algorithm: one number per bucket says all.
+//! What a bucket holds, and the generic cell rate algorithm: one number per bucket says all.
 //!
-//! The number is the moment the bucket will be full again (TAT, "theoretical arrival time"). How
-//! far it lies ahead is the room taken: each admitted request adds one interval, time takes it
-//! away, and what would go beyond the capacity is refused. `limit.lua` is the same, to the
-//! nanosecond, for many tokens at a time; `mirror.rs` holds one to the other.
+//! The number of a rate is the moment the bucket will be full again (TAT, "theoretical arrival time").
+//! How far it lies ahead is the room taken: each admitted request adds one interval, time takes it
+//! away, and what would go beyond the capacity is refused. A quota is the same in a time that stands
+//! still until the day or month ends, in steps of one. `limit.lua` is the same, to the nanosecond,
+//! for many tokens at a time; `mirror.rs` holds one to the other.
 
 use std::time::Duration;
 
-use fastgate::model::RateLimit;
+use fastgate::model::{Calendar, Measure, bounds};
 
-use super::Standing;
-
-const NANOS_PER_MINUTE: u64 = 60_000_000_000;
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
-
-/// A bucket of n tokens that fills up in a minute. All times in nanoseconds.
+/// A bucket of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bucket {
-    /// Tokens it holds.
-    pub(super) quota: u32,
-    /// The time one token takes, rounded up: never more than the limit is admitted.
+    /// The room one token takes: of a rate the nanoseconds it is refilled in, of a quota 1.
     pub(super) interval: u64,
-    /// The time all tokens take.
+    /// The room there is.
     pub(super) capacity: u64,
+    /// What makes room again.
+    pub(super) refill: Refill,
 }
+
+/// What makes room in a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refill {
+    /// Every nanosecond makes one of room.
+    Steady,
+    /// All of it, when the day or month is over.
+    Calendar(Calendar),
+}
+
+/// Where a bucket stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Level {
+    /// The room taken.
+    pub(super) taken: u64,
+    /// Nanoseconds until none is, if nobody takes any.
+    pub(super) resets_in: u64,
+}
+
+/// A moment, as buckets of one kind count time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Moment {
+    /// Of rates the nanosecond; of quotas a number of the day or month that is further from that of
+    /// the next one than any quota is large.
+    pub(super) at: u64,
+    /// Nanoseconds until the day or month is over; `None` for rates.
+    pub(super) ends_in: Option<u64>,
+}
+
+impl Moment {
+    /// Numbers up to the largest quota fit in: [`bounds::QUOTA`].
+    pub(super) const QUOTA_BITS: u32 = 40;
+}
+
+const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
 
 impl Bucket {
     /// The bucket of a limit.
-    pub(super) fn new(rate: RateLimit) -> Self {
-        Self::of(rate.per_minute())
+    pub(super) fn new(measure: Measure) -> Self {
+        match measure {
+            Measure::Rate(rate) => Self::steady(rate.interval(), rate.burst().into()),
+            Measure::Quota(quota) => Self {
+                interval: 1,
+                capacity: quota.amount(),
+                refill: Refill::Calendar(quota.calendar()),
+            },
+        }
     }
 
-    /// One node's share of the bucket of a limit; a token at least, or nothing would ever pass.
-    pub(super) fn share(rate: RateLimit, nodes: u32) -> Self {
-        Self::of((rate.per_minute() / nodes.max(1)).max(1))
+    /// One that holds so many tokens, each of which takes an interval.
+    pub(super) fn steady(interval: u64, tokens: u64) -> Self {
+        Self { interval, capacity: interval * tokens, refill: Refill::Steady }
     }
 
-    fn of(quota: u32) -> Self {
-        let interval = NANOS_PER_MINUTE.div_ceil(u64::from(quota));
-        Self { quota, interval, capacity: interval * u64::from(quota) }
+    /// One node's share of the bucket; a token at least, or nothing would ever pass.
+    pub(super) fn share(self, nodes: u64) -> Self {
+        let (nodes, tokens) = (nodes.max(1), self.tokens());
+        let share = (tokens / nodes).max(1);
+        match self.refill {
+            Refill::Steady => Self::steady(self.interval * nodes, share),
+            Refill::Calendar(_) => Self { capacity: share, ..self },
+        }
     }
 
-    /// How far ahead of `now` a TAT lies. More than the capacity can't be owed: a clock that was
-    /// set back must not lock anyone out.
-    pub(super) fn ahead(self, tat: u64, now: u64) -> u64 {
-        tat.saturating_sub(now).min(self.capacity)
+    /// How much of a share is taken if so much is of the whole. That of a rate takes as long to be
+    /// full as the whole.
+    pub(super) fn share_taken(self, taken: u64, nodes: u64) -> u64 {
+        match self.refill {
+            Refill::Steady => taken,
+            Refill::Calendar(_) => taken.div_ceil(nodes.max(1)),
+        }
     }
 
-    /// Where the bucket stands after one more request; `None`: it is refused.
-    pub(super) fn take(self, ahead: u64) -> Option<u64> {
-        let next = ahead + self.interval;
+    /// Tokens it holds when it is full.
+    pub(super) fn tokens(self) -> u64 {
+        self.capacity / self.interval
+    }
+
+    /// Where it stands at a moment. More than the capacity can't be taken: a clock that was set back
+    /// must not lock anyone out.
+    pub(super) fn level(self, tat: u64, now: Moment) -> Level {
+        let taken = tat.saturating_sub(now.at).min(self.capacity);
+        self.level_of(taken, now.ends_in)
+    }
+
+    /// Where it stands when so much is taken.
+    pub(super) fn level_of(self, taken: u64, ends_in: Option<u64>) -> Level {
+        let resets_in = match ends_in {
+            Some(_) if taken == 0 => 0,
+            Some(ends_in) => ends_in,
+            None => taken,
+        };
+        Level { taken, resets_in }
+    }
+
+    /// The room taken after one more request; `None`: it is refused.
+    pub(super) fn take(self, taken: u64) -> Option<u64> {
+        let next = taken + self.interval;
         (next <= self.capacity).then_some(next)
     }
 
     /// Tokens that are in it.
-    pub(super) fn free(self, ahead: u64) -> u64 {
-        self.capacity.saturating_sub(ahead) / self.interval
+    pub(super) fn free(self, taken: u64) -> u64 {
+        self.capacity.saturating_sub(taken) / self.interval
     }
 
     /// How long until a request would be admitted.
-    pub(super) fn wait(self, ahead: u64) -> Duration {
-        Duration::from_nanos(self.wait_nanos(ahead))
+    pub(super) fn wait(self, level: Level) -> Duration {
+        Duration::from_nanos(self.wait_nanos(level))
     }
 
     /// The same in nanoseconds.
-    pub(super) fn wait_nanos(self, ahead: u64) -> u64 {
-        (ahead + self.interval).saturating_sub(self.capacity)
-    }
-
-    /// What a client is told.
-    pub(super) fn standing(self, name: &'static str, ahead: u64) -> Standing {
-        Standing {
-            name,
-            quota: self.quota,
-            remaining: u32::try_from(self.free(ahead)).unwrap_or(u32::MAX),
-            reset: ahead.div_ceil(NANOS_PER_SECOND),
+    pub(super) fn wait_nanos(self, level: Level) -> u64 {
+        match self.refill {
+            Refill::Steady => (level.taken + self.interval).saturating_sub(self.capacity),
+            Refill::Calendar(_) if self.free(level.taken) > 0 => 0,
+            Refill::Calendar(_) => level.resets_in,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use fastgate::model::{Period, Quota, Rate};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn bucket(per_minute: i64) -> Bucket {
-        Bucket::new(RateLimit::parse(per_minute).expect("a rate"))
+    const SECOND: u64 = 1_000_000_000;
+    const MINUTE: u64 = 60 * SECOND;
+
+    fn bucket(amount: i64, period: Period, burst: Option<i64>) -> Bucket {
+        Bucket::new(Measure::Rate(Rate::parse(amount, period, burst).expect("a rate")))
     }
 
-    #[test]
-    fn a_limit_admits_itself_at_once_then_its_refill() {
-        let bucket = bucket(60);
-        let mut tat = 0;
-        let start = NANOS_PER_MINUTE;
-        let mut admit = |now: u64| {
-            let next = bucket.take(bucket.ahead(tat, now));
-            tat = next.map_or(tat, |ahead| now + ahead);
+    fn quota(amount: i64) -> Bucket {
+        Bucket::new(Measure::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")))
+    }
+
+    fn at(at: u64) -> Moment {
+        Moment { at, ends_in: None }
+    }
+
+    /// How many of a hundred requests are admitted at a moment.
+    fn admitted(bucket: Bucket, tat: &mut u64, now: Moment) -> usize {
+        let mut admit = |_: &i32| {
+            let next = bucket.take(bucket.level(*tat, now).taken);
+            *tat = next.map_or(*tat, |taken| now.at + taken);
             next.is_some()
         };
-        assert_eq!((0..100).filter(|_| admit(start)).count(), 60);
-        assert!(!admit(start + NANOS_PER_SECOND - 1));
-        assert!(admit(start + NANOS_PER_SECOND));
-        assert!(!admit(start + NANOS_PER_SECOND));
-        assert_eq!((0..100).filter(|_| admit(start + 2 * NANOS_PER_MINUTE)).count(), 60);
+        (0..100).filter(|request| admit(request)).count()
     }
 
     #[test]
-    fn clients_are_told_what_holds() {
-        let bucket = bucket(60);
-        let full = bucket.standing("key", 0);
-        assert_eq!((full.quota, full.remaining, full.reset), (60, 60, 0));
-        let one_gone = bucket.standing("key", bucket.interval);
-        assert_eq!((one_gone.remaining, one_gone.reset), (59, 1));
-        let empty = bucket.standing("key", bucket.capacity - 1);
-        assert_eq!((empty.remaining, empty.reset), (0, 60));
-        assert_eq!(bucket.wait(bucket.capacity), Duration::from_secs(1));
-        assert_eq!(bucket.wait(0), Duration::ZERO);
+    fn a_limit_admits_its_burst_at_once_then_its_refill() {
+        for (rate, burst, second) in [
+            (bucket(60, Period::Minute, None), 60, 1),
+            (bucket(60, Period::Minute, Some(5)), 5, 1),
+            (bucket(10, Period::Second, Some(20)), 20, 10),
+            (bucket(3600, Period::Hour, Some(1)), 1, 1),
+        ] {
+            let (mut tat, start) = (0, MINUTE);
+            assert_eq!(admitted(rate, &mut tat, at(start)), burst, "{rate:?}");
+            assert_eq!(admitted(rate, &mut tat, at(start + SECOND)), second, "{rate:?}");
+            assert_eq!(admitted(rate, &mut tat, at(start + SECOND)), 0, "{rate:?}");
+            assert_eq!(admitted(rate, &mut tat, at(start + 2 * MINUTE)), burst, "{rate:?}");
+        }
     }
 
     #[test]
-    fn a_clock_set_back_locks_nobody_out_for_longer_than_a_minute() {
-        let bucket = bucket(7);
-        assert_eq!(bucket.ahead(u64::MAX, 0), bucket.capacity);
-        assert_eq!(bucket.wait(bucket.ahead(u64::MAX, 0)).as_nanos() as u64, bucket.interval);
+    fn a_quota_is_there_again_with_the_next_day_and_not_before() {
+        let (bucket, mut tat) = (quota(60), 0);
+        let day = |number: u64, ends_in| Moment {
+            at: number << Moment::QUOTA_BITS,
+            ends_in: Some(ends_in),
+        };
+        assert_eq!(admitted(bucket, &mut tat, day(7, MINUTE)), 60);
+        assert_eq!(admitted(bucket, &mut tat, day(7, 1)), 0);
+        assert_eq!(bucket.wait(bucket.level(tat, day(7, MINUTE))).as_secs(), 60);
+        assert_eq!(admitted(bucket, &mut tat, day(8, MINUTE)), 60);
+    }
+
+    #[test]
+    fn a_clock_set_back_locks_nobody_out_for_longer_than_a_full_bucket_takes() {
+        let bucket = bucket(7, Period::Minute, None);
+        let level = bucket.level(u64::MAX, at(0));
+        assert_eq!((level.taken, bucket.wait_nanos(level)), (bucket.capacity, bucket.interval));
     }
 
     #[test]
     fn shares_add_up_to_no_more_than_the_limit_but_one_token_each() {
-        let rate = RateLimit::parse(100).expect("a rate");
-        for (nodes, quota) in [(0, 100), (1, 100), (3, 33), (100, 1), (1000, 1)] {
-            assert_eq!(Bucket::share(rate, nodes).quota, quota, "{nodes}");
+        for bucket in [bucket(100, Period::Minute, None), quota(100)] {
+            for (nodes, tokens) in [(0, 100), (1, 100), (3, 33), (100, 1), (1000, 1)] {
+                let share = bucket.share(nodes);
+                assert_eq!(share.tokens(), tokens, "{nodes}");
+                if bucket.refill == Refill::Steady {
+                    assert_eq!(share.interval, bucket.interval * nodes.max(1), "{nodes}");
+                }
+            }
         }
+    }
+
+    fn buckets() -> impl Strategy<Value = Bucket> {
+        let period = prop_oneof![Just(Period::Second), Just(Period::Minute), Just(Period::Hour)];
+        let number = || prop_oneof![1_i64..200, 1_i64..=1_000_000_000];
+        (number(), period, prop::option::of(number())).prop_filter_map(
+            "a burst longer than a day",
+            |(amount, period, burst)| {
+                Rate::parse(amount, period, burst).ok().map(|rate| Bucket::new(Measure::Rate(rate)))
+            },
+        )
     }
 
     proptest! {
         /// The promise of a limit, over every window and not only from the start.
         #[test]
         fn no_window_admits_more_than_burst_and_refill(
-            per_minute in prop_oneof![1_i64..200, 1_i64..=1_000_000_000],
+            bucket in buckets(),
             gaps in prop::collection::vec(
-                prop_oneof![Just(0_u64), 0..NANOS_PER_SECOND, 0..2 * NANOS_PER_MINUTE], 1..300),
+                prop_oneof![Just(0_u64), 0..SECOND, 0..2 * MINUTE], 1..300),
         ) {
-            let bucket = bucket(per_minute);
             let (mut now, mut tat, mut admitted) = (0, 0, Vec::new());
             for gap in gaps {
                 now += gap;
-                if let Some(ahead) = bucket.take(bucket.ahead(tat, now)) {
-                    tat = now + ahead;
+                if let Some(taken) = bucket.take(bucket.level(tat, at(now)).taken) {
+                    tat = now + taken;
                     admitted.push(now);
                 }
             }
             for (first, from) in admitted.iter().enumerate() {
                 for (last, to) in admitted.iter().enumerate().skip(first) {
-                    let count = (last - first + 1) as u128;
-                    let refill = u128::from(to - from) * per_minute as u128;
-                    let bound = per_minute as u128 + refill / u128::from(NANOS_PER_MINUTE);
+                    let count = (last - first + 1) as u64;
+                    let bound = bucket.tokens() + (to - from) / bucket.interval;
                     prop_assert!(count <= bound, "{count} in {} ns", to - from);
                 }
             }
         }
 
-        /// Rounding makes a limit slower, by less than a nanosecond a token, and never faster.
-        #[test]
-        fn no_bucket_fills_up_in_less_than_a_minute(per_minute in 1_i64..=1_000_000_000) {
-            let capacity = bucket(per_minute).capacity;
-            let bound = NANOS_PER_MINUTE + per_minute as u64;
-            prop_assert!((NANOS_PER_MINUTE..bound).contains(&capacity), "{capacity}");
-        }
-
         /// The other half of the promise: nobody is refused who waited as told.
         #[test]
-        fn whoever_waits_as_told_is_admitted(per_minute in 1_i64..=1_000_000_000, ahead: u64) {
-            let bucket = bucket(per_minute);
-            let ahead = ahead.min(bucket.capacity);
-            let wait = bucket.wait(ahead).as_nanos() as u64;
-            prop_assert!(bucket.take(ahead.saturating_sub(wait)).is_some());
+        fn whoever_waits_as_told_is_admitted(bucket in buckets(), taken: u64) {
+            let taken = taken.min(bucket.capacity);
+            let wait = bucket.wait_nanos(bucket.level_of(taken, None));
+            prop_assert!(bucket.take(taken.saturating_sub(wait)).is_some());
             if wait > 0 {
-                prop_assert!(bucket.take(ahead - wait + 1).is_none());
+                prop_assert!(bucket.take(taken - wait + 1).is_none());
             }
         }
     }

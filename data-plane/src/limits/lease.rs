@@ -17,12 +17,15 @@
 //!   a few times a second a call for each request. Where it is not known how many nodes there are,
 //!   no token is held like that.
 //!
+//! A token of a quota is spent in the day or month it was granted in, and given back after [`LONG`];
+//! no more than an eighth of what is left is leased over all workers.
+//!
 //! What is void then is given back (see `limit.lua` for why that is safe): many at once, by a call of
 //! their own if need be; few with the next call there is.
 
 use super::{
     ask::{Ask, Back, Grant, Mark},
-    gcra::Bucket,
+    gcra::{Bucket, Level, Refill},
 };
 
 const MILLISECOND: u64 = 1_000_000;
@@ -75,12 +78,20 @@ impl Crowd {
 
     /// The most tokens one worker holds for long.
     fn held(self, bucket: Bucket) -> u64 {
-        if self.nodes == 0 { 0 } else { HELD / bucket.interval / self.size() }
+        match bucket.refill {
+            Refill::Steady if self.nodes > 0 => HELD / bucket.interval / self.size(),
+            Refill::Steady | Refill::Calendar(_) => 0,
+        }
     }
 
-    /// The most tokens one worker is granted at a time; half a burst is left to others.
-    fn largest(self, bucket: Bucket) -> u64 {
-        (LARGEST / bucket.interval).min(u64::from(bucket.quota) / 2 / self.size()).max(1)
+    /// The most tokens one worker is granted at a time of a bucket in which so much is taken. Half a
+    /// burst is left to others, and most of what is left of a quota.
+    fn largest(self, bucket: Bucket, taken: u64) -> u64 {
+        let most = match bucket.refill {
+            Refill::Steady => (LARGEST / bucket.interval).min(bucket.tokens() / 2 / self.size()),
+            Refill::Calendar(_) => bucket.free(taken) / 8 / self.size(),
+        };
+        most.max(1)
     }
 }
 
@@ -129,15 +140,19 @@ impl Batch {
 
 #[derive(Clone, Copy, Default, Debug)]
 struct Seen {
-    ahead: u64,
+    /// The room taken.
+    taken: u64,
     at: u64,
+    /// When the day or month of a quota is over.
+    ends: Option<u64>,
 }
 
 /// Tokens spent without Redis.
 #[derive(Clone, Copy, Default, Debug)]
 struct Debt {
     tokens: u64,
-    /// When the bucket will be full again, if everybody spends as this worker does.
+    /// When the bucket will be full again, if everybody spends as this worker does; when the day or
+    /// month of a quota is over.
     full_at: u64,
 }
 
@@ -183,6 +198,10 @@ impl Lease {
 
     /// Where it stands.
     pub(super) fn stock(&mut self, now: u64) -> Stock {
+        if self.seen.ends.is_some_and(|ends| ends <= now) {
+            let Self { bucket, epoch, size, debt, .. } = *self;
+            *self = Self { epoch, size, debt, ..Self::new(bucket) };
+        }
         if self.batches.iter().any(|batch| batch.is_void(now)) {
             self.take_out_void(now);
         }
@@ -211,15 +230,21 @@ impl Lease {
             && (self.held() <= self.last_granted / 2 || newest.half <= now)
     }
 
-    /// How far ahead of now the bucket is full, what is held counted as if it were in it.
-    pub(super) fn ahead(&self, now: u64) -> u64 {
-        let aged = self.full_at().saturating_sub(now);
-        aged.saturating_sub(self.held() * self.bucket.interval)
+    /// Where the bucket stands, what is held counted as if it were in it.
+    pub(super) fn level(&self, now: u64) -> Level {
+        let taken = self.taken(now).saturating_sub(self.held() * self.bucket.interval);
+        let ends_in = self.seen.ends.map(|ends| ends.saturating_sub(now));
+        self.bucket.level_of(taken, ends_in)
     }
 
-    /// When the bucket will be full again, as far as Redis said.
-    pub(super) fn full_at(&self) -> u64 {
-        self.seen.at + self.seen.ahead
+    /// How much of it is taken, as far as Redis said.
+    pub(super) fn taken(&self, now: u64) -> u64 {
+        let Seen { taken, at, ends } = self.seen;
+        match (self.bucket.refill, ends) {
+            (Refill::Steady, _) => (at + taken).saturating_sub(now),
+            (Refill::Calendar(_), Some(ends)) if now < ends => taken,
+            (Refill::Calendar(_), _) => 0,
+        }
     }
 
     /// What to ask for: as many as will be needed in half the time they can be spent in, at the
@@ -227,16 +252,21 @@ impl Lease {
     pub(super) fn ask(&mut self, now: u64, waiting: u64, crowd: Crowd) -> Ask {
         let window = now.saturating_sub(self.asked_at).max(1);
         let needed_in = |time: u64| self.used.saturating_mul(time) / window;
-        let few = crowd.held(self.bucket) / 2;
+        let lasting = needed_in(LONG / 2);
+        // How many can be had for long.
+        let few = match self.bucket.refill {
+            Refill::Steady => crowd.held(self.bucket) / 2,
+            Refill::Calendar(_) => lasting.max(FIRST),
+        };
         let needed = match needed_in(SHORT / 2) {
             many if many > few => many,
-            _ => needed_in(LONG / 2).min(few),
+            _ => lasting.min(few),
         };
         let size = match self.asked_at {
             0 => few.min(FIRST).max(self.size),
             _ => needed.clamp(self.size / 2, self.size * 2),
         };
-        self.size = size.clamp(1, crowd.largest(self.bucket));
+        self.size = size.clamp(1, crowd.largest(self.bucket, self.taken(now)));
         (self.used, self.asked_at) = (0, now);
         Ask { want: self.size.max(waiting), ..self.settle() }
     }
@@ -260,8 +290,10 @@ impl Lease {
         if ask.bucket != self.bucket || epoch != self.epoch {
             return;
         }
-        self.seen = Seen { ahead: grant.ahead, at: landed };
-        let wait = self.bucket.wait_nanos(grant.ahead);
+        // Redis said so after it was sent: the period ends no earlier than that.
+        let ends = grant.ends_in.map(|ends_in| sent + ends_in);
+        self.seen = Seen { taken: grant.taken, at: landed, ends };
+        let wait = self.bucket.wait_nanos(self.bucket.level_of(grant.taken, grant.ends_in));
         if wait > 0 {
             // A small bucket must not run over meanwhile.
             let pause = PAUSE.min(self.bucket.capacity / 8);
@@ -272,7 +304,10 @@ impl Lease {
         }
         self.last_granted = grant.tokens;
         let are_few = self.held() + grant.tokens <= crowd.held(self.bucket);
-        let life = if are_few { LONG } else { SHORT };
+        let life = match self.bucket.refill {
+            Refill::Steady if !are_few => SHORT,
+            Refill::Steady | Refill::Calendar(_) => LONG,
+        };
         self.put(Batch {
             tokens: grant.tokens,
             ends: sent + life,
@@ -282,15 +317,18 @@ impl Lease {
         });
     }
 
-    /// Notes a request that was admitted without Redis. Debts from before the bucket was full again
-    /// are forgotten.
-    pub(super) fn spend_without_redis(&mut self, now: u64, crowd: Crowd) {
-        let full_at = self.debt.full_at.max(self.full_at());
+    /// Notes a request that was admitted without Redis, in a day or month that is over in `ends_in`.
+    /// Debts from before the bucket was full again are forgotten.
+    pub(super) fn spend_without_redis(&mut self, now: u64, crowd: Crowd, ends_in: Option<u64>) {
+        let full_at = self.debt.full_at.max(self.seen.at + self.seen.taken);
         if full_at <= now {
             self.debt.tokens = 0;
         }
         self.debt.tokens += 1;
-        self.debt.full_at = full_at.max(now) + self.bucket.interval.saturating_mul(crowd.size());
+        self.debt.full_at = match ends_in {
+            Some(ends_in) => now + ends_in,
+            None => full_at.max(now) + self.bucket.interval.saturating_mul(crowd.size()),
+        };
     }
 
     /// Whether there may be tokens to be given back by a call of their own, now or soon.
@@ -373,7 +411,7 @@ mod tests {
 
     /// 10,000 a second, 10 seconds of them at once.
     fn bucket() -> Bucket {
-        Bucket { quota: 100_000, interval: 100_000, capacity: 10_000 * MILLISECOND }
+        Bucket::steady(100_000, 100_000)
     }
 
     fn lease() -> Lease {
@@ -384,7 +422,8 @@ mod tests {
 
     fn grant(lease: &mut Lease, tokens: u64, now: u64, crowd: Crowd) {
         let ask = Ask { want: tokens, ..lease.settle() };
-        let grant = Grant { tokens, ahead: tokens * bucket().interval, mark: Mark::default() };
+        let taken = tokens * bucket().interval;
+        let grant = Grant { tokens, taken, mark: Mark::default(), ends_in: None };
         lease.take((&ask, &grant), (1, now, now + MILLISECOND), crowd);
     }
 
@@ -435,7 +474,7 @@ mod tests {
         }
         // 5,000 requests a second are 200 in 40 ms.
         assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 128, 200, 200, 200, 200]);
-        let largest = |nodes, workers| Crowd { nodes, workers }.largest(bucket());
+        let largest = |nodes, workers| Crowd { nodes, workers }.largest(bucket(), 0);
         assert_eq!((largest(1, 1), largest(16, 4), largest(1000, 60)), (1000, 781, 1));
     }
 
@@ -455,7 +494,7 @@ mod tests {
     fn a_bucket_found_empty_is_left_alone_for_a_while() {
         let mut lease = lease();
         let (ask, mark) = (lease.ask(0, 1, ALONE), Mark::default());
-        let grant = Grant { tokens: 0, ahead: bucket().capacity, mark };
+        let grant = Grant { tokens: 0, taken: bucket().capacity, mark, ends_in: None };
         lease.take((&ask, &grant), (1, 0, MILLISECOND), ALONE);
         assert_eq!(lease.stock(MILLISECOND + PAUSE - 1), Stock::Empty);
         assert_eq!(lease.stock(MILLISECOND + PAUSE), Stock::Unknown);
@@ -477,15 +516,15 @@ mod tests {
     fn what_was_spent_without_redis_is_told_once_and_forgotten_when_the_bucket_is_full() {
         let mut lease = lease();
         for now in 0..10 {
-            lease.spend_without_redis(now, ALONE);
+            lease.spend_without_redis(now, ALONE, None);
         }
         let ask = lease.ask(20, 1, ALONE);
         assert_eq!(ask.spent, 10);
-        lease.spend_without_redis(21, ALONE);
-        let grant = Grant { tokens: 1, ahead: 0, mark: Mark::default() };
+        lease.spend_without_redis(21, ALONE, None);
+        let grant = Grant { tokens: 1, taken: 0, mark: Mark::default(), ends_in: None };
         lease.take((&ask, &grant), (1, 20, 30), ALONE);
         assert_eq!(lease.settle().spent, 1, "what came later is told later");
-        lease.spend_without_redis(20_000 * MILLISECOND, ALONE);
+        lease.spend_without_redis(20_000 * MILLISECOND, ALONE, None);
         assert_eq!(lease.settle().spent, 1);
     }
 
@@ -500,11 +539,11 @@ mod tests {
         };
         let (one, two) = (call(1000, Back::default(), second), call(1000, Back::default(), second));
         let back = |grant: Grant| Back { tokens: grant.tokens, mark: grant.mark };
-        assert_eq!(call(0, back(one), second).ahead, 100 * MILLISECOND);
+        assert_eq!(call(0, back(one), second).taken, 100 * MILLISECOND);
         let third = call(1000, Back::default(), second + 90 * MILLISECOND);
-        assert_eq!(third.ahead, 110 * MILLISECOND);
+        assert_eq!(third.taken, 110 * MILLISECOND);
         // Only 10 of the 100 ms the second took are in it still: time has taken the others.
         let after = call(0, back(two), second + 90 * MILLISECOND);
-        assert_eq!(after.ahead, 100 * MILLISECOND);
+        assert_eq!(after.taken, 100 * MILLISECOND);
     }
 }

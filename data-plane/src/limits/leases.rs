@@ -65,20 +65,20 @@ impl Leases {
         if admitted && !all_held {
             return None;
         }
-        let mut ahead = Each::new();
+        let mut levels = Each::new();
         for place in places {
             let mut lease = place.lease.borrow_mut();
             if admitted {
                 lease.spend();
             }
-            ahead.push(lease.ahead(now));
+            levels.push(lease.level(now));
             let runs_low = admitted && lease.runs_low(now);
             drop(lease);
             if runs_low && place.flight.borrow().is_none() {
                 self.prefetch(place, now);
             }
         }
-        Some(Ok(Tally { admitted, ahead }))
+        Some(Ok(Tally { admitted, levels }))
     }
 
     /// The same, after Redis was asked.
@@ -108,7 +108,7 @@ impl Leases {
     }
 
     /// The call to wait for: the one under way for a place that has no token, or else a new one for
-    /// all of those.
+    /// all of those it can reach. Tokens got for one stay with it until there are some for all.
     fn flight(&self, places: &[Rc<Place>], now: u64) -> Option<Arc<Flight>> {
         let is_out = |place: &&Rc<Place>| place.lease.borrow_mut().stock(now) == Stock::Unknown;
         let out: Each<_> = places.iter().filter(is_out).cloned().collect();
@@ -117,6 +117,8 @@ impl Leases {
         if let Some(flight) = out.iter().find_map(under_way) {
             return Some(flight);
         }
+        let first = out.first()?.clone();
+        let out: Each<_> = out.into_iter().filter(|place| place.is_beside(&first)).collect();
         // Who waits for one of them alone, waits for a call of its own.
         let waiting = out.iter().map(|place| place.waiting.get()).min()?;
         let crowd = self.shared.crowd();

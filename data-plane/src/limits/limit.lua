@@ -1,69 +1,106 @@
 -- Leases tokens from every bucket, or from none: gcra.rs, with Redis's clock and for all nodes.
--- KEYS: the buckets. ARGV, seven of each: the interval and the capacity in nanoseconds; how many
--- tokens are wanted; how many were spent while Redis was away; how many of those granted before
--- are given back, and the mark of that grant, which is two numbers.
--- Returns four numbers of each: how many tokens are granted, how far ahead of now the bucket is
--- full again, and the mark of this grant.
+-- KEYS: the buckets. ARGV, eight of each: the room one token takes and the room there is; what makes
+-- room again (0: every nanosecond one; 1: the end of the day; 2: that of the month); how many tokens
+-- are wanted; how many were spent while Redis was away; how many of those granted before are given
+-- back, and the mark of that grant, which is two numbers.
+-- Returns five numbers of each: how many tokens are granted, the room taken, the mark of this grant,
+-- and the nanoseconds until the day or month is over (0: it is of no day or month).
 --
 -- All that want tokens get the same number, at least one, or none at all: of several limits on the
 -- same requests, what one gives beyond the others would be spent on nothing.
 --
--- A value is "seconds.nanoseconds begun gross": when the bucket is full again (as one number it
--- would not fit a Lua number exactly), the microsecond from which on it never was, and the
--- nanoseconds of tokens taken since, those given back included. The last two are the mark.
-local PER_BUCKET = 7
+-- A value is "seconds.nanoseconds begun gross". Of a rate: when the bucket is full again (as one
+-- number it would not fit a Lua number exactly), the microsecond from which on it never was, and the
+-- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
+-- second its day or month ends, and nothing. The last two are the mark.
+local PER_BUCKET = 8
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
-local nanos = micros * 1000
+
+-- The second at which the day or month of now ends, of UTC. Years are taken to begin in March: the day
+-- of a leap year is their last.
+local function period_end(is_month)
+  local days = math.floor(seconds / 86400)
+  if not is_month then
+    return (days + 1) * 86400
+  end
+  local since = days + 719468
+  local of_era = since % 146097
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
+    - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local day = of_year - math.floor((153 * month + 2) / 5)
+  local length = ({ 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31 })[month + 1]
+  if not length then
+    local next = year + 1
+    local is_leap = next % 4 == 0 and (next % 100 ~= 0 or next % 400 == 0)
+    length = is_leap and 29 or 28
+  end
+  return (days - day + length) * 86400
+end
+
 local buckets, grant = {}, nil
 
 for i, key in ipairs(KEYS) do
   local function arg(at)
     return tonumber(ARGV[PER_BUCKET * (i - 1) + at])
   end
-  local interval, capacity, want, spent, back = arg(1), arg(2), arg(3), arg(4), arg(5)
-  local ahead, begun, gross, changed = 0, seconds * 1000000 + micros, 0, false
+  local interval, capacity, refill, want, spent, back = arg(1), arg(2), arg(3), arg(4), arg(5), arg(6)
+  local now, nanos, ends = seconds, micros * 1000, nil
+  if refill > 0 then
+    now, nanos, ends = 0, 0, period_end(refill == 2)
+  end
+  local begun, gross, changed = ends or seconds * 1000000 + micros, 0, false
   local s, ns, b, g = string.match(redis.call('GET', key) or '', '^(%d+)%.(%d+) (%d+) (%d+)$')
-  local left = s and (tonumber(s) - seconds) * 1000000000 + tonumber(ns) - nanos or 0
+  local left = s and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
+  if ends then
+    left = tonumber(b) == ends and left or 0
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
-  if left > 0 and tonumber(g) < 1000000000000000 then
+  elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)
   end
-  ahead = math.min(math.max(left, 0), capacity)
+  local taken = math.min(math.max(left, 0), capacity)
   -- What was granted after it lies on top of what is given back and stays; what time has taken
   -- away since is gone: a bucket gets no fuller by this than if the tokens had never been granted.
-  if back > 0 and arg(6) == begun then
-    local below = ahead - (gross - arg(7))
+  -- Of a quota time takes nothing away.
+  if back > 0 and arg(7) == begun then
+    local below = ends and taken or taken - (gross - arg(8))
     local less = math.max(math.min(back * interval, below), 0)
-    ahead, changed = ahead - less, less > 0
+    taken, changed = taken - less, less > 0
   end
   if spent > 0 then
-    local more = math.min(spent * interval, capacity - ahead)
-    ahead, gross, changed = ahead + more, gross + more, true
+    local more = math.min(spent * interval, capacity - taken)
+    taken, gross, changed = taken + more, gross + more, true
   end
   if want > 0 then
-    local free = math.min(want, math.floor((capacity - ahead) / interval))
+    local free = math.min(want, math.floor((capacity - taken) / interval))
     grant = math.min(grant or free, free)
   end
-  buckets[i] = { interval, want, ahead, begun, gross, changed }
+  buckets[i] = { interval, want, taken, begun, gross, changed, now, nanos, ends }
 end
 
 local answer = {}
 for i, key in ipairs(KEYS) do
-  local interval, want, ahead, begun, gross, changed = unpack(buckets[i])
+  local interval, want, taken, begun, gross, changed, now, nanos, ends = unpack(buckets[i], 1, 9)
   local granted = want > 0 and grant or 0
   if granted > 0 then
-    ahead, gross, changed = ahead + granted * interval, gross + granted * interval, true
+    taken, gross, changed = taken + granted * interval, gross + granted * interval, true
   end
-  if changed and ahead > 0 then
-    local at = nanos + ahead
-    local tat = string.format('%.0f.%09d', seconds + math.floor(at / 1000000000), at % 1000000000)
-    local value = string.format('%s %.0f %.0f', tat, begun, gross)
-    redis.call('SET', key, value, 'PX', math.ceil(ahead / 1000000))
+  if ends then
+    gross = 0
+  end
+  if changed and taken > 0 then
+    local at = nanos + taken
+    local full = string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
+    local value = string.format('%s %.0f %.0f', full, begun, gross)
+    local ttl = ends and (ends - seconds) * 1000 or math.ceil(taken / 1000000)
+    redis.call('SET', key, value, 'PX', ttl)
   elseif changed then
     redis.call('DEL', key)
   end
-  for _, number in ipairs({ granted, ahead, begun, gross }) do
+  local ends_in = ends and (ends - seconds) * 1000000000 - micros * 1000 or 0
+  for _, number in ipairs({ granted, taken, begun, gross, ends_in }) do
     table.insert(answer, number)
   end
 end

@@ -1,11 +1,15 @@
 //! What `limit.lua` does, in Rust, for tests: one is held to the other, and simulations run on this.
 
-use super::ask::{Ask, Grant, Mark};
+use super::{
+    ask::{Ask, Grant, Mark},
+    gcra::{Moment, Refill},
+};
 
 /// From here on a mark begins anew.
 const LONGEST: u64 = 1_000_000_000_000_000;
 
-/// A bucket as Redis has it. All times in nanoseconds since 1970, in whole microseconds.
+/// A bucket as Redis has it. Of a rate: times in nanoseconds since 1970, in whole microseconds. Of a
+/// quota: tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Kept {
     tat: u64,
@@ -17,26 +21,30 @@ pub(super) fn call(buckets: &mut [Kept], asks: &[Ask], now: u64) -> Vec<Grant> {
     let before: Vec<_> =
         buckets.iter().zip(asks).map(|(kept, ask)| kept.settle(ask, now)).collect();
     let free = before.iter().zip(asks).filter(|(_, ask)| ask.want > 0);
-    let free = free.map(|(state, ask)| ask.want.min(ask.bucket.free(state.ahead)));
+    let free = free.map(|(state, ask)| ask.want.min(ask.bucket.free(state.taken)));
     let grant = free.min().unwrap_or(0);
     let mut grants = Vec::new();
-    for ((kept, ask), State { mut ahead, mut mark, changed }) in
+    for ((kept, ask), State { now, mut taken, mut mark, changed }) in
         buckets.iter_mut().zip(asks).zip(before)
     {
         let tokens = if ask.want > 0 { grant } else { 0 };
-        ahead += tokens * ask.bucket.interval;
+        taken += tokens * ask.bucket.interval;
         mark.gross += tokens * ask.bucket.interval;
-        if changed || tokens > 0 {
-            *kept = if ahead > 0 { Kept { tat: now + ahead, mark } } else { Kept::default() };
+        if now.ends_in.is_some() {
+            mark.gross = 0;
         }
-        grants.push(Grant { tokens, ahead, mark });
+        if changed || tokens > 0 {
+            *kept = if taken > 0 { Kept { tat: now.at + taken, mark } } else { Kept::default() };
+        }
+        grants.push(Grant { tokens, taken, mark, ends_in: now.ends_in });
     }
     grants
 }
 
 /// A bucket in the middle of a call.
 struct State {
-    ahead: u64,
+    now: Moment,
+    taken: u64,
     mark: Mark,
     changed: bool,
 }
@@ -45,19 +53,35 @@ impl Kept {
     /// After what was spent and given back.
     fn settle(&self, ask: &Ask, now: u64) -> State {
         let Ask { bucket, spent, back, .. } = *ask;
-        let mut ahead = bucket.ahead(self.tat, now);
-        let goes_on = self.tat > now && self.mark.gross < LONGEST;
-        let mut mark = if goes_on { self.mark } else { Mark { begun: now / 1000, gross: 0 } };
+        let (now, mut mark, is_anew) = self.mark_at(bucket.refill, now);
+        let mut taken =
+            if is_anew && now.ends_in.is_some() { 0 } else { bucket.level(self.tat, now).taken };
         let mut less = 0;
         if back.mark.begun == mark.begun {
             // What was taken since the grant lies on top, and stays.
-            let below = ahead.saturating_sub(mark.gross - back.mark.gross);
-            less = (back.tokens * bucket.interval).min(below);
+            let on_top = mark.gross.saturating_sub(back.mark.gross);
+            let on_top = if now.ends_in.is_some() { 0 } else { on_top };
+            less = (back.tokens * bucket.interval).min(taken.saturating_sub(on_top));
         }
-        ahead -= less;
-        let more = (spent * bucket.interval).min(bucket.capacity - ahead);
-        ahead += more;
+        taken -= less;
+        let more = (spent * bucket.interval).min(bucket.capacity - taken);
+        taken += more;
         mark.gross += more;
-        State { ahead, mark, changed: less > 0 || spent > 0 }
+        State { now, taken, mark, changed: less > 0 || spent > 0 }
+    }
+
+    /// The moment, the mark that goes on there, and whether it begins anew.
+    fn mark_at(&self, refill: Refill, now: u64) -> (Moment, Mark, bool) {
+        let Refill::Calendar(calendar) = refill else {
+            let moment = Moment { at: now, ends_in: None };
+            return if self.tat > now && self.mark.gross < LONGEST {
+                (moment, self.mark, false)
+            } else {
+                (moment, Mark { begun: now / 1000, gross: 0 }, true)
+            };
+        };
+        let (_, ends) = calendar.period(now / 1_000_000_000).expect("a day");
+        let moment = Moment { at: 0, ends_in: Some(ends * 1_000_000_000 - now) };
+        (moment, Mark { begun: ends, gross: 0 }, self.mark.begun != ends)
     }
 }

@@ -1,9 +1,9 @@
-//! Rate limits: how many requests a key may make, and a key (or an address) on a route.
+//! Limits: how many requests a key may make, and a key, an address or everybody on a route.
 //!
-//! A limit of n a minute is a bucket of n tokens, refilled at n/60 a second. With Redis the buckets
-//! are shared by all nodes, and each worker leases tokens from them in batches; without it they are
-//! in this process, by the same algorithm. While Redis is away each limit does what its own fallback
-//! says.
+//! A rate of n a minute is a bucket of n tokens, refilled at n/60 a second; a quota one that is full
+//! again when its day or month is over. With Redis the buckets are shared by all nodes, and each
+//! worker leases tokens from them in batches; without it they are in this process, by the same
+//! algorithm. While Redis is away each limit does what its own fallback says.
 //!
 //! ```text
 //! admit -> places (what the worker has at hand of a bucket)
@@ -17,6 +17,7 @@ mod buckets;
 mod clock;
 mod flight;
 mod gcra;
+mod label;
 mod lease;
 mod leases;
 mod places;
@@ -25,25 +26,30 @@ mod redis;
 
 use std::{
     rc::Rc,
+    slice,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use ::redis::{Client, RedisError};
 use fastgate::model::{Fallback, Id};
-pub(crate) use policy::{Policy, Scope, Standing, Standings, Subject, Verdict};
+#[cfg(test)]
+pub(crate) use policy::standing;
+pub(crate) use policy::{Policies, Policy, Scope, Standing, Standings, Subject, Verdict};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
     gcra::Bucket,
+    label::Ledger,
     lease::Crowd,
     leases::Leases,
     places::{Place, Places},
-    policy::{Each, verdict},
+    policy::Each,
     redis::{Away, Counts, Link},
 };
 
@@ -60,6 +66,7 @@ struct Shared {
     nodes: AtomicU32,
     workers: AtomicUsize,
     counts: Arc<Counts>,
+    ledger: Arc<Ledger>,
 }
 
 impl Shared {
@@ -77,14 +84,16 @@ impl Limiter {
         environment: &Id,
         redis_url: Option<&SecretString>,
     ) -> Result<Self, RedisError> {
+        let clock = Clock::start();
         Ok(Self(Arc::new(Shared {
             environment: environment.clone(),
             redis: redis_url.map(|url| Client::open(url.expose_secret())).transpose()?,
-            clock: Clock::start(),
-            buckets: Buckets::new(),
+            clock,
+            buckets: Buckets::new(clock),
             nodes: AtomicU32::new(0),
             workers: AtomicUsize::new(0),
             counts: Arc::default(),
+            ledger: Arc::default(),
         })))
     }
 
@@ -109,6 +118,12 @@ impl Limiter {
         self.0.counts.calls.load(Relaxed)
     }
 
+    /// The names of limits, each with how many requests it refused, and how many it would have, were
+    /// it not in shadow mode.
+    pub(crate) fn refusals(&self) -> Vec<(Box<str>, [u64; 2])> {
+        self.0.ledger.read()
+    }
+
     /// The limiter of one worker. Call it inside the worker's runtime: with Redis it keeps a
     /// connection of its own there.
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
@@ -119,7 +134,7 @@ impl Limiter {
         WorkerLimiter {
             shared: shared.clone(),
             leases: link.map(|link| Rc::new(Leases::new(shared.clone(), link))),
-            places: Places::new(shared.environment.clone()),
+            places: Places::new(shared.environment.clone(), shared.ledger.clone()),
         }
     }
 }
@@ -155,20 +170,50 @@ pub(crate) struct WorkerLimiter {
 }
 
 impl WorkerLimiter {
-    /// Takes one token from the bucket of each policy, or none at all. At most
-    /// [`Standings::MAX`] policies.
-    pub(crate) async fn admit(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Verdict {
-        let places = self.places(subject, policies);
-        let now = self.shared.clock.now();
-        let Some(leases) = &self.leases else { return self.admit_here(&places, policies, now) };
-        let outcome = match leases.at_once(&places, now) {
-            Some(outcome) => outcome,
+    /// Takes one token from the bucket of each policy, or none at all. Then those in shadow mode
+    /// give one each, if they have any; what they say is counted and changes nothing.
+    pub(crate) async fn admit(&self, policies: &Policies<'_>) -> Verdict {
+        let verdict = self.enforce(&policies.enforced).await;
+        match &verdict {
+            Verdict::Admitted(_) if policies.shadow.is_empty() => {}
             // Boxed: every request's future would have to hold it, and few get here.
-            None => Box::pin(leases.admit(&places)).await,
+            Verdict::Admitted(_) => Box::pin(self.observe(&policies.shadow)).await,
+            Verdict::Refused { standings, .. } => {
+                for standing in standings.iter().filter(|standing| standing.remaining == 0) {
+                    standing.label.refusals().enforced.fetch_add(1, Relaxed);
+                }
+            }
+            Verdict::Unavailable => {}
+        }
+        verdict
+    }
+
+    async fn enforce(&self, policies: &[Policy<'_>]) -> Verdict {
+        let places: Each<_> = policies.iter().map(|policy| self.places.find(policy)).collect();
+        let now = self.shared.clock.now();
+        let outcome = match &self.leases {
+            None => Ok(self.take_here(&places, now)),
+            Some(leases) => match leases.at_once(&places, now) {
+                Some(outcome) => outcome,
+                // Boxed, like the one above.
+                None => Box::pin(leases.admit(&places)).await,
+            },
         };
         match outcome {
-            Ok(tally) => judge(policies.iter().zip(places.iter().map(|p| p.bucket())), &tally),
+            Ok(tally) => judge(places.iter().map(|place| (&**place, place.bucket())), &tally),
             Err(Away) => self.fall_back(&places, policies),
+        }
+    }
+
+    /// Counts against policies in shadow mode, each alone.
+    async fn observe(&self, policies: &[Policy<'_>]) {
+        for policy in policies {
+            let verdict = self.enforce(slice::from_ref(policy)).await;
+            if let Verdict::Refused { standings, .. } = &verdict {
+                for standing in standings {
+                    standing.label.refusals().shadow.fetch_add(1, Relaxed);
+                }
+            }
         }
     }
 
@@ -182,49 +227,40 @@ impl WorkerLimiter {
         }
     }
 
-    fn places(&self, subject: Subject<'_>, policies: &[Policy<'_>]) -> Each<Rc<Place>> {
-        let place = |policy| {
-            let place = self.places.find(subject, policy);
-            place.follow(policy.limit.rate);
-            place
-        };
-        policies.iter().map(place).collect()
+    fn take_here(&self, places: &[Rc<Place>], now: u64) -> Tally {
+        let claims = places.iter().map(|place| Claim { hold: &place.hold, bucket: place.bucket() });
+        let claims: Each<_> = claims.collect();
+        self.shared.buckets.admit(&claims, now)
     }
 
-    fn admit_here(&self, places: &[Rc<Place>], policies: &[Policy<'_>], now: u64) -> Verdict {
-        let claims: Each<_> = places
-            .iter()
-            .map(|place| Claim { hold: &place.hold, bucket: place.bucket() })
-            .collect();
-        let tally = self.shared.buckets.admit(&claims, now);
-        judge(policies.iter().zip(claims.iter().map(|claim| claim.bucket)), &tally)
-    }
-
-    /// What the policies say while Redis is away. A share is a bucket that takes as long to fill as
-    /// the whole one, so it goes on from where Redis was last heard to be.
+    /// What the policies say while Redis is away. A share goes on from where Redis was last heard to
+    /// be.
     fn fall_back(&self, places: &[Rc<Place>], policies: &[Policy<'_>]) -> Verdict {
         if policies.iter().any(|policy| policy.limit.fallback == Fallback::Closed) {
             return Verdict::Unavailable;
         }
         let Shared { buckets, clock, nodes, .. } = &*self.shared;
-        let (now, nodes) = (clock.now(), nodes.load(Relaxed));
-        let shared = policies.iter().zip(places);
-        let shared = shared.filter(|(policy, _)| policy.limit.fallback == Fallback::LocalShare);
+        let (now, nodes) = (clock.now(), u64::from(nodes.load(Relaxed)));
+        let mut shared: Each<&Place> = Each::new();
         let mut claims: Each<Claim<'_>> = Each::new();
-        for (policy, place) in shared.clone() {
-            buckets.learn(&place.hold, place.lease.borrow().full_at(), now);
-            let bucket = Bucket::share(policy.limit.rate, nodes);
-            claims.push(Claim { hold: &place.hold, bucket });
+        for (policy, place) in policies.iter().zip(places) {
+            if policy.limit.fallback == Fallback::LocalShare {
+                let (whole, taken) = (place.bucket(), place.lease.borrow().taken(now));
+                let claim = Claim { hold: &place.hold, bucket: whole.share(nodes) };
+                buckets.learn(claim, whole.share_taken(taken, nodes), now);
+                shared.push(place);
+                claims.push(claim);
+            }
         }
         let tally = buckets.admit(&claims, now);
         if tally.admitted {
             let crowd = self.shared.crowd();
             for place in places {
-                place.lease.borrow_mut().spend_without_redis(now, crowd);
+                let ends_in = clock.moment(place.bucket().refill, now).ends_in;
+                place.lease.borrow_mut().spend_without_redis(now, crowd, ends_in);
             }
         }
-        let claimed = claims.iter().map(|claim| claim.bucket);
-        judge(shared.map(|(policy, _)| policy).zip(claimed), &tally)
+        judge(shared.into_iter().zip(claims.iter().map(|claim| claim.bucket)), &tally)
     }
 }
 
@@ -234,12 +270,19 @@ impl Drop for WorkerLimiter {
     }
 }
 
-fn judge<'a>(rows: impl Iterator<Item = (&'a Policy<'a>, Bucket)>, tally: &Tally) -> Verdict {
-    let rows = rows.zip(&tally.ahead);
-    let row = |((policy, bucket), ahead): ((&Policy<'_>, Bucket), &u64)| {
-        (policy.scope.name(), bucket, *ahead)
-    };
-    verdict(tally.admitted, rows.map(row))
+/// The verdict on buckets that stand as a tally says.
+fn judge<'a>(buckets: impl Iterator<Item = (&'a Place, Bucket)>, tally: &Tally) -> Verdict {
+    let mut standings = Standings::new();
+    let mut wait = Duration::from_secs(1);
+    for ((place, bucket), level) in buckets.zip(&tally.levels) {
+        wait = wait.max(bucket.wait(*level));
+        standings.push(Standing::new(place.label.clone(), place.measure(), bucket, *level));
+    }
+    if tally.admitted {
+        return Verdict::Admitted(standings);
+    }
+    let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    Verdict::Refused { standings, retry_after }
 }
 
 #[cfg(any(test, feature = "bench"))]

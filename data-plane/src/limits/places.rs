@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use fastgate::model::{Id, RateLimit};
+use fastgate::model::{Id, Measure};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -20,6 +20,7 @@ use super::{
     buckets::{Class, Hold},
     flight::Flight,
     gcra::Bucket,
+    label::{Label, Labels, Ledger},
     lease::Lease,
     policy::{Policy, Scope, Subject},
 };
@@ -33,6 +34,7 @@ const ADDRESS_PLACES: usize = 1 << 12;
 /// The places of a worker.
 pub(super) struct Places {
     environment: Id,
+    labels: Labels,
     hasher: RandomState,
     // Borrowed for a look or an insertion, which calls nothing that could borrow them again.
     keys: RefCell<Shelf>,
@@ -43,10 +45,11 @@ pub(super) struct Places {
 pub(super) struct Place {
     hash: u64,
     subject: Whose,
-    /// Of the route whose limit it is; `None`: of the key.
-    route: Option<Id>,
+    scope: Which,
+    /// What its limit is called.
+    pub(super) label: Label,
     /// The limit as it was last, and its bucket: so it is seldom computed.
-    limit: Cell<(RateLimit, Bucket)>,
+    limit: Cell<(Measure, Bucket)>,
     /// Its bucket in this process.
     pub(super) hold: Hold,
     // The two below are borrowed for single calls of each.
@@ -61,57 +64,73 @@ pub(super) struct Place {
     is_used: Cell<bool>,
 }
 
+#[derive(PartialEq, Eq)]
 enum Whose {
     Key(Box<str>),
     Address(IpAddr),
+    Route(Id),
+}
+
+enum Which {
+    Key,
+    Plan(Id),
+    Route(Id),
+    OfRoute(Id, Id),
 }
 
 impl Places {
     /// None yet.
-    pub(super) fn new(environment: Id) -> Self {
+    pub(super) fn new(environment: Id, ledger: Arc<Ledger>) -> Self {
         Self {
             environment,
+            labels: Labels::new(ledger),
             hasher: RandomState::default(),
             keys: RefCell::new(Shelf::new(KEY_PLACES)),
             addresses: RefCell::new(Shelf::new(ADDRESS_PLACES)),
         }
     }
 
-    /// Where the requests of a subject are counted for a policy.
-    pub(super) fn find(&self, subject: Subject<'_>, policy: &Policy<'_>) -> Rc<Place> {
+    /// Where requests are counted for a policy, as its limit is now.
+    pub(super) fn find(&self, policy: &Policy<'_>) -> Rc<Place> {
+        let Policy { subject, scope, limit } = *policy;
         let shelf = match subject {
-            Subject::Key(_) => &self.keys,
+            Subject::Key(_) | Subject::Route(_) => &self.keys,
             Subject::Address(_) => &self.addresses,
         };
-        let hash = self.hasher.hash_one((subject, policy.scope));
+        let hash = self.hasher.hash_one((subject, scope));
         let mut shelf = shelf.borrow_mut();
-        if let Some(place) = shelf.find(hash, subject, policy.scope) {
+        if let Some(place) = shelf.find(hash, subject, scope) {
+            place.follow(limit.measure);
             return place;
         }
-        let name = policy.scope.bucket(&self.environment, subject);
-        let place = Rc::new(Place::new(hash, name.into(), subject, policy));
+        let name = scope.bucket(&self.environment, subject);
+        let place = Rc::new(Place::new(hash, name.into(), policy, self.labels.find(scope)));
         shelf.insert(place.clone());
         place
     }
 }
 
 impl Place {
-    fn new(hash: u64, name: Arc<str>, subject: Subject<'_>, policy: &Policy<'_>) -> Self {
-        let (class, subject) = match subject {
+    fn new(hash: u64, name: Arc<str>, policy: &Policy<'_>, label: Label) -> Self {
+        let (class, subject) = match policy.subject {
             Subject::Key(id) => (Class::Key, Whose::Key(id.into())),
             Subject::Address(address) => (Class::Address, Whose::Address(address)),
+            Subject::Route(id) => (Class::Key, Whose::Route(id.clone())),
         };
-        let route = match policy.scope {
-            Scope::Key => None,
-            Scope::Route(route) => Some(route.clone()),
+        let scope = match policy.scope {
+            Scope::Key => Which::Key,
+            Scope::Plan(limit) => Which::Plan(limit.clone()),
+            Scope::Route(route) => Which::Route(route.clone()),
+            Scope::OfRoute(route, limit) => Which::OfRoute(route.clone(), limit.clone()),
         };
-        let rate = policy.limit.rate;
-        let bucket = Bucket::new(rate);
+        let measure = policy.limit.measure;
+        let bucket = Bucket::new(measure);
         Self {
             hash,
             subject,
-            route,
-            limit: Cell::new((rate, bucket)),
+            scope,
+            label,
+            limit: Cell::new((measure, bucket)),
             hold: Hold::new(class, name),
             lease: RefCell::new(Lease::new(bucket)),
             flight: RefCell::default(),
@@ -126,10 +145,20 @@ impl Place {
         self.limit.get().1
     }
 
+    /// The limit as of the last request.
+    pub(super) fn measure(&self) -> Measure {
+        self.limit.get().0
+    }
+
+    /// Whether one call can reach the buckets of both, which are in one slot of a Redis Cluster then.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self.subject == other.subject
+    }
+
     /// Follows a limit that was changed.
-    pub(super) fn follow(&self, rate: RateLimit) {
-        if self.limit.get().0 != rate {
-            self.limit.set((rate, Bucket::new(rate)));
+    fn follow(&self, measure: Measure) {
+        if self.limit.get().0 != measure {
+            self.limit.set((measure, Bucket::new(measure)));
         }
     }
 
@@ -137,11 +166,17 @@ impl Place {
         let is_same_subject = match (&self.subject, subject) {
             (Whose::Key(this), Subject::Key(other)) => **this == *other,
             (Whose::Address(this), Subject::Address(other)) => *this == other,
+            (Whose::Route(this), Subject::Route(other)) => this == other,
             _ => false,
         };
-        let is_same_scope = match (&self.route, scope) {
-            (None, Scope::Key) => true,
-            (Some(this), Scope::Route(other)) => this == other,
+        let is_same_scope = match (&self.scope, scope) {
+            (Which::Key, Scope::Key) => true,
+            (Which::Plan(this), Scope::Plan(other)) | (Which::Route(this), Scope::Route(other)) => {
+                this == other
+            }
+            (Which::OfRoute(route, limit), Scope::OfRoute(other_route, other)) => {
+                limit == other && route == other_route
+            }
             _ => false,
         };
         is_same_subject && is_same_scope

@@ -2,10 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use fastgate::model::{Id, Limit};
+use fastgate::model::{Id, Limit, Measure};
 use smallvec::SmallVec;
 
-use super::gcra::Bucket;
+use super::{
+    gcra::{Bucket, Level},
+    label::Label,
+};
 
 /// Whose requests are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -14,61 +17,99 @@ pub(crate) enum Subject<'a> {
     Key(&'a str),
     /// Those from an address, where no key is asked for.
     Address(IpAddr),
+    /// All on a route.
+    Route(&'a Id),
 }
 
 /// One limit a request must pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy<'a> {
-    /// What it counts of the subject's requests.
+    /// Whose requests it counts.
+    pub(crate) subject: Subject<'a>,
+    /// Which of them.
     pub(crate) scope: Scope<'a>,
     /// How many, and what holds while Redis is away.
     pub(crate) limit: Limit,
 }
 
+/// The limits one request must pass, and those that only watch it.
+#[derive(Default)]
+pub(crate) struct Policies<'a> {
+    pub(super) enforced: Each<Policy<'a>>,
+    pub(super) shadow: Each<Policy<'a>>,
+}
+
+impl<'a> Policies<'a> {
+    /// Adds one.
+    pub(crate) fn push(&mut self, policy: Policy<'a>) {
+        let list = if policy.limit.shadow { &mut self.shadow } else { &mut self.enforced };
+        list.push(policy);
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.enforced.is_empty() && self.shadow.is_empty()
+    }
+}
+
 /// What a limit counts of a subject's requests.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Scope<'a> {
-    /// All of them: the key's own limit.
+    /// All of them: the rate of a key.
     Key,
-    /// Those on one route: the route's limit.
+    /// All of them: a limit of the key's plan.
+    Plan(&'a Id),
+    /// Those on one route: the route's rate.
     Route(&'a Id),
+    /// Those on one route: one of the route's further limits.
+    OfRoute(&'a Id, &'a Id),
 }
 
-impl Scope<'_> {
+impl<'a> Scope<'a> {
     /// Where it is counted: `fg:rl:{env:subject}:policy`. All buckets of a subject have the same
     /// hash tag, so that one script can reach them in a Redis Cluster. An address holds a `.` or
-    /// `:`, an id neither: no client can count against somebody's key.
+    /// `:`, an id neither, and no address begins with `route`: no client can count against
+    /// somebody's key.
     pub(super) fn bucket(self, environment: &Id, subject: Subject<'_>) -> String {
-        // Not by `format!`, which costs several times as much, for every request.
         let mut name = String::with_capacity(96);
-        name.push_str("fg:rl:{");
-        name.push_str(environment.as_str());
-        name.push(':');
+        for part in ["fg:rl:{", environment.as_str(), ":"] {
+            name.push_str(part);
+        }
         match subject {
             Subject::Key(id) => name.push_str(id),
             Subject::Address(address) => name.push_str(&address.to_canonical().to_string()),
-        }
-        match self {
-            Self::Key => name.push_str("}:key"),
-            Self::Route(route) => {
-                name.push_str("}:route:");
-                name.push_str(route.as_str());
+            Subject::Route(id) => {
+                name.push_str("route:");
+                name.push_str(id.as_str());
             }
+        }
+        let policy: [&str; 4] = match self {
+            Self::Key => ["key", "", "", ""],
+            Self::Plan(limit) => ["plan:", limit.as_str(), "", ""],
+            Self::Route(route) => ["route:", route.as_str(), "", ""],
+            Self::OfRoute(route, limit) => ["route:", route.as_str(), ":", limit.as_str()],
+        };
+        name.push_str("}:");
+        for part in policy {
+            name.push_str(part);
         }
         name
     }
 
-    /// How the policy is named in `RateLimit` headers.
-    pub(crate) fn name(self) -> &'static str {
+    /// How the policy is named in `RateLimit` headers and metrics: its kind, and the name of the
+    /// limit.
+    pub(super) fn label(self) -> (&'static str, Option<&'a Id>) {
         match self {
-            Self::Key => "key",
-            Self::Route(_) => "route",
+            Self::Key => ("key", None),
+            Self::Plan(limit) => ("", Some(limit)),
+            Self::Route(_) => ("route", None),
+            Self::OfRoute(_, limit) => ("route:", Some(limit)),
         }
     }
 }
 
 /// What the limiter says to a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     /// Every policy admits it, and counted it.
     Admitted(Standings),
@@ -83,51 +124,45 @@ pub(crate) enum Verdict {
     Unavailable,
 }
 
-/// Where the policies of a request stand, in their order.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Standings([Option<Standing>; Self::MAX]);
+/// Where the policies of a request stand, in their order: one standing for each that counted; one
+/// that is `open` while Redis is away has none.
+pub(crate) type Standings = Each<Standing>;
 
-impl Standings {
-    /// The policies one request can have: a key's and a route's.
-    pub(crate) const MAX: usize = 2;
-
-    /// One standing for each policy that counted; one that is `open` while Redis is away has none.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Standing> {
-        self.0.iter().flatten()
-    }
-}
-
-/// The verdict on policies: the name, the bucket and how far ahead it is full, of each.
-pub(super) fn verdict(
-    admitted: bool,
-    rows: impl Iterator<Item = (&'static str, Bucket, u64)>,
-) -> Verdict {
-    let mut standings = Standings::default();
-    let mut wait = Duration::from_secs(1);
-    for ((name, bucket, ahead), place) in rows.zip(&mut standings.0) {
-        *place = Some(bucket.standing(name, ahead));
-        wait = wait.max(bucket.wait(ahead));
-    }
-    if admitted {
-        Verdict::Admitted(standings)
-    } else {
-        let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-        Verdict::Refused { standings, retry_after }
-    }
-}
-
-/// Something of each policy of a request.
-pub(super) type Each<T> = SmallVec<[T; Standings::MAX]>;
+/// Something of each policy of a request. Most have a key's and a route's at most.
+pub(super) type Each<T> = SmallVec<[T; 2]>;
 
 /// Where one policy stands after a request, for `RateLimit-Policy` and `RateLimit`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Standing {
-    /// `key` or `route`.
-    pub(crate) name: &'static str,
-    /// Requests a minute.
-    pub(crate) quota: u32,
+    /// What it is called.
+    pub(crate) label: Label,
+    /// What it admits in a window.
+    pub(crate) quota: u64,
+    /// The length of that, in seconds.
+    pub(crate) window: u64,
     /// Requests it would admit at once from here.
-    pub(crate) remaining: u32,
+    pub(crate) remaining: u64,
     /// Until its bucket is full again, in seconds, rounded up.
     pub(crate) reset: u64,
+}
+
+impl Standing {
+    pub(super) fn new(label: Label, measure: Measure, bucket: Bucket, level: Level) -> Self {
+        let (quota, window) = match measure {
+            Measure::Rate(rate) => (rate.amount().into(), rate.period().seconds().into()),
+            Measure::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
+        };
+        let reset = level.resets_in.div_ceil(1_000_000_000);
+        Self { label, quota, window, remaining: bucket.free(level.taken), reset }
+    }
+}
+
+/// Where a limit of a quota a window stands, with so much remaining until it is reset.
+#[cfg(test)]
+pub(crate) fn standing(
+    name: &str,
+    (quota, window): (u64, u64),
+    (remaining, reset): (u64, u64),
+) -> Standing {
+    Standing { label: Label::named(name), quota, window, remaining, reset }
 }

@@ -217,7 +217,7 @@ impl World {
             };
             self.at(now + length + MICROSECOND, 0, Event::Phase);
             if was_silent || self.roll(3) == 0 {
-                let each = self.roll(u64::from(self.plan.bucket.quota) * 2 / workers as u64 + 2);
+                let each = self.roll(self.plan.bucket.tokens() * 2 / workers as u64 + 2);
                 (0..workers).for_each(|worker| self.come(now, worker, each));
             }
         }
@@ -302,10 +302,6 @@ impl Outcome {
     }
 }
 
-fn bucket(interval: u64, quota: u32) -> Bucket {
-    Bucket { quota, interval, capacity: interval * u64::from(quota) }
-}
-
 fn plans() -> impl Strategy<Value = Plan> {
     // Up to 50,000 a second; bursts from one token to some seconds. Where the burst is small and the
     // rate is high, a lease is much of it.
@@ -320,7 +316,7 @@ fn plans() -> impl Strategy<Value = Plan> {
     (any::<u64>(), interval, burst, crowd, trouble).prop_map(
         |(seed, interval, burst, (nodes, nodes_known, workers), trouble)| {
             let interval = interval / MICROSECOND * MICROSECOND;
-            let bucket = bucket(interval, (burst / interval) as u32 + 1);
+            let bucket = Bucket::steady(interval, burst / interval + 1);
             // As long as there is time to play it.
             let seconds = (interval * 10_000 / SECOND).clamp(3, 60);
             let (load, uneven) = (100, true);
@@ -349,7 +345,7 @@ fn quiet(bucket: Bucket, nodes: u64, load: u64, seconds: u64) -> Plan {
 #[test]
 fn an_overloaded_limit_admits_what_it_says() {
     for per_minute in [60, 6_000, 600_000] {
-        let bucket = bucket(60 * SECOND / per_minute, per_minute as u32);
+        let bucket = Bucket::steady(60 * SECOND / per_minute, per_minute);
         for nodes in [1, 4, 16] {
             let plan = quiet(bucket, nodes, 1000, if per_minute > 6_000 { 10 } else { 60 });
             let outcome = plan.play();
@@ -366,7 +362,7 @@ fn an_overloaded_limit_admits_what_it_says() {
 #[test]
 fn a_load_below_the_limit_is_admitted_whoever_it_comes_to() {
     for (per_second, burst) in [(100, 100), (1_000, 100), (10_000, 1_000)] {
-        let bucket = bucket(SECOND / per_second, burst);
+        let bucket = Bucket::steady(SECOND / per_second, burst);
         for nodes in [1, 4, 16] {
             let mut shares = BTreeMap::new();
             for load in [50, 90] {

@@ -1,0 +1,97 @@
+//! How a limit is written: `daily=100000/day`, `calls=50/second,burst=100`.
+
+use std::str::FromStr;
+
+use fastgate::admin::v1::Limit;
+
+/// A limit of a plan or route.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct LimitArg(pub(crate) Limit);
+
+impl FromStr for LimitArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str =
+            "write NAME=AMOUNT/PERIOD, such as daily=100000/day or calls=50/second,burst=100";
+        let mut parts = text.split(',');
+        let (name, measure) = parts.next().and_then(|first| first.split_once('=')).ok_or(FORM)?;
+        let (amount, period) = measure.split_once('/').ok_or(FORM)?;
+        let amount =
+            amount.parse().map_err(|_| format!("'{amount}' is no whole number: {FORM}"))?;
+        let (name, period) = (name.to_owned(), period.to_owned());
+        let mut limit = Limit { name, amount, period, ..Limit::default() };
+        for part in parts {
+            match part.split_once('=').unwrap_or((part, "")) {
+                ("burst", burst) => {
+                    let burst = burst.parse().map_err(|_| "burst must be a whole number")?;
+                    limit.burst = Some(burst);
+                }
+                ("counts", counts) => limit.counts = counts.into(),
+                ("fallback", fallback) => limit.fallback = fallback.into(),
+                ("shadow", "" | "true") => limit.shadow = true,
+                _ => {
+                    return Err(format!(
+                        "'{part}' is unknown: give burst=N, counts=all, fallback=WAY or shadow"
+                    ));
+                }
+            }
+        }
+        Ok(Self(limit))
+    }
+}
+
+impl LimitArg {
+    /// As it would be written.
+    pub(crate) fn written(&self) -> String {
+        let Limit { name, amount, period, burst, counts, fallback, shadow } = &self.0;
+        let period = if period.is_empty() { "minute" } else { period };
+        let mut text = format!("{name}={amount}/{period}");
+        if let Some(burst) = burst {
+            text += &format!(",burst={burst}");
+        }
+        for (field, value) in [("counts", counts), ("fallback", fallback)] {
+            if !value.is_empty() {
+                text += &format!(",{field}={value}");
+            }
+        }
+        if *shadow {
+            text += ",shadow";
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_and_written_alike() {
+        for text in [
+            "daily=100000/day",
+            "calls=50/second,burst=100",
+            "total=5/minute,counts=all,fallback=open,shadow",
+        ] {
+            assert_eq!(text.parse::<LimitArg>().map(|limit| limit.written()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let form =
+            "write NAME=AMOUNT/PERIOD, such as daily=100000/day or calls=50/second,burst=100";
+        for (text, fault) in [
+            ("daily", form.to_owned()),
+            ("daily=5", form.to_owned()),
+            ("daily=many/day", format!("'many' is no whole number: {form}")),
+            ("a=1/day,burst=x", "burst must be a whole number".into()),
+            (
+                "a=1/day,brust=2",
+                "'brust=2' is unknown: give burst=N, counts=all, fallback=WAY or shadow".into(),
+            ),
+        ] {
+            assert_eq!(text.parse::<LimitArg>(), Err(fault), "{text}");
+        }
+    }
+}
