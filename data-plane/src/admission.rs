@@ -8,7 +8,7 @@ use crate::{
     error::Refusal,
     exchange::Exchange,
     keys::KeyEntry,
-    limits::{Policies, Policy, Scope, Subject, Verdict, WorkerLimiter},
+    limits::{Policies, Scope, Subject, Verdict, WorkerLimiter},
     snapshot::Snapshot,
 };
 
@@ -28,21 +28,31 @@ pub(crate) async fn admit(
     if policies.is_empty() {
         return Ok(());
     }
-    let refusal = match limiter.admit(&policies).await {
+    // First, as a slot can be put back: a request refused here counts against nothing.
+    let verdict = match limiter.enter(&policies).await {
+        Ok(slots) => {
+            let verdict = limiter.admit(&policies).await;
+            if matches!(verdict, Verdict::Admitted(_)) {
+                exchange.slots = slots;
+            }
+            verdict
+        }
+        Err(verdict) => verdict,
+    };
+    match verdict {
         Verdict::Admitted(standings) => {
             exchange.standings = standings;
-            return Ok(());
+            Ok(())
         }
         Verdict::Refused { standings, retry_after } => {
             exchange.rate_limited = true;
             exchange.standings = standings;
             let used_up = exchange.standings.iter().filter(|standing| standing.remaining == 0);
             let violated = used_up.map(|standing| standing.label.as_str().into()).collect();
-            Refusal::RateLimited { retry_after, violated }
+            Err(Refusal::RateLimited { retry_after, violated })
         }
-        Verdict::Unavailable => Refusal::LimitsUnavailable,
-    };
-    Err(refusal)
+        Verdict::Unavailable => Err(Refusal::LimitsUnavailable),
+    }
 }
 
 /// What a request must pass: the limits of its key, then those of the route.
@@ -57,25 +67,24 @@ fn policies<'a>(
         Some(entry) => Subject::Key(entry.key.key_id()),
         None => Subject::Address(counted_as(client)),
     };
-    let mut add = |subject, scope, limit| policies.push(Policy { subject, scope, limit });
     if let Some(entry) = caller {
         let (rate, further) = entry.limits(&snapshot.plans, snapshot.default_rate_limit);
         if let Some(limit) = rate {
-            add(each, Scope::Key, limit);
+            policies.push(each, Scope::Key, limit);
         }
         for NamedLimit { name, limit, .. } in further {
-            add(each, Scope::Plan(name), *limit);
+            policies.push(each, Scope::Plan(name), *limit);
         }
     }
     if let Some(limit) = route.limit {
-        add(each, Scope::Route(&route.route_id), limit);
+        policies.push(each, Scope::Route(&route.route_id), limit);
     }
     for NamedLimit { name, counts, limit } in &route.limits {
         let subject = match counts {
             Counts::Each => each,
             Counts::All => Subject::Route(&route.route_id),
         };
-        add(subject, Scope::OfRoute(&route.route_id, name), *limit);
+        policies.push(subject, Scope::OfRoute(&route.route_id, name), *limit);
     }
     policies
 }

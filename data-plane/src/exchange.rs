@@ -18,7 +18,7 @@ use crate::{
     forwarding,
     head::Kind,
     keys::HeldKey,
-    limits::Standings,
+    limits::{Entered, Standings},
     request::RequestHead,
     request_body::{Http1Body, RequestBody},
     shared::Shared,
@@ -58,6 +58,8 @@ pub(crate) struct Exchange {
     pub(crate) rate_limited: bool,
     /// What was tried with upstreams.
     pub(crate) trail: Trail,
+    /// Its places among the requests under way.
+    pub(crate) slots: Entered,
     /// Where the limits stand that it was counted against, told with whatever answer there will be.
     pub(crate) standings: Standings,
 }
@@ -114,6 +116,7 @@ impl Exchange {
             error: None,
             rate_limited: false,
             trail: Trail::default(),
+            slots: Entered::default(),
             standings: Standings::default(),
         }
     }

@@ -64,32 +64,43 @@ impl LimitHeaders {
 
     /// Shows each header line.
     pub(crate) fn lines(self, standings: &Standings, mut put: impl FnMut(&[u8], &[u8])) {
-        let Some(tightest) = tightest(standings) else { return };
         match self.draft {
             Some(Draft::V10) => put_lists(standings, &mut put),
             Some(Draft::V06) => {
                 let mut policies = Text::new();
-                for Standing { quota, window, .. } in standings {
+                for (standing, window, _) in in_windows(standings) {
                     separate(&mut policies);
-                    put_number(&mut policies, *quota);
-                    put_parameter(&mut policies, "w", *window);
+                    put_number(&mut policies, standing.quota);
+                    put_parameter(&mut policies, "w", window);
                 }
-                put(b"ratelimit-policy", &policies);
+                if !policies.is_empty() {
+                    put(b"ratelimit-policy", &policies);
+                }
                 let names = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
-                put_one(tightest, names, &mut put);
+                put_tightest(standings, names, &mut put);
             }
             None => {}
         }
         if self.legacy {
             let names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
-            put_one(tightest, names, &mut put);
+            put_tightest(standings, names, &mut put);
         }
     }
 }
 
-/// The one a client meets first, for headers that tell of a single limit.
-fn tightest(standings: &Standings) -> Option<&Standing> {
-    standings.iter().min_by_key(|standing| (standing.remaining, u64::MAX - standing.reset))
+/// Those of so much in a time, with their windows and resets: others can't be told without names.
+fn in_windows(standings: &Standings) -> impl Iterator<Item = (&Standing, u64, u64)> {
+    standings.iter().filter_map(|standing| Some((standing, standing.window?, standing.reset?)))
+}
+
+/// The one a client meets first.
+fn put_tightest(standings: &Standings, names: [&str; 3], put: &mut impl FnMut(&[u8], &[u8])) {
+    let tightest = in_windows(standings)
+        .min_by_key(|(standing, _, reset)| (standing.remaining, u64::MAX - reset));
+    let Some((standing, _, reset)) = tightest else { return };
+    for (name, value) in names.into_iter().zip([standing.quota, standing.remaining, reset]) {
+        put(name.as_bytes(), itoa::Buffer::new().format(value).as_bytes());
+    }
 }
 
 /// Holds what a request with two limits is told, and more where there are more.
@@ -99,26 +110,27 @@ type Text = SmallVec<[u8; 128]>;
 fn put_lists(standings: &Standings, put: &mut impl FnMut(&[u8], &[u8])) {
     let (mut policies, mut states) = (Text::new(), Text::new());
     for Standing { label, quota, window, remaining, reset } in standings {
-        for (list, parameters) in [
-            (&mut policies, [("q", *quota), ("w", *window)]),
-            (&mut states, [("r", *remaining), ("t", *reset)]),
-        ] {
-            separate(list);
-            list.extend_from_slice(b"\"");
-            list.extend_from_slice(label.as_str().as_bytes());
-            list.extend_from_slice(b"\"");
-            parameters.iter().for_each(|(key, value)| put_parameter(list, key, *value));
+        put_name(&mut policies, label.as_str());
+        put_parameter(&mut policies, "q", *quota);
+        match window {
+            Some(window) => put_parameter(&mut policies, "w", *window),
+            None => policies.extend_from_slice(b";qu=\"concurrent-requests\""),
+        }
+        put_name(&mut states, label.as_str());
+        put_parameter(&mut states, "r", *remaining);
+        if let Some(reset) = reset {
+            put_parameter(&mut states, "t", *reset);
         }
     }
     put(b"ratelimit-policy", &policies);
     put(b"ratelimit", &states);
 }
 
-fn put_one(standing: &Standing, names: [&str; 3], put: &mut impl FnMut(&[u8], &[u8])) {
-    let values = [standing.quota, standing.remaining, standing.reset];
-    for (name, value) in names.into_iter().zip(values) {
-        put(name.as_bytes(), itoa::Buffer::new().format(value).as_bytes());
-    }
+fn put_name(list: &mut Text, name: &str) {
+    separate(list);
+    list.extend_from_slice(b"\"");
+    list.extend_from_slice(name.as_bytes());
+    list.extend_from_slice(b"\"");
 }
 
 fn separate(list: &mut Text) {
@@ -160,8 +172,11 @@ mod tests {
 
     #[test]
     fn limits_are_told_as_the_operator_chose() {
-        let standings =
-            [standing("key", (100, 60), (7, 56)), standing("daily", (5000, 86_400), (7, 9000))];
+        let (key, daily) =
+            (standing("key", (100, 60), (7, 56)), standing("daily", (5000, 86_400), (7, 9000)));
+        let parallel =
+            Standing { window: None, reset: None, ..standing("parallel", (9, 0), (2, 0)) };
+        let standings = [key, daily, parallel];
         let mut shown = String::new();
         for setting in ["draft-10", "draft-06", "x-ratelimit", "draft-10, x-ratelimit", "none"] {
             shown += &format!("# {setting}\n{}", told(setting, &standings));
@@ -169,8 +184,8 @@ mod tests {
         assert_eq!(told("draft-10,x-ratelimit", &[]), "");
         insta::assert_snapshot!(shown, @r#"
         # draft-10
-        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400
-        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000
+        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400, "parallel";q=9;qu="concurrent-requests"
+        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000, "parallel";r=2
         # draft-06
         ratelimit-policy: 100;w=60, 5000;w=86400
         ratelimit-limit: 5000
@@ -181,8 +196,8 @@ mod tests {
         x-ratelimit-remaining: 7
         x-ratelimit-reset: 9000
         # draft-10, x-ratelimit
-        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400
-        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000
+        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400, "parallel";q=9;qu="concurrent-requests"
+        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000, "parallel";r=2
         x-ratelimit-limit: 5000
         x-ratelimit-remaining: 7
         x-ratelimit-reset: 9000

@@ -1,6 +1,8 @@
 //! Limits: of what and how much, and what holds while the shared counter is away.
 
-use super::{Calendar, Id, Period, Quota, Rate, RateLimit, Violations, bounds};
+use std::num::NonZeroU32;
+
+use super::{Calendar, Id, Period, Quota, Rate, RateLimit, Violations, bounds, rate::count};
 use crate::admin::v1;
 
 /// What is asked of the limiter.
@@ -17,9 +19,18 @@ pub struct Limit {
 /// How much a limit admits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Measure {
-    /// So much in any time, refilled all along.
+    /// So much in a time.
+    Tokens(Tokens),
+    /// So many requests at a time.
+    Concurrent(NonZeroU32),
+}
+
+/// How much a limit admits in a time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Tokens {
+    /// In any time, refilled all along.
     Rate(Rate),
-    /// So much in a day or month.
+    /// In a day or month.
     Quota(Quota),
 }
 
@@ -59,31 +70,41 @@ impl Limit {
     /// Requests a minute.
     #[must_use]
     pub fn a_minute(rate: RateLimit, fallback: Fallback) -> Self {
-        Self { measure: Measure::Rate(rate.into()), fallback, shadow: false }
+        let measure = Measure::Tokens(Tokens::Rate(rate.into()));
+        Self { measure, fallback, shadow: false }
     }
 }
 
 impl Measure {
     fn parse(wire: &v1::Limit) -> Result<Self, (&'static str, String)> {
-        let rate = |period| Rate::parse(wire.amount, period, wire.burst).map(Self::Rate);
-        let quota = |calendar| Quota::parse(wire.amount, calendar).map(Self::Quota);
+        let rate = |period| {
+            let rate = Rate::parse(wire.amount, period, wire.burst);
+            rate.map(|rate| Self::Tokens(Tokens::Rate(rate)))
+        };
         let without_burst = |measure: Result<Self, String>| match wire.burst {
             Some(_) => Err(("burst", "is for a second, minute or hour: leave it out".into())),
             None => measure.map_err(|fault| ("amount", fault)),
+        };
+        let quota = |calendar| {
+            let quota = Quota::parse(wire.amount, calendar);
+            without_burst(quota.map(|quota| Self::Tokens(Tokens::Quota(quota))))
         };
         match wire.period.as_str() {
             "second" => rate(Period::Second),
             "" | "minute" => rate(Period::Minute),
             "hour" => rate(Period::Hour),
-            "day" => without_burst(quota(Calendar::Day)),
-            "month" => without_burst(quota(Calendar::Month)),
+            "day" => quota(Calendar::Day),
+            "month" => quota(Calendar::Month),
+            "concurrent" => {
+                without_burst(count(wire.amount, "requests at a time").map(Self::Concurrent))
+            }
             other => Err(("period", unknown_period(other))),
         }
     }
 }
 
 fn unknown_period(period: &str) -> String {
-    format!("is '{}': give second, minute, hour, day or month", period.escape_debug())
+    format!("is '{}': give second, minute, hour, day, month or concurrent", period.escape_debug())
 }
 
 impl Fallback {
@@ -176,12 +197,20 @@ mod tests {
 
     #[test]
     fn limits_say_what_was_written() {
-        let limits = [wire("a", 5, "second"), wire("b", 5, ""), wire("c", 5, "month")];
+        let limits = [
+            wire("a", 5, "second"),
+            wire("b", 5, ""),
+            wire("c", 5, "month"),
+            wire("d", 5, "concurrent"),
+        ];
         let limits = parse(&limits).expect("limits");
         let told: Vec<_> = limits.iter().map(|limit| limit.limit.measure).collect();
-        let rate = |period| Measure::Rate(Rate::parse(5, period, None).expect("a rate"));
-        let quota = Measure::Quota(Quota::parse(5, Calendar::Month).expect("a quota"));
-        assert_eq!(told, [rate(Period::Second), rate(Period::Minute), quota]);
+        let rate =
+            |period| Measure::Tokens(Tokens::Rate(Rate::parse(5, period, None).expect("a rate")));
+        let quota = Quota::parse(5, Calendar::Month).expect("a quota");
+        let quota = Measure::Tokens(Tokens::Quota(quota));
+        let concurrent = Measure::Concurrent(NonZeroU32::new(5).expect("a number"));
+        assert_eq!(told, [rate(Period::Second), rate(Period::Minute), quota, concurrent]);
     }
 
     #[test]
@@ -194,9 +223,16 @@ mod tests {
                 wire("key", 5, ""),
                 "name: is 'key', which names what rate_limit says: give another one",
             ),
-            (wire("a", 5, "week"), "period: is 'week': give second, minute, hour, day or month"),
+            (
+                wire("a", 5, "week"),
+                "period: is 'week': give second, minute, hour, day, month or concurrent",
+            ),
             (wire("a", 0, "hour"), "amount: is 0: give units a period, from 1 to 1000000000"),
             (wire("a", -1, "day"), "amount: is -1: give units a period, from 1 to 1000000000000"),
+            (
+                wire("a", 0, "concurrent"),
+                "amount: is 0: give requests at a time, from 1 to 1000000000",
+            ),
             (burst, "burst: is for a second, minute or hour: leave it out"),
             (all, "counts: is 'all', which only a route's limit can be: leave it out"),
         ] {

@@ -23,7 +23,7 @@ pub use check::{Violation, Violations, text};
 pub use id::Id;
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
-pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit};
+pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens};
 pub use permission::{Permission, RequiredPermission, allows};
 pub use plan::Plan;
 pub use quota::{Calendar, Quota};

@@ -62,7 +62,7 @@ pub(crate) struct PlanFields {
     #[arg(long, value_name = "WAY")]
     pub(crate) rate_limit_fallback: Option<String>,
     /// A further limit for each key, NAME=AMOUNT/PERIOD[,burst=N][,fallback=WAY][,shadow], with second,
-    /// minute, hour, day or month for a period; may be repeated
+    /// minute, hour, day, month or concurrent for a period; may be repeated
     #[arg(long = "limit", visible_alias = "limits", value_name = "LIMIT")]
     pub(crate) limits: Vec<LimitArg>,
     /// A free text for people

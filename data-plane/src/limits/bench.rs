@@ -10,10 +10,8 @@ use futures_util::FutureExt as _;
 use tokio::runtime::Runtime;
 
 use super::{
-    Limiter, Policies, Policy, Scope, Subject, Verdict, WorkerLimiter,
+    Limiter, Policies, Scope, Subject, Verdict, WorkerLimiter,
     ask::{Grant, Mark},
-    leases::Leases,
-    places::Places,
     redis::Link,
 };
 
@@ -39,13 +37,9 @@ impl LeaseHit {
         let shared = limiter.0;
         let link = {
             let _inside = runtime.enter();
-            Link::idle(shared.clock)
+            Rc::new(Link::idle(shared.clock))
         };
-        let worker = WorkerLimiter {
-            leases: Some(Rc::new(Leases::new(shared.clone(), link))),
-            places: Places::new(environment, shared.ledger.clone()),
-            shared,
-        };
+        let worker = WorkerLimiter::new(shared, Some(link));
         let rate = RateLimit::parse(1_000_000_000).expect("a rate");
         let limit = Limit::a_minute(rate, Fallback::LocalShare);
         Self {
@@ -60,24 +54,21 @@ impl LeaseHit {
     /// Admits a request.
     pub fn admit(&mut self) -> bool {
         let subject = Subject::Key("key-with-an-id-of-usual-length");
-        let policies = [
-            Policy { subject, scope: Scope::Key, limit: self.limit },
-            Policy { subject, scope: Scope::Route(&self.route), limit: self.limit },
-        ];
+        let mut policies = Policies::default();
+        policies.push(subject, Scope::Key, self.limit);
+        policies.push(subject, Scope::Route(&self.route), self.limit);
         if self.left == 0 {
             self.left = EVERY;
             self.fill(&policies);
         }
         self.left -= 1;
-        let mut asked = Policies::default();
-        policies.into_iter().for_each(|policy| asked.push(policy));
-        let verdict = self.worker.admit(&asked).now_or_never();
+        let verdict = self.worker.admit(&policies).now_or_never();
         matches!(verdict, Some(Verdict::Admitted(_)))
     }
 
-    fn fill(&self, policies: &[Policy<'_>]) {
+    fn fill(&self, policies: &Policies<'_>) {
         let now = self.worker.shared.clock.now();
-        for place in policies.iter().map(|policy| self.worker.places.find(policy)) {
+        for place in policies.enforced.iter().map(|policy| self.worker.places.find(policy)) {
             let mut lease = place.lease.borrow_mut();
             lease.follow(place.bucket(), 1);
             let ask = lease.ask(now, EVERY.into(), self.worker.shared.crowd());

@@ -246,12 +246,12 @@ fn throw_out(shard: &mut Shard, until: u64) {
 mod tests {
     use std::thread;
 
-    use fastgate::model::{Calendar, Measure, Quota, RateLimit};
+    use fastgate::model::{Calendar, Quota, RateLimit, Tokens};
 
     use super::*;
 
     fn bucket(per_minute: i64) -> Bucket {
-        Bucket::new(Measure::Rate(RateLimit::parse(per_minute).expect("a rate").into()))
+        Bucket::new(Tokens::Rate(RateLimit::parse(per_minute).expect("a rate").into()))
     }
 
     fn buckets() -> Buckets {
@@ -357,7 +357,7 @@ mod tests {
         let new_year = 1_798_761_600_000_000_000;
         let (buckets, hold) = (Buckets::new(Clock::at(new_year)), hold("k"));
         let quota = Quota::parse(1_000, Calendar::Month).expect("a quota");
-        let claims = [Claim { hold: &hold, bucket: Bucket::new(Measure::Quota(quota)) }];
+        let claims = [Claim { hold: &hold, bucket: Bucket::new(Tokens::Quota(quota)) }];
         buckets.learn(claims[0], 990, 1);
         // Of a rate, most would be there again.
         let later = [1, 3_600_000_000_000];

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use fastgate::model::{Calendar, Measure, bounds};
+use fastgate::model::{Calendar, Tokens, bounds};
 
 /// A bucket of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,10 +58,10 @@ const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
 
 impl Bucket {
     /// The bucket of a limit.
-    pub(super) fn new(measure: Measure) -> Self {
-        match measure {
-            Measure::Rate(rate) => Self::steady(rate.interval(), rate.burst().into()),
-            Measure::Quota(quota) => Self {
+    pub(super) fn new(tokens: Tokens) -> Self {
+        match tokens {
+            Tokens::Rate(rate) => Self::steady(rate.interval(), rate.burst().into()),
+            Tokens::Quota(quota) => Self {
                 interval: 1,
                 capacity: quota.amount(),
                 refill: Refill::Calendar(quota.calendar()),
@@ -152,11 +152,11 @@ mod tests {
     const MINUTE: u64 = 60 * SECOND;
 
     fn bucket(amount: i64, period: Period, burst: Option<i64>) -> Bucket {
-        Bucket::new(Measure::Rate(Rate::parse(amount, period, burst).expect("a rate")))
+        Bucket::new(Tokens::Rate(Rate::parse(amount, period, burst).expect("a rate")))
     }
 
     fn quota(amount: i64) -> Bucket {
-        Bucket::new(Measure::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")))
+        Bucket::new(Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")))
     }
 
     fn at(at: u64) -> Moment {
@@ -228,7 +228,7 @@ mod tests {
         (number(), period, prop::option::of(number())).prop_filter_map(
             "a burst longer than a day",
             |(amount, period, burst)| {
-                Rate::parse(amount, period, burst).ok().map(|rate| Bucket::new(Measure::Rate(rate)))
+                Rate::parse(amount, period, burst).ok().map(|rate| Bucket::new(Tokens::Rate(rate)))
             },
         )
     }

@@ -35,7 +35,7 @@ const RETURN_EVERY: Duration = Duration::from_nanos(SHORT / 2);
 /// The leases of one worker.
 pub(super) struct Leases {
     shared: Arc<Shared>,
-    link: Link,
+    link: Rc<Link>,
     /// Places that may have tokens to be given back. Borrowed for single calls of it.
     unspent: RefCell<Vec<Rc<Place>>>,
     /// Told when there are some again.
@@ -44,7 +44,7 @@ pub(super) struct Leases {
 
 impl Leases {
     /// Nothing leased yet.
-    pub(super) fn new(shared: Arc<Shared>, link: Link) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, link: Rc<Link>) -> Self {
         Self { shared, link, unspent: RefCell::default(), filled: Notify::new() }
     }
 

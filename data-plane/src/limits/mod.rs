@@ -10,11 +10,13 @@
 //!            |-- with Redis:    leases -> lease (tokens held; pure)
 //!            |                        `-> redis (calls of limit.lua), flight (one of them)
 //!            `-- without, or while it is away: buckets (shared by the workers)
+//! enter -> concurrency (requests under way) -> slots (of the worker; pure)
 //! ```
 
 mod ask;
 mod buckets;
 mod clock;
+mod concurrency;
 mod flight;
 mod gcra;
 mod label;
@@ -23,6 +25,8 @@ mod leases;
 mod places;
 mod policy;
 mod redis;
+mod shelf;
+mod slots;
 
 use std::{
     rc::Rc,
@@ -38,18 +42,19 @@ use ::redis::{Client, RedisError};
 use fastgate::model::{Fallback, Id};
 #[cfg(test)]
 pub(crate) use policy::standing;
-pub(crate) use policy::{Policies, Policy, Scope, Standing, Standings, Subject, Verdict};
+pub(crate) use policy::{Entered, Policies, Scope, Standing, Standings, Subject, Verdict};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
+    concurrency::{Concurrency, UnderWay},
     gcra::Bucket,
-    label::Ledger,
+    label::{Labels, Ledger},
     lease::Crowd,
     leases::Leases,
     places::{Place, Places},
-    policy::Each,
+    policy::{Each, Policy},
     redis::{Away, Counts, Link},
 };
 
@@ -67,6 +72,7 @@ struct Shared {
     workers: AtomicUsize,
     counts: Arc<Counts>,
     ledger: Arc<Ledger>,
+    under_way: UnderWay,
 }
 
 impl Shared {
@@ -94,6 +100,7 @@ impl Limiter {
             workers: AtomicUsize::new(0),
             counts: Arc::default(),
             ledger: Arc::default(),
+            under_way: UnderWay::default(),
         })))
     }
 
@@ -129,13 +136,8 @@ impl Limiter {
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
         self.0.workers.fetch_add(1, Relaxed);
         let shared = &self.0;
-        let link = |client| Link::start(client, shared.clock, shared.counts.clone());
-        let link = shared.redis.clone().map(link);
-        WorkerLimiter {
-            shared: shared.clone(),
-            leases: link.map(|link| Rc::new(Leases::new(shared.clone(), link))),
-            places: Places::new(shared.environment.clone(), shared.ledger.clone()),
-        }
+        let start = |client| Rc::new(Link::start(client, shared.clock, shared.counts.clone()));
+        WorkerLimiter::new(shared.clone(), shared.redis.clone().map(start))
     }
 }
 
@@ -167,16 +169,41 @@ pub(crate) struct WorkerLimiter {
     /// `None`: without Redis.
     leases: Option<Rc<Leases>>,
     places: Places,
+    concurrency: Rc<Concurrency>,
 }
 
 impl WorkerLimiter {
+    fn new(shared: Arc<Shared>, link: Option<Rc<Link>>) -> Self {
+        let labels = Rc::new(Labels::new(shared.ledger.clone()));
+        let leases = |link| Rc::new(Leases::new(shared.clone(), link));
+        Self {
+            leases: link.clone().map(leases),
+            places: Places::new(shared.environment.clone(), labels.clone()),
+            concurrency: Rc::new(Concurrency::new(shared.clone(), link, labels)),
+            shared,
+        }
+    }
+
+    /// Takes a slot of each limit of requests under way, or none at all. They are the request's for
+    /// as long as it keeps them.
+    ///
+    /// # Errors
+    /// What is to be said to the request instead.
+    pub(crate) async fn enter(&self, policies: &Policies<'_>) -> Result<Entered, Verdict> {
+        if policies.concurrent.is_empty() {
+            return Ok(Entered::new());
+        }
+        // Boxed: every request's future would have to hold it, and few get here.
+        Box::pin(self.concurrency.enter(policies)).await
+    }
+
     /// Takes one token from the bucket of each policy, or none at all. Then those in shadow mode
     /// give one each, if they have any; what they say is counted and changes nothing.
     pub(crate) async fn admit(&self, policies: &Policies<'_>) -> Verdict {
         let verdict = self.enforce(&policies.enforced).await;
         match &verdict {
             Verdict::Admitted(_) if policies.shadow.is_empty() => {}
-            // Boxed: every request's future would have to hold it, and few get here.
+            // Boxed, like the one above.
             Verdict::Admitted(_) => Box::pin(self.observe(&policies.shadow)).await,
             Verdict::Refused { standings, .. } => {
                 for standing in standings.iter().filter(|standing| standing.remaining == 0) {
@@ -217,12 +244,12 @@ impl WorkerLimiter {
         }
     }
 
-    /// Gives leased tokens back that nobody spends. Runs as long as the worker.
+    /// Gives back tokens that nobody spends and slots that nobody uses. Runs as long as the worker.
     pub(crate) fn give_back(&self) -> impl Future<Output = ()> + use<> {
-        let leases = self.leases.clone();
+        let (leases, concurrency) = (self.leases.clone(), self.concurrency.clone());
         async move {
             if let Some(leases) = leases {
-                leases.run().await;
+                tokio::join!(leases.run(), concurrency.run());
             }
         }
     }
@@ -236,7 +263,7 @@ impl WorkerLimiter {
     /// What the policies say while Redis is away. A share goes on from where Redis was last heard to
     /// be.
     fn fall_back(&self, places: &[Rc<Place>], policies: &[Policy<'_>]) -> Verdict {
-        if policies.iter().any(|policy| policy.limit.fallback == Fallback::Closed) {
+        if policies.iter().any(|policy| policy.fallback == Fallback::Closed) {
             return Verdict::Unavailable;
         }
         let Shared { buckets, clock, nodes, .. } = &*self.shared;
@@ -244,7 +271,7 @@ impl WorkerLimiter {
         let mut shared: Each<&Place> = Each::new();
         let mut claims: Each<Claim<'_>> = Each::new();
         for (policy, place) in policies.iter().zip(places) {
-            if policy.limit.fallback == Fallback::LocalShare {
+            if policy.fallback == Fallback::LocalShare {
                 let (whole, taken) = (place.bucket(), place.lease.borrow().taken(now));
                 let claim = Claim { hold: &place.hold, bucket: whole.share(nodes) };
                 buckets.learn(claim, whole.share_taken(taken, nodes), now);
@@ -276,7 +303,7 @@ fn judge<'a>(buckets: impl Iterator<Item = (&'a Place, Bucket)>, tally: &Tally) 
     let mut wait = Duration::from_secs(1);
     for ((place, bucket), level) in buckets.zip(&tally.levels) {
         wait = wait.max(bucket.wait(*level));
-        standings.push(Standing::new(place.label.clone(), place.measure(), bucket, *level));
+        standings.push(Standing::new(place.label.clone(), place.tokens(), bucket, *level));
     }
     if tally.admitted {
         return Verdict::Admitted(standings);

@@ -1,11 +1,12 @@
 //! What is asked of the limiter and what it answers.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use fastgate::model::{Id, Limit, Measure};
+use fastgate::model::{Fallback, Id, Limit, Measure, Tokens};
 use smallvec::SmallVec;
 
 use super::{
+    concurrency::Slot,
     gcra::{Bucket, Level},
     label::Label,
 };
@@ -23,13 +24,15 @@ pub(crate) enum Subject<'a> {
 
 /// One limit a request must pass.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Policy<'a> {
+pub(super) struct Policy<'a, M = Tokens> {
     /// Whose requests it counts.
-    pub(crate) subject: Subject<'a>,
+    pub(super) subject: Subject<'a>,
     /// Which of them.
-    pub(crate) scope: Scope<'a>,
-    /// How many, and what holds while Redis is away.
-    pub(crate) limit: Limit,
+    pub(super) scope: Scope<'a>,
+    /// How many.
+    pub(super) measure: M,
+    /// What holds while Redis is away.
+    pub(super) fallback: Fallback,
 }
 
 /// The limits one request must pass, and those that only watch it.
@@ -37,18 +40,28 @@ pub(crate) struct Policy<'a> {
 pub(crate) struct Policies<'a> {
     pub(super) enforced: Each<Policy<'a>>,
     pub(super) shadow: Each<Policy<'a>>,
+    /// Those of requests under way, and whether they are in shadow mode.
+    pub(super) concurrent: Vec<(Policy<'a, NonZeroU32>, bool)>,
 }
 
 impl<'a> Policies<'a> {
     /// Adds one.
-    pub(crate) fn push(&mut self, policy: Policy<'a>) {
-        let list = if policy.limit.shadow { &mut self.shadow } else { &mut self.enforced };
-        list.push(policy);
+    pub(crate) fn push(&mut self, subject: Subject<'a>, scope: Scope<'a>, limit: Limit) {
+        let Limit { measure, fallback, shadow } = limit;
+        match measure {
+            Measure::Tokens(measure) => {
+                let list = if shadow { &mut self.shadow } else { &mut self.enforced };
+                list.push(Policy { subject, scope, measure, fallback });
+            }
+            Measure::Concurrent(measure) => {
+                self.concurrent.push((Policy { subject, scope, measure, fallback }, shadow));
+            }
+        }
     }
 
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.enforced.is_empty() && self.shadow.is_empty()
+        self.enforced.is_empty() && self.shadow.is_empty() && self.concurrent.is_empty()
     }
 }
 
@@ -128,6 +141,9 @@ pub(crate) enum Verdict {
 /// that is `open` while Redis is away has none.
 pub(crate) type Standings = Each<Standing>;
 
+/// The places of a request among those under way.
+pub(crate) type Entered = SmallVec<[Slot; 1]>;
+
 /// Something of each policy of a request. Most have a key's and a route's at most.
 pub(super) type Each<T> = SmallVec<[T; 2]>;
 
@@ -136,24 +152,30 @@ pub(super) type Each<T> = SmallVec<[T; 2]>;
 pub(crate) struct Standing {
     /// What it is called.
     pub(crate) label: Label,
-    /// What it admits in a window.
+    /// What it admits in a window, or at a time.
     pub(crate) quota: u64,
-    /// The length of that, in seconds.
-    pub(crate) window: u64,
+    /// The length of the window, in seconds; `None` for requests at a time.
+    pub(crate) window: Option<u64>,
     /// Requests it would admit at once from here.
     pub(crate) remaining: u64,
-    /// Until its bucket is full again, in seconds, rounded up.
-    pub(crate) reset: u64,
+    /// Until all are there again, in seconds, rounded up; `None`: who knows.
+    pub(crate) reset: Option<u64>,
 }
 
 impl Standing {
-    pub(super) fn new(label: Label, measure: Measure, bucket: Bucket, level: Level) -> Self {
-        let (quota, window) = match measure {
-            Measure::Rate(rate) => (rate.amount().into(), rate.period().seconds().into()),
-            Measure::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
+    pub(super) fn new(label: Label, tokens: Tokens, bucket: Bucket, level: Level) -> Self {
+        let (quota, window) = match tokens {
+            Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds().into()),
+            Tokens::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
         };
         let reset = level.resets_in.div_ceil(1_000_000_000);
+        let (window, reset) = (Some(window), Some(reset));
         Self { label, quota, window, remaining: bucket.free(level.taken), reset }
+    }
+
+    /// Where a limit of requests at a time stands.
+    pub(super) fn concurrent(label: Label, quota: u64, remaining: u64) -> Self {
+        Self { label, quota, window: None, remaining, reset: None }
     }
 }
 
@@ -164,5 +186,6 @@ pub(crate) fn standing(
     (quota, window): (u64, u64),
     (remaining, reset): (u64, u64),
 ) -> Standing {
+    let (window, reset) = (Some(window), Some(reset));
     Standing { label: Label::named(name), quota, window, remaining, reset }
 }

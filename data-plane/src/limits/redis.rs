@@ -58,6 +58,24 @@ const CALLS: usize = 1024;
 
 const SCRIPT: &str = include_str!("limit.lua");
 
+const SLOTS: &str = include_str!("slots.lua");
+
+/// A call for slots: how many the holder has then.
+pub(super) type Call = Flight<Reservation, u64>;
+
+/// What is asked of a bucket of slots.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reservation {
+    /// Who asks.
+    pub(super) holder: u64,
+    /// How many there are, over all.
+    pub(super) limit: u64,
+    /// How many the holder wants to have, in all.
+    pub(super) want: u64,
+    /// For how many milliseconds.
+    pub(super) life: u64,
+}
+
 /// One worker's connection to Redis. Its task ends with it.
 pub(super) struct Link {
     shared: Arc<Shared>,
@@ -73,6 +91,7 @@ struct Shared {
     /// Calls that were answered.
     answers: AtomicU64,
     script: Script,
+    slots: Script,
     clock: Clock,
     counts: Arc<Counts>,
 }
@@ -99,6 +118,7 @@ impl Link {
             tripped: Notify::new(),
             answers: AtomicU64::new(0),
             script: Script::new(SCRIPT),
+            slots: Script::new(SLOTS),
             clock,
             counts,
         });
@@ -115,6 +135,7 @@ impl Link {
             tripped: Notify::new(),
             answers: AtomicU64::new(0),
             script: Script::new(SCRIPT),
+            slots: Script::new(SLOTS),
             clock,
             counts: Arc::default(),
         };
@@ -139,6 +160,16 @@ impl Link {
         let flight = Arc::new(Flight::new(asks, epoch, now));
         tokio::spawn(self.shared.clone().fly(connection, names, flight.clone()));
         Some(flight)
+    }
+
+    /// Asks for slots of the bucket of this name; `None`: the breaker is open.
+    pub(super) fn reserve(&self, name: Arc<str>, asks: Reservation, now: u64) -> Option<Arc<Call>> {
+        let epoch = self.epoch()?;
+        let connection = self.shared.connection.load_full()?;
+        self.shared.counts.calls.fetch_add(1, Relaxed);
+        let call = Arc::new(Call::new(asks, epoch, now));
+        tokio::spawn(self.shared.clone().fly_for_slots(connection, name, call.clone()));
+        Some(call)
     }
 }
 
@@ -172,6 +203,20 @@ impl Shared {
             let grants: Option<Each<_>> = numbers.chunks(Grant::NUMBERS).map(Grant::read).collect();
             grants.map(|grants| Landing { at, grants })
         }));
+    }
+
+    async fn fly_for_slots(
+        self: Arc<Self>,
+        connection: Arc<MultiplexedConnection>,
+        name: Arc<str>,
+        flight: Arc<Call>,
+    ) {
+        let Reservation { holder, limit, want, life } = flight.asks;
+        let mut call = self.slots.prepare_invoke();
+        call.key(&*name).arg(holder).arg(limit).arg(want).arg(life);
+        let mut own = MultiplexedConnection::clone(&connection);
+        let answer = self.patiently(&connection, call.invoke_async::<u64>(&mut own)).await;
+        flight.land(answer.map(|grants| Landing { at: self.clock.now(), grants }));
     }
 
     /// Waits for an answer as long as Redis gives any. Without one, the breaker is open.

@@ -1,5 +1,7 @@
 //! Limits against a real Redis, which the tests start for themselves and treat badly.
 
+mod concurrency;
+
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -7,14 +9,14 @@ use std::{
 };
 
 use ::redis::{Client, Commands as _, Connection, Script};
-use fastgate::model::{Calendar, Fallback, Id, Limit, Measure, Quota, RateLimit};
+use fastgate::model::{Calendar, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens};
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
 
 use crate::allocations;
 
 use super::{
-    Limiter, Policies, Policy, Scope, State, Subject, Verdict, WorkerLimiter,
+    Limiter, Policies, Scope, State, Subject, Verdict, WorkerLimiter,
     ask::{Ask, Back, Grant},
     gcra::Bucket,
     mirror::{self, Kept},
@@ -88,20 +90,16 @@ fn limit(per_minute: i64, fallback: Fallback) -> Limit {
 }
 
 fn quota(amount: i64, calendar: Calendar) -> Limit {
-    let measure = Measure::Quota(Quota::parse(amount, calendar).expect("a quota"));
+    let quota = Quota::parse(amount, calendar).expect("a quota");
+    let measure = Measure::Tokens(Tokens::Quota(quota));
     Limit { measure, fallback: Fallback::LocalShare, shadow: false }
-}
-
-fn asked<'a>(policies: impl IntoIterator<Item = Policy<'a>>) -> Policies<'a> {
-    let mut asked = Policies::default();
-    policies.into_iter().for_each(|policy| asked.push(policy));
-    asked
 }
 
 /// The limits of a key on a route.
 fn of_key<'a>(key: &'a str, limits: &[(Scope<'a>, Limit)]) -> Policies<'a> {
-    let subject = Subject::Key(key);
-    asked(limits.iter().map(|(scope, limit)| Policy { subject, scope: *scope, limit: *limit }))
+    let mut policies = Policies::default();
+    limits.iter().for_each(|(scope, limit)| policies.push(Subject::Key(key), *scope, *limit));
+    policies
 }
 
 fn limiter(url: &str) -> Limiter {
@@ -145,7 +143,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
     let server = Server::start();
     let mut redis = server.connection();
     // The clock comes from the test, and keys live on: time there is not the time here.
-    let script = include_str!("limit.lua")
+    let script = include_str!("../limit.lua")
         .replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }")
         .replace(", 'PX', ttl", "");
     let script = Script::new(&script);
@@ -156,9 +154,9 @@ fn rust_and_lua_agree_to_the_nanosecond() {
         let bucket = |_| {
             let amount = rates[dice.roll(11) as usize];
             Bucket::new(match dice.roll(4) {
-                0 => quota(amount, Calendar::Day).measure,
-                1 => quota(amount, Calendar::Month).measure,
-                _ => limit(amount, Fallback::Open).measure,
+                0 => Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")),
+                1 => Tokens::Quota(Quota::parse(amount, Calendar::Month).expect("a quota")),
+                _ => Tokens::Rate(RateLimit::parse(amount).expect("a rate").into()),
             })
         };
         let buckets: Vec<_> = (0..count).map(bucket).collect();
@@ -258,7 +256,7 @@ async fn both_limits_admit_or_neither_counts() {
                         .iter()
                         .map(|s| (s.label.as_str(), s.quota, s.window, s.remaining))
                         .collect();
-                    assert_eq!(told, [("key", 10, 60, 8), ("route", 2, 60, 0)]);
+                    assert_eq!(told, [("key", 10, Some(60), 8), ("route", 2, Some(60), 0)]);
                     assert!((29..=30).contains(&retry_after.as_secs()), "{retry_after:?}");
                 }
                 Verdict::Unavailable => panic!("it is there"),
@@ -547,19 +545,12 @@ async fn everybodys_limit_and_ones_own_admit_together_or_neither_counts() {
         until("connected", || limiter.state() != State::Fallback).await;
         let (route, name) = (id("orders"), id("total"));
         let admitted = async |key| {
-            let own = Policy {
-                subject: Subject::Key(key),
-                scope: Scope::Key,
-                limit: limit(5, Fallback::Closed),
-            };
-            let of_all = Policy {
-                subject: Subject::Route(&route),
-                scope: Scope::OfRoute(&route, &name),
-                limit: limit(8, Fallback::Closed),
-            };
+            let mut policies = of_key(key, &[(Scope::Key, limit(5, Fallback::Closed))]);
+            let of_all = Scope::OfRoute(&route, &name);
+            policies.push(Subject::Route(&route), of_all, limit(8, Fallback::Closed));
             let mut admitted = 0;
             for _ in 0..10 {
-                let verdict = worker.admit(&asked([own, of_all])).await;
+                let verdict = worker.admit(&policies).await;
                 admitted += u32::from(matches!(verdict, Verdict::Admitted(_)));
             }
             admitted
