@@ -34,6 +34,7 @@ pub(crate) async fn admit(
             let verdict = limiter.admit(&policies).await;
             if matches!(verdict, Verdict::Admitted(_)) {
                 exchange.slots = slots;
+                exchange.charges = limiter.charges(&policies);
             }
             verdict
         }
@@ -72,19 +73,19 @@ fn policies<'a>(
         if let Some(limit) = rate {
             policies.push(each, Scope::Key, limit);
         }
-        for NamedLimit { name, limit, .. } in further {
-            policies.push(each, Scope::Plan(name), *limit);
+        for NamedLimit { name, limit, cost, .. } in further {
+            policies.push_at(cost, each, Scope::Plan(name), *limit);
         }
     }
     if let Some(limit) = route.limit {
         policies.push(each, Scope::Route(&route.route_id), limit);
     }
-    for NamedLimit { name, counts, limit } in &route.limits {
+    for NamedLimit { name, counts, limit, cost } in &route.limits {
         let subject = match counts {
             Counts::Each => each,
             Counts::All => Subject::Route(&route.route_id),
         };
-        policies.push(subject, Scope::OfRoute(&route.route_id, name), *limit);
+        policies.push_at(cost, subject, Scope::OfRoute(&route.route_id, name), *limit);
     }
     policies
 }

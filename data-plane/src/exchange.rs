@@ -18,7 +18,7 @@ use crate::{
     forwarding,
     head::Kind,
     keys::HeldKey,
-    limits::{Entered, Standings},
+    limits::{Charges, Entered, Standings},
     request::RequestHead,
     request_body::{Http1Body, RequestBody},
     shared::Shared,
@@ -60,6 +60,8 @@ pub(crate) struct Exchange {
     pub(crate) trail: Trail,
     /// Its places among the requests under way.
     pub(crate) slots: Entered,
+    /// What it is to be charged with when it is over.
+    pub(crate) charges: Charges,
     /// Where the limits stand that it was counted against, told with whatever answer there will be.
     pub(crate) standings: Standings,
 }
@@ -117,6 +119,7 @@ impl Exchange {
             rate_limited: false,
             trail: Trail::default(),
             slots: Entered::default(),
+            charges: Charges::default(),
             standings: Standings::default(),
         }
     }
@@ -171,6 +174,10 @@ impl Drop for Exchange {
         let metrics = &self.worker.metrics;
         metrics.active_requests.take_one();
         metrics.request_ended(status, response_time);
+        if !self.charges.is_empty() {
+            let (request, response) = (self.body.bytes(), self.response_size);
+            self.worker.limiter.charge(&self.charges, request, response);
+        }
         let (key, secret_version) = self.key.take().unzip();
         self.worker.recorder.record(Event {
             timestamp: self.timestamp,

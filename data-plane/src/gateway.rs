@@ -74,6 +74,7 @@ impl Gateway {
         let Exchange { texts, body, trail, .. } = &mut *exchange;
         let outbound = self.outbound(head, path, &admitted, texts.request_id());
         let answer = worker.forwarder.send(&outbound, body, (route, targets), trail).await?;
+        exchange.charges.learn(|name| answer.lines().number(name.as_str()));
         Ok(Reply::Upstream(answer))
     }
 

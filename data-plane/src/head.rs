@@ -222,6 +222,12 @@ impl<'a> Lines<'a> {
         those.map(move |entry| entry.value.of(self.bytes))
     }
 
+    /// The number the first line of a name has; `None`: it has none, or there is no such line.
+    pub(crate) fn number(self, name: &str) -> Option<u64> {
+        let line = self.iter().find(|line| line.name.eq_ignore_ascii_case(name.as_bytes()))?;
+        str::from_utf8(line.value.trim_ascii()).ok()?.parse().ok()
+    }
+
     /// The words of a list that all lines of one kind are together (RFC 9110 section 5.6.1).
     pub(crate) fn tokens(self, kind: Kind) -> impl Iterator<Item = &'a [u8]> {
         self.values(kind)

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{Calendar, Id, Period, Quota, Rate, RateLimit, Violations, bounds, rate::count};
+use super::{Calendar, Cost, Id, Period, Quota, Rate, RateLimit, Violations, bounds, rate::count};
 use crate::admin::v1;
 
 /// What is asked of the limiter.
@@ -55,6 +55,8 @@ pub struct NamedLimit {
     pub counts: Counts,
     /// What it admits.
     pub limit: Limit,
+    /// What a request takes of it.
+    pub cost: Cost,
 }
 
 /// Whose requests a limit counts together.
@@ -170,8 +172,17 @@ impl NamedLimit {
         let fallback = faults.take("fallback", fallback, Fallback::default());
         match Measure::parse(wire) {
             Ok(measure) => {
+                let cost = match measure {
+                    Measure::Tokens(tokens) => Cost::parse(wire, tokens, &mut faults),
+                    Measure::Concurrent(_) => {
+                        if wire.cost.is_some() || !wire.charge.is_empty() {
+                            faults.add("cost", "and charge are not for concurrent: leave them out");
+                        }
+                        Cost::ONE
+                    }
+                };
                 let limit = Limit { measure, fallback, shadow: wire.shadow };
-                faults.or(Self { name, counts, limit })
+                faults.or(Self { name, counts, limit, cost })
             }
             Err((field, fault)) => {
                 faults.add(field, fault);
@@ -184,6 +195,7 @@ impl NamedLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Charge;
 
     fn wire(name: &str, amount: i64, period: &str) -> v1::Limit {
         v1::Limit { name: name.into(), amount, period: period.into(), ..v1::Limit::default() }
@@ -214,8 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn requests_cost_what_was_written() {
+        let limit = |cost, charge: &str| {
+            let limit = v1::Limit { cost, charge: charge.into(), ..wire("a", 50, "") };
+            parse(&[limit]).expect("valid").remove(0).cost
+        };
+        assert_eq!(limit(None, ""), Cost::ONE);
+        assert_eq!(limit(Some(50), ""), Cost::Fixed(NonZeroU32::new(50).expect("a number")));
+        assert_eq!(limit(None, "response_bytes"), Cost::Charged(Charge::ResponseBytes));
+        let header = http::HeaderName::from_static("x-cost");
+        assert_eq!(limit(None, "header:X-Cost"), Cost::Charged(Charge::Header(header)));
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_field_value_and_mend() {
         let burst = v1::Limit { burst: Some(2), ..wire("a", 5, "day") };
+        let costs = |period: &str, cost, charge: &str| {
+            let charge = charge.to_owned();
+            v1::Limit { cost, charge, ..wire("a", 5, period) }
+        };
         let all = v1::Limit { counts: "all".into(), ..wire("a", 5, "hour") };
         for (limit, told) in [
             (wire("", 5, ""), "name: is missing: give an id"),
@@ -235,6 +264,20 @@ mod tests {
             ),
             (burst, "burst: is for a second, minute or hour: leave it out"),
             (all, "counts: is 'all', which only a route's limit can be: leave it out"),
+            (costs("second", Some(0), ""), "cost: is 0: give units, from 1 to 1000000000"),
+            (
+                costs("day", Some(6), ""),
+                "cost: is 6, which is never there at once: give 5 at most, or a larger burst",
+            ),
+            (
+                costs("", None, "header:a b"),
+                "charge: is 'header:a b': give request_bytes, response_bytes or header:NAME",
+            ),
+            (costs("", Some(1), "request_bytes"), "cost: is given beside charge: give one of them"),
+            (
+                costs("concurrent", Some(1), ""),
+                "cost: and charge are not for concurrent: leave them out",
+            ),
         ] {
             assert_eq!(parse(&[limit]), Err(format!("limits[0].{told}")));
         }

@@ -7,6 +7,7 @@
 //! here: a node must come to the same answer tomorrow.
 
 mod check;
+mod cost;
 mod id;
 mod key;
 mod key_view;
@@ -20,6 +21,7 @@ mod settings;
 mod upstream;
 
 pub use check::{Violation, Violations, text};
+pub use cost::{Charge, Cost};
 pub use id::Id;
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;

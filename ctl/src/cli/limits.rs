@@ -30,9 +30,14 @@ impl FromStr for LimitArg {
                 ("counts", counts) => limit.counts = counts.into(),
                 ("fallback", fallback) => limit.fallback = fallback.into(),
                 ("shadow", "" | "true") => limit.shadow = true,
+                ("cost", cost) => {
+                    limit.cost = Some(cost.parse().map_err(|_| "cost must be a whole number")?);
+                }
+                ("charge", charge) => limit.charge = charge.into(),
                 _ => {
                     return Err(format!(
-                        "'{part}' is unknown: give burst=N, counts=all, fallback=WAY or shadow"
+                        "'{part}' is unknown: give burst=N, counts=all, fallback=WAY, cost=N, \
+                         charge=WHAT or shadow"
                     ));
                 }
             }
@@ -44,13 +49,16 @@ impl FromStr for LimitArg {
 impl LimitArg {
     /// As it would be written.
     pub(crate) fn written(&self) -> String {
-        let Limit { name, amount, period, burst, counts, fallback, shadow } = &self.0;
+        let Limit { name, amount, period, burst, counts, fallback, shadow, cost, charge } = &self.0;
         let period = if period.is_empty() { "minute" } else { period };
         let mut text = format!("{name}={amount}/{period}");
         if let Some(burst) = burst {
             text += &format!(",burst={burst}");
         }
-        for (field, value) in [("counts", counts), ("fallback", fallback)] {
+        if let Some(cost) = cost {
+            text += &format!(",cost={cost}");
+        }
+        for (field, value) in [("counts", counts), ("fallback", fallback), ("charge", charge)] {
             if !value.is_empty() {
                 text += &format!(",{field}={value}");
             }
@@ -71,7 +79,8 @@ mod tests {
         for text in [
             "daily=100000/day",
             "calls=50/second,burst=100",
-            "total=5/minute,counts=all,fallback=open,shadow",
+            "total=5/minute,cost=2,counts=all,fallback=open,shadow",
+            "traffic=1000000/day,charge=response_bytes",
         ] {
             assert_eq!(text.parse::<LimitArg>().map(|limit| limit.written()).as_deref(), Ok(text));
         }
@@ -88,7 +97,9 @@ mod tests {
             ("a=1/day,burst=x", "burst must be a whole number".into()),
             (
                 "a=1/day,brust=2",
-                "'brust=2' is unknown: give burst=N, counts=all, fallback=WAY or shadow".into(),
+                "'brust=2' is unknown: give burst=N, counts=all, fallback=WAY, cost=N, charge=WHAT or \
+                 shadow"
+                    .into(),
             ),
         ] {
             assert_eq!(text.parse::<LimitArg>(), Err(fault), "{text}");

@@ -61,7 +61,7 @@ pub(crate) struct PlanFields {
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]
     pub(crate) rate_limit_fallback: Option<String>,
-    /// A further limit for each key, NAME=AMOUNT/PERIOD[,burst=N][,fallback=WAY][,shadow], with second,
+    /// A further limit for each key, NAME=AMOUNT/PERIOD[,burst=N][,cost=N][,charge=WHAT][,fallback=WAY][,shadow], with second,
     /// minute, hour, day, month or concurrent for a period; may be repeated
     #[arg(long = "limit", visible_alias = "limits", value_name = "LIMIT")]
     pub(crate) limits: Vec<LimitArg>,

@@ -104,7 +104,7 @@ pub(crate) struct RouteFields {
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]
     pub(crate) rate_limit_fallback: Option<String>,
-    /// A further limit, NAME=AMOUNT/PERIOD[,burst=N][,counts=all][,fallback=WAY][,shadow], for each key or
+    /// A further limit, NAME=AMOUNT/PERIOD[,burst=N][,counts=all][,cost=N][,charge=WHAT][,fallback=WAY][,shadow], for each key or
     /// for all together; may be repeated
     #[arg(long = "limit", visible_alias = "limits", value_name = "LIMIT")]
     pub(crate) limits: Vec<LimitArg>,

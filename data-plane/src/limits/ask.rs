@@ -49,7 +49,7 @@ impl Ask {
     /// As the script takes it.
     pub(super) fn arguments(&self) -> [u64; 8] {
         let Self { bucket, want, spent, back } = *self;
-        let Bucket { interval, capacity, refill } = bucket;
+        let Bucket { interval, capacity, refill, .. } = bucket;
         let Back { tokens, mark } = back;
         let refill = match refill {
             Refill::Steady => 0,

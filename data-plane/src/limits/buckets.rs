@@ -110,6 +110,17 @@ impl Buckets {
         }
     }
 
+    /// Takes so many tokens out of a bucket, as far as it has them.
+    pub(super) fn charge(&self, Claim { hold, bucket }: Claim<'_>, tokens: u64, now: u64) {
+        let moment = self.clock.moment(bucket.refill, now);
+        let charged = |tat: u64| {
+            let taken = bucket.level(live(tat)?, moment).taken;
+            Some(moment.at + bucket.charge(taken, tokens))
+        };
+        // An error means that the bucket was thrown out just now: little is lost with it.
+        let _ = self.cell(hold, now).fetch_update(AcqRel, Acquire, charged);
+    }
+
     /// Learns how much of a bucket is taken elsewhere, so that counting can go on here from there.
     pub(super) fn learn(&self, Claim { hold, bucket }: Claim<'_>, taken: u64, now: u64) {
         if taken > 0 {
@@ -185,6 +196,9 @@ impl Open {
     }
 
     fn give_back(&self) {
+        if self.bucket.is_charged {
+            return;
+        }
         let less = |tat: u64| live(tat).map(|tat| tat.saturating_sub(self.bucket.interval));
         // An error means that the bucket is gone, and with it what was taken.
         let _ = self.cell.fetch_update(AcqRel, Acquire, less);
@@ -246,12 +260,12 @@ fn throw_out(shard: &mut Shard, until: u64) {
 mod tests {
     use std::thread;
 
-    use fastgate::model::{Calendar, Quota, RateLimit, Tokens};
+    use fastgate::model::{Calendar, Cost, Quota, RateLimit, Tokens};
 
     use super::*;
 
     fn bucket(per_minute: i64) -> Bucket {
-        Bucket::new(Tokens::Rate(RateLimit::parse(per_minute).expect("a rate").into()))
+        Bucket::new(Tokens::Rate(RateLimit::parse(per_minute).expect("a rate").into()), &Cost::ONE)
     }
 
     fn buckets() -> Buckets {
@@ -357,7 +371,7 @@ mod tests {
         let new_year = 1_798_761_600_000_000_000;
         let (buckets, hold) = (Buckets::new(Clock::at(new_year)), hold("k"));
         let quota = Quota::parse(1_000, Calendar::Month).expect("a quota");
-        let claims = [Claim { hold: &hold, bucket: Bucket::new(Tokens::Quota(quota)) }];
+        let claims = [Claim { hold: &hold, bucket: Bucket::new(Tokens::Quota(quota), &Cost::ONE) }];
         buckets.learn(claims[0], 990, 1);
         // Of a rate, most would be there again.
         let later = [1, 3_600_000_000_000];

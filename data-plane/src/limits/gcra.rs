@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use fastgate::model::{Calendar, Tokens, bounds};
+use fastgate::model::{Calendar, Cost, Tokens, bounds};
 
 /// A bucket of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,9 @@ pub(super) struct Bucket {
     pub(super) capacity: u64,
     /// What makes room again.
     pub(super) refill: Refill,
+    /// Whether requests take no token when they are admitted, which they are while there is one, but
+    /// as many as they turn out to cost when they are over.
+    pub(super) is_charged: bool,
 }
 
 /// What makes room in a bucket.
@@ -58,20 +61,27 @@ const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
 
 impl Bucket {
     /// The bucket of a limit.
-    pub(super) fn new(tokens: Tokens) -> Self {
-        match tokens {
-            Tokens::Rate(rate) => Self::steady(rate.interval(), rate.burst().into()),
-            Tokens::Quota(quota) => Self {
-                interval: 1,
-                capacity: quota.amount(),
-                refill: Refill::Calendar(quota.calendar()),
-            },
-        }
+    pub(super) fn new(tokens: Tokens, cost: &Cost) -> Self {
+        let units = match cost {
+            Cost::Fixed(units) => u64::from(units.get()),
+            Cost::Charged(_) => 1,
+        };
+        let is_charged = matches!(cost, Cost::Charged(_));
+        let (interval, capacity, refill) = match tokens {
+            Tokens::Rate(rate) => {
+                (rate.interval(), rate.interval() * u64::from(rate.burst()), Refill::Steady)
+            }
+            Tokens::Quota(quota) => (1, quota.amount(), Refill::Calendar(quota.calendar())),
+        };
+        // A token is what one request takes.
+        Self { interval: interval * units, capacity, refill, is_charged }
     }
 
+    #[cfg(test)]
     /// One that holds so many tokens, each of which takes an interval.
     pub(super) fn steady(interval: u64, tokens: u64) -> Self {
-        Self { interval, capacity: interval * tokens, refill: Refill::Steady }
+        let (capacity, refill) = (interval * tokens, Refill::Steady);
+        Self { interval, capacity, refill, is_charged: false }
     }
 
     /// One node's share of the bucket; a token at least, or nothing would ever pass.
@@ -79,8 +89,11 @@ impl Bucket {
         let (nodes, tokens) = (nodes.max(1), self.tokens());
         let share = (tokens / nodes).max(1);
         match self.refill {
-            Refill::Steady => Self::steady(self.interval * nodes, share),
-            Refill::Calendar(_) => Self { capacity: share, ..self },
+            Refill::Steady => {
+                let interval = self.interval * nodes;
+                Self { interval, capacity: interval * share, ..self }
+            }
+            Refill::Calendar(_) => Self { capacity: share * self.interval, ..self },
         }
     }
 
@@ -118,7 +131,13 @@ impl Bucket {
     /// The room taken after one more request; `None`: it is refused.
     pub(super) fn take(self, taken: u64) -> Option<u64> {
         let next = taken + self.interval;
-        (next <= self.capacity).then_some(next)
+        let after = if self.is_charged { taken } else { next };
+        (next <= self.capacity).then_some(after)
+    }
+
+    /// The room taken after so many tokens more, all of it at most.
+    pub(super) fn charge(self, taken: u64, tokens: u64) -> u64 {
+        taken.saturating_add(tokens.saturating_mul(self.interval)).min(self.capacity)
     }
 
     /// Tokens that are in it.
@@ -152,11 +171,14 @@ mod tests {
     const MINUTE: u64 = 60 * SECOND;
 
     fn bucket(amount: i64, period: Period, burst: Option<i64>) -> Bucket {
-        Bucket::new(Tokens::Rate(Rate::parse(amount, period, burst).expect("a rate")))
+        Bucket::new(Tokens::Rate(Rate::parse(amount, period, burst).expect("a rate")), &Cost::ONE)
     }
 
     fn quota(amount: i64) -> Bucket {
-        Bucket::new(Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")))
+        Bucket::new(
+            Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")),
+            &Cost::ONE,
+        )
     }
 
     fn at(at: u64) -> Moment {
@@ -228,7 +250,9 @@ mod tests {
         (number(), period, prop::option::of(number())).prop_filter_map(
             "a burst longer than a day",
             |(amount, period, burst)| {
-                Rate::parse(amount, period, burst).ok().map(|rate| Bucket::new(Tokens::Rate(rate)))
+                Rate::parse(amount, period, burst)
+                    .ok()
+                    .map(|rate| Bucket::new(Tokens::Rate(rate), &Cost::ONE))
             },
         )
     }

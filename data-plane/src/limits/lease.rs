@@ -20,6 +20,9 @@
 //! A token of a quota is spent in the day or month it was granted in, and given back after [`LONG`];
 //! no more than an eighth of what is left is leased over all workers.
 //!
+//! Of a bucket that requests are charged to when they are over nothing is leased. A request is admitted
+//! while there is a token, as far as was known 100 ms ago; what it cost is told with the next call.
+//!
 //! What is void then is given back (see `limit.lua` for why that is safe): many at once, by a call of
 //! their own if need be; few with the next call there is.
 
@@ -57,6 +60,9 @@ const RECHECK: u64 = 1_000 * MILLISECOND;
 /// How many are fetched at first, if so many may be held for long: a key that comes a few times
 /// then takes one call.
 const FIRST: u64 = 16;
+
+/// What is known of a bucket that requests are charged to holds for so long.
+const FRESH: u64 = SLACK;
 
 /// Fewer than this are not worth fetching before they are needed.
 const WORTH_PREFETCH: u64 = 4;
@@ -202,6 +208,9 @@ impl Lease {
             let Self { bucket, epoch, size, debt, .. } = *self;
             *self = Self { epoch, size, debt, ..Self::new(bucket) };
         }
+        if self.bucket.is_charged {
+            return self.stock_to_owe(now);
+        }
         if self.batches.iter().any(|batch| batch.is_void(now)) {
             self.take_out_void(now);
         }
@@ -214,6 +223,24 @@ impl Lease {
         }
     }
 
+    fn stock_to_owe(&self, now: u64) -> Stock {
+        let is_known = self.seen.at > 0 && now < self.seen.at + FRESH;
+        if now < self.empty_until {
+            Stock::Empty
+        } else if !is_known {
+            Stock::Unknown
+        } else if self.bucket.free(self.level(now).taken) > 0 {
+            Stock::Held
+        } else {
+            Stock::Empty
+        }
+    }
+
+    /// Notes what a request cost that is over.
+    pub(super) fn owe(&mut self, tokens: u64) {
+        self.debt.tokens = self.debt.tokens.saturating_add(tokens).min(self.bucket.tokens());
+    }
+
     /// Spends one of the tokens held.
     pub(super) fn spend(&mut self) {
         if let Some(batch) = self.batches.iter_mut().find(|batch| batch.tokens > 0) {
@@ -224,6 +251,9 @@ impl Lease {
 
     /// Whether it is time to fetch more.
     pub(super) fn runs_low(&self, now: u64) -> bool {
+        if self.bucket.is_charged {
+            return self.seen.at + FRESH / 2 <= now;
+        }
         let [_, newest] = &self.batches;
         self.size >= WORTH_PREFETCH
             && now >= self.empty_until
@@ -233,6 +263,8 @@ impl Lease {
     /// Where the bucket stands, what is held counted as if it were in it.
     pub(super) fn level(&self, now: u64) -> Level {
         let taken = self.taken(now).saturating_sub(self.held() * self.bucket.interval);
+        let owed = if self.bucket.is_charged { self.debt.tokens } else { 0 };
+        let taken = self.bucket.charge(taken, owed);
         let ends_in = self.seen.ends.map(|ends| ends.saturating_sub(now));
         self.bucket.level_of(taken, ends_in)
     }
@@ -250,6 +282,9 @@ impl Lease {
     /// What to ask for: as many as will be needed in half the time they can be spent in, at the
     /// pace of late, and at least as many as there are requests that wait.
     pub(super) fn ask(&mut self, now: u64, waiting: u64, crowd: Crowd) -> Ask {
+        if self.bucket.is_charged {
+            return self.settle();
+        }
         let window = now.saturating_sub(self.asked_at).max(1);
         let needed_in = |time: u64| self.used.saturating_mul(time) / window;
         let lasting = needed_in(LONG / 2);
@@ -331,14 +366,16 @@ impl Lease {
         };
     }
 
-    /// Whether there may be tokens to be given back by a call of their own, now or soon.
-    pub(super) fn has_unspent(&self) -> bool {
-        self.is_back_due || self.batches.iter().any(|batch| batch.tokens > 0 && !batch.are_few)
+    /// Whether there may be tokens to be given back by a call of their own, now or soon, or a debt to be
+    /// told.
+    pub(super) fn has_business(&self) -> bool {
+        self.is_due() || self.batches.iter().any(|batch| batch.tokens > 0 && !batch.are_few)
     }
 
-    /// Whether tokens are to be given back by a call of their own.
-    pub(super) fn has_void(&self) -> bool {
-        self.is_back_due
+    /// Whether there is something to be told by a call of its own: tokens that are given back, or what
+    /// requests cost.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_back_due || self.bucket.is_charged && self.debt.tokens > 0
     }
 
     fn take_out_void(&mut self, now: u64) {
@@ -438,7 +475,7 @@ mod tests {
         grant(&mut lease, 1000, MILLISECOND, ALONE);
         assert_eq!(spendable(&mut lease, 81 * MILLISECOND - 1), 1000);
         assert_eq!(spendable(&mut lease, 81 * MILLISECOND), 0);
-        assert_eq!((lease.back.tokens, lease.has_void()), (1000, true));
+        assert_eq!((lease.back.tokens, lease.is_due()), (1000, true));
     }
 
     #[test]
@@ -486,7 +523,7 @@ mod tests {
         grant(&mut lease, ask.want, MILLISECOND, ALONE);
         assert_eq!(spendable(&mut lease, LONG), FIRST);
         assert_eq!(spendable(&mut lease, LONG + MILLISECOND), 0);
-        assert!(!lease.has_unspent(), "so few are not worth a call of their own");
+        assert!(!lease.has_business(), "so few are not worth a call of their own");
         assert_eq!(lease.settle().back.tokens, FIRST, "but are not forgotten");
     }
 
@@ -506,7 +543,7 @@ mod tests {
         grant(&mut lease, 10, 0, ALONE);
         let other = Bucket { interval: 200_000, ..bucket() };
         lease.follow(other, 1);
-        assert_eq!((lease.stock(1), lease.has_void()), (Stock::Unknown, false));
+        assert_eq!((lease.stock(1), lease.is_due()), (Stock::Unknown, false));
         grant(&mut lease, 10, 0, ALONE);
         lease.follow(other, 2);
         assert_eq!(lease.stock(1), Stock::Unknown);

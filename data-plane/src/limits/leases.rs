@@ -97,6 +97,17 @@ impl Leases {
         Err(Away)
     }
 
+    /// Notes what a request cost that is over, to be told to Redis.
+    pub(super) fn owe(&self, place: &Rc<Place>, tokens: u64) {
+        place.lease.borrow_mut().owe(tokens);
+        self.list(place);
+    }
+
+    /// Whether Redis is there.
+    pub(super) fn is_there(&self) -> bool {
+        self.link.epoch().is_some()
+    }
+
     /// Gives back what nobody spends. Runs as long as the worker.
     pub(super) async fn run(&self) {
         loop {
@@ -150,12 +161,17 @@ impl Leases {
             let mut lease = place.lease.borrow_mut();
             let when = (flight.epoch, flight.sent, landing.at);
             lease.take((ask, grant), when, self.shared.crowd());
-            if lease.has_unspent() && !place.is_listed.replace(true) {
-                self.unspent.borrow_mut().push(place.clone());
-                self.filled.notify_one();
-            }
+            drop(lease);
+            self.list(place);
         }
         *in_flight = None;
+    }
+
+    fn list(&self, place: &Rc<Place>) {
+        if place.lease.borrow().has_business() && !place.is_listed.replace(true) {
+            self.unspent.borrow_mut().push(place.clone());
+            self.filled.notify_one();
+        }
     }
 
     /// Gives back what has ended unspent. False: there is nothing that could.
@@ -169,11 +185,11 @@ impl Leases {
             }
             place.lease.borrow_mut().stock(now);
             let is_free = place.flight.borrow().is_none();
-            if is_free && place.lease.borrow().has_void() {
+            if is_free && place.lease.borrow().is_due() {
                 let ask = place.lease.borrow_mut().settle();
                 self.send(std::slice::from_ref(&place), std::iter::once(ask).collect(), now);
             }
-            if place.lease.borrow().has_unspent() {
+            if place.lease.borrow().has_business() {
                 place.is_listed.set(true);
                 self.unspent.borrow_mut().push(place);
             }

@@ -11,10 +11,12 @@
 //!            |                        `-> redis (calls of limit.lua), flight (one of them)
 //!            `-- without, or while it is away: buckets (shared by the workers)
 //! enter -> concurrency (requests under way) -> slots (of the worker; pure)
+//! charge -> charges (what requests turn out to cost) -> lease, buckets
 //! ```
 
 mod ask;
 mod buckets;
+mod charges;
 mod clock;
 mod concurrency;
 mod flight;
@@ -39,6 +41,7 @@ use std::{
 };
 
 use ::redis::{Client, RedisError};
+pub(crate) use charges::Charges;
 use fastgate::model::{Fallback, Id};
 #[cfg(test)]
 pub(crate) use policy::standing;
@@ -282,7 +285,7 @@ impl WorkerLimiter {
         let tally = buckets.admit(&claims, now);
         if tally.admitted {
             let crowd = self.shared.crowd();
-            for place in places {
+            for place in places.iter().filter(|place| !place.bucket().is_charged) {
                 let ends_in = clock.moment(place.bucket().refill, now).ends_in;
                 place.lease.borrow_mut().spend_without_redis(now, crowd, ends_in);
             }
@@ -303,7 +306,7 @@ fn judge<'a>(buckets: impl Iterator<Item = (&'a Place, Bucket)>, tally: &Tally) 
     let mut wait = Duration::from_secs(1);
     for ((place, bucket), level) in buckets.zip(&tally.levels) {
         wait = wait.max(bucket.wait(*level));
-        standings.push(Standing::new(place.label.clone(), place.tokens(), bucket, *level));
+        standings.push(Standing::new(place, bucket, *level));
     }
     if tally.admitted {
         return Verdict::Admitted(standings);

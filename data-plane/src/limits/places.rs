@@ -2,11 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    num::NonZeroU32,
     rc::Rc,
     sync::Arc,
 };
 
-use fastgate::model::{Id, Tokens};
+use fastgate::model::{Cost, Id, Tokens};
 
 use super::{
     buckets::{Class, Hold},
@@ -31,8 +32,9 @@ pub(super) struct Place {
     spot: Spot,
     /// What its limit is called.
     pub(super) label: Label,
-    /// The limit as it was last, and its bucket: so it is seldom computed.
-    limit: Cell<(Tokens, Bucket)>,
+    /// The limit as it was last, the units a request takes of it, none of those it is charged with
+    /// later, and its bucket: so it is seldom computed.
+    limit: Cell<(Tokens, Option<NonZeroU32>, Bucket)>,
     /// Its bucket in this process.
     pub(super) hold: Hold,
     // The two below are borrowed for single calls of each.
@@ -53,18 +55,18 @@ impl Places {
 
     /// Where requests are counted for a policy, as its limit is now.
     pub(super) fn find(&self, policy: &Policy<'_>) -> Rc<Place> {
-        let Policy { subject, scope, measure, .. } = *policy;
+        let Policy { subject, scope, measure, cost, .. } = *policy;
         let place = self.shelves.find(subject, scope, |spot| {
             let class = match subject {
                 Subject::Key(_) | Subject::Route(_) => Class::Key,
                 Subject::Address(_) => Class::Address,
             };
             let name = scope.bucket(&self.environment, subject);
-            let bucket = Bucket::new(measure);
+            let bucket = Bucket::new(measure, cost);
             Place {
                 spot,
                 label: self.labels.find(scope),
-                limit: Cell::new((measure, bucket)),
+                limit: Cell::new((measure, units(cost), bucket)),
                 hold: Hold::new(class, name.into()),
                 lease: RefCell::new(Lease::new(bucket)),
                 flight: RefCell::default(),
@@ -72,7 +74,7 @@ impl Places {
                 is_listed: Cell::new(false),
             }
         });
-        place.follow(measure);
+        place.follow(measure, cost);
         place
     }
 }
@@ -80,12 +82,17 @@ impl Places {
 impl Place {
     /// The bucket as of the last request.
     pub(super) fn bucket(&self) -> Bucket {
-        self.limit.get().1
+        self.limit.get().2
     }
 
     /// The limit as of the last request.
     pub(super) fn tokens(&self) -> Tokens {
         self.limit.get().0
+    }
+
+    /// Units a request takes, or is charged with by the one.
+    pub(super) fn units(&self) -> u64 {
+        self.limit.get().1.map_or(1, |units| units.get().into())
     }
 
     /// Whether one call can reach the buckets of both, which are in one slot of a Redis Cluster then.
@@ -94,10 +101,18 @@ impl Place {
     }
 
     /// Follows a limit that was changed.
-    fn follow(&self, tokens: Tokens) {
-        if self.limit.get().0 != tokens {
-            self.limit.set((tokens, Bucket::new(tokens)));
+    fn follow(&self, tokens: Tokens, cost: &Cost) {
+        let (as_it_was, units_then, _) = self.limit.get();
+        if as_it_was != tokens || units_then != units(cost) {
+            self.limit.set((tokens, units(cost), Bucket::new(tokens, cost)));
         }
+    }
+}
+
+fn units(cost: &Cost) -> Option<NonZeroU32> {
+    match cost {
+        Cost::Fixed(units) => Some(*units),
+        Cost::Charged(_) => None,
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use fastgate::model::{Fallback, Id, Limit, Measure, Tokens};
+use fastgate::model::{Cost, Fallback, Id, Limit, Measure, Tokens};
 use smallvec::SmallVec;
 
 use super::{
     concurrency::Slot,
     gcra::{Bucket, Level},
     label::Label,
+    places::Place,
 };
 
 /// Whose requests are counted.
@@ -31,6 +32,8 @@ pub(super) struct Policy<'a, M = Tokens> {
     pub(super) scope: Scope<'a>,
     /// How many.
     pub(super) measure: M,
+    /// What the request takes of it.
+    pub(super) cost: &'a Cost,
     /// What holds while Redis is away.
     pub(super) fallback: Fallback,
 }
@@ -45,16 +48,27 @@ pub(crate) struct Policies<'a> {
 }
 
 impl<'a> Policies<'a> {
-    /// Adds one.
+    /// Adds one, of which the request takes a unit.
     pub(crate) fn push(&mut self, subject: Subject<'a>, scope: Scope<'a>, limit: Limit) {
+        self.push_at(&Cost::ONE, subject, scope, limit);
+    }
+
+    /// Adds one.
+    pub(crate) fn push_at(
+        &mut self,
+        cost: &'a Cost,
+        subject: Subject<'a>,
+        scope: Scope<'a>,
+        limit: Limit,
+    ) {
         let Limit { measure, fallback, shadow } = limit;
         match measure {
             Measure::Tokens(measure) => {
                 let list = if shadow { &mut self.shadow } else { &mut self.enforced };
-                list.push(Policy { subject, scope, measure, fallback });
+                list.push(Policy { subject, scope, measure, cost, fallback });
             }
             Measure::Concurrent(measure) => {
-                self.concurrent.push((Policy { subject, scope, measure, fallback }, shadow));
+                self.concurrent.push((Policy { subject, scope, measure, cost, fallback }, shadow));
             }
         }
     }
@@ -163,14 +177,15 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(label: Label, tokens: Tokens, bucket: Bucket, level: Level) -> Self {
-        let (quota, window) = match tokens {
+    pub(super) fn new(place: &Place, bucket: Bucket, level: Level) -> Self {
+        let (quota, window) = match place.tokens() {
             Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds().into()),
             Tokens::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
         };
         let reset = level.resets_in.div_ceil(1_000_000_000);
         let (window, reset) = (Some(window), Some(reset));
-        Self { label, quota, window, remaining: bucket.free(level.taken), reset }
+        let remaining = bucket.free(level.taken) * place.units();
+        Self { label: place.label.clone(), quota, window, remaining, reset }
     }
 
     /// Where a limit of requests at a time stands.

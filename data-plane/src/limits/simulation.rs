@@ -192,7 +192,7 @@ impl World {
             Event::GiveBack => {
                 let this = &mut self.workers[worker];
                 this.lease.stock(now + this.offset);
-                if this.flight.is_none() && this.lease.has_void() {
+                if this.flight.is_none() && this.lease.is_due() {
                     let ask = this.lease.settle();
                     self.send(now, worker, ask);
                 }

@@ -1,5 +1,6 @@
 //! Limits against a real Redis, which the tests start for themselves and treat badly.
 
+mod charges;
 mod concurrency;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
 };
 
 use ::redis::{Client, Commands as _, Connection, Script};
-use fastgate::model::{Calendar, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens};
+use fastgate::model::{Calendar, Cost, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens};
 use futures_util::FutureExt as _;
 use tempfile::TempDir;
 
@@ -153,11 +154,12 @@ fn rust_and_lua_agree_to_the_nanosecond() {
         let count = 1 + dice.roll(2);
         let bucket = |_| {
             let amount = rates[dice.roll(11) as usize];
-            Bucket::new(match dice.roll(4) {
+            let tokens = match dice.roll(4) {
                 0 => Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")),
                 1 => Tokens::Quota(Quota::parse(amount, Calendar::Month).expect("a quota")),
                 _ => Tokens::Rate(RateLimit::parse(amount).expect("a rate").into()),
-            })
+            };
+            Bucket::new(tokens, &Cost::ONE)
         };
         let buckets: Vec<_> = (0..count).map(bucket).collect();
         let names: Vec<_> = (0..buckets.len()).map(|at| format!("{round}:{at}")).collect();

@@ -1,0 +1,90 @@
+//! Requests that take more than one unit, at once or when they are over.
+
+use std::num::NonZeroU32;
+
+use fastgate::model::Charge;
+
+use super::*;
+
+fn at<'a>(cost: &'a Cost, key: &'a str, limit: Limit) -> Policies<'a> {
+    let mut policies = Policies::default();
+    policies.push_at(cost, Subject::Key(key), Scope::Key, limit);
+    policies
+}
+
+/// One that counts in Redis, and one that counts for itself.
+async fn limiters(server: &Server) -> [Limiter; 2] {
+    let limiters = [limiter(&server.url()), Limiter::new(&id("default"), None).expect("local")];
+    limiters.iter().for_each(|limiter| limiter.set_node_count(1));
+    limiters
+}
+
+#[tokio::test]
+async fn a_request_takes_as_many_units_as_it_costs() {
+    let server = Server::start();
+    let cost = Cost::Fixed(NonZeroU32::new(20).expect("a number"));
+    for limiter in limiters(&server).await {
+        let worker = limiter.for_worker();
+        until("connected", || limiter.state() != State::Fallback).await;
+        for (key, limit) in
+            [("rate", limit(70, Fallback::Closed)), ("quota", quota(70, Calendar::Day))]
+        {
+            let mut remaining = Vec::new();
+            for _ in 0..5 {
+                match worker.admit(&at(&cost, key, limit)).await {
+                    Verdict::Admitted(standings) => remaining.push(standings[0].remaining),
+                    Verdict::Refused { standings, .. } => assert_eq!(standings[0].remaining, 0),
+                    Verdict::Unavailable => panic!("it is there"),
+                }
+            }
+            assert_eq!(remaining, [40, 20, 0], "{key}: ten are left, which are too few");
+            // Another request may cost less.
+            let one = worker.admit(&at(&Cost::ONE, key, limit)).await;
+            assert!(matches!(one, Verdict::Admitted(_)), "{key}: {one:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_turned_out_to_cost_is_missing_for_the_next_ones() {
+    let server = Server::start();
+    let cost = Cost::Charged(Charge::ResponseBytes);
+    for limiter in limiters(&server).await {
+        let workers = [limiter.for_worker(), limiter.for_worker()];
+        until("connected", || limiter.state() != State::Fallback).await;
+        let requests = async {
+            for (key, limit) in
+                [("rate", limit(1000, Fallback::Closed)), ("quota", quota(1000, Calendar::Month))]
+            {
+                let policies = at(&cost, key, limit);
+                let mut admitted = 0;
+                for _ in 0..5 {
+                    if let Verdict::Admitted(_) = workers[0].admit(&policies).await {
+                        admitted += 1;
+                        let charges = workers[0].charges(&policies);
+                        workers[0].charge(&charges, 7, 400);
+                    }
+                }
+                assert_eq!(admitted, 3, "{key}: 200 were left for the third");
+                // The other worker learns of it soon, and of no more debt than there can be.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let verdict = workers[1].admit(&policies).await;
+                match (key, verdict) {
+                    // A sixth of a second brings three units.
+                    ("rate", Verdict::Admitted(standings)) => {
+                        assert!(standings[0].remaining < 20, "{standings:?}");
+                    }
+                    (_, Verdict::Refused { retry_after, .. }) => {
+                        assert_eq!(key == "rate", retry_after.as_secs() == 1, "{retry_after:?}");
+                    }
+                    (_, verdict) => panic!("{key}: {verdict:?}"),
+                }
+            }
+        };
+        tokio::select! {
+            ((), ()) = async { tokio::join!(workers[0].give_back(), workers[1].give_back()) },
+                if limiter.state() == State::Redis => {}
+            () = requests => {}
+        }
+    }
+}
