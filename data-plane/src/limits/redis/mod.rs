@@ -56,7 +56,7 @@ const PING_EVERY: Duration = Duration::from_millis(500);
 /// Calls of one worker under way; further ones wait for a place, within their time.
 const CALLS: usize = 1024;
 
-const SCRIPT: &str = include_str!("limit.lua");
+const SCRIPT: &str = include_str!("../limit.lua");
 
 /// One worker's connection to Redis. Its task ends with it.
 pub(super) struct Link {

@@ -128,7 +128,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
     let server = Server::start();
     let mut redis = server.connection();
     // The clock comes from the test, and keys live on: time there is not the time here.
-    let script = include_str!("limit.lua")
+    let script = include_str!("../limit.lua")
         .replace("redis.call('TIME')", "{ ARGV[#ARGV - 1], ARGV[#ARGV] }")
         .replace(", 'PX', math.ceil(ahead / 1000000)", "");
     let script = Script::new(&script);
