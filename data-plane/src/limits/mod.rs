@@ -31,11 +31,13 @@ use std::{
     },
 };
 
-use ::redis::{Client, RedisError};
-use fastgate::model::{Fallback, Id};
+use fastgate::{
+    model::{Fallback, Id},
+    settings::Mistakes,
+};
 pub(crate) use policy::{Policy, Scope, Standing, Standings, Subject, Verdict};
-use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::redis::{RedisAddress, RedisAddressError, RedisSettings};
 use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
@@ -44,7 +46,7 @@ use self::{
     leases::Leases,
     places::{Place, Places},
     policy::{Each, verdict},
-    redis::{Away, Counts, Link},
+    redis::{Away, Counts, Link, Server},
 };
 
 /// The limits of a node, shared by its workers.
@@ -53,7 +55,7 @@ pub(crate) struct Limiter(Arc<Shared>);
 
 struct Shared {
     environment: Id,
-    redis: Option<Client>,
+    redis: Option<Server>,
     clock: Clock,
     buckets: Buckets,
     /// 0: not known yet.
@@ -72,14 +74,11 @@ impl Limiter {
     /// Limits for one environment, counted in Redis, or in this process where there is none.
     ///
     /// # Errors
-    /// When the URL is not one of a Redis server.
-    pub(crate) fn new(
-        environment: &Id,
-        redis_url: Option<&SecretString>,
-    ) -> Result<Self, RedisError> {
+    /// What is wrong with the certificates Redis's own must be signed by.
+    pub(crate) fn new(environment: &Id, redis: Option<&RedisSettings>) -> Result<Self, Mistakes> {
         Ok(Self(Arc::new(Shared {
             environment: environment.clone(),
-            redis: redis_url.map(|url| Client::open(url.expose_secret())).transpose()?,
+            redis: redis.map(Server::new).transpose()?,
             clock: Clock::start(),
             buckets: Buckets::new(),
             nodes: AtomicU32::new(0),
@@ -114,7 +113,7 @@ impl Limiter {
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
         self.0.workers.fetch_add(1, Relaxed);
         let shared = &self.0;
-        let link = |client| Link::start(client, shared.clock, shared.counts.clone());
+        let link = |server| Link::start(server, shared.clock, shared.counts.clone());
         let link = shared.redis.clone().map(link);
         WorkerLimiter {
             shared: shared.clone(),

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::allocations;
 
 use super::{
-    Limiter, Policy, Scope, State, Subject, Verdict, WorkerLimiter,
+    Limiter, Policy, RedisAddress, RedisSettings, Scope, State, Subject, Verdict, WorkerLimiter,
     ask::{Ask, Back, Grant},
     gcra::Bucket,
     mirror::{self, Kept},
@@ -88,7 +88,8 @@ fn limit(per_minute: i64, fallback: Fallback) -> Limit {
 }
 
 fn limiter(url: &str) -> Limiter {
-    Limiter::new(&id("default"), Some(&url.to_owned().into())).expect("a limiter")
+    let redis = RedisSettings { address: RedisAddress::parse(url).expect("a URL"), ca: None };
+    Limiter::new(&id("default"), Some(&redis)).expect("a limiter")
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
