@@ -1,16 +1,20 @@
 //! Limits against a real Redis, which the tests start for themselves and treat badly.
 
+mod access;
+mod deployments;
+mod log;
+mod servers;
+
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use ::redis::{Client, Commands as _, Connection, Script};
+use ::redis::{Commands as _, Script};
 use fastgate::model::{Fallback, Id, Limit, RateLimit};
 use futures_util::FutureExt as _;
-use tempfile::TempDir;
 
+use self::servers::Server;
 use crate::allocations;
 
 use super::{
@@ -20,65 +24,6 @@ use super::{
     mirror::{self, Kept},
 };
 
-/// A private Redis, gone when dropped.
-struct Server {
-    process: Child,
-    port: u16,
-    _dir: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        Self::start_on(port)
-    }
-
-    fn start_on(port: u16) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--port", &port.to_string()])
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed: apt-get install redis-server");
-        let server = Self { process, port, _dir: dir };
-        let patience = Instant::now() + Duration::from_secs(20);
-        while server.client().get_connection().is_err() {
-            assert!(Instant::now() < patience, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn client(&self) -> Client {
-        Client::open(self.url()).expect("a URL")
-    }
-
-    fn connection(&self) -> Connection {
-        self.client().get_connection().expect("connects")
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().expect("ends");
-        self.process.wait().expect("ends");
-    }
-}
-
 fn id(text: &str) -> Id {
     Id::parse(text).expect("an id")
 }
@@ -87,9 +32,12 @@ fn limit(per_minute: i64, fallback: Fallback) -> Limit {
     Limit { rate: RateLimit::parse(per_minute).expect("a rate"), fallback }
 }
 
+fn settings(url: &str, ca: Option<PathBuf>) -> RedisSettings {
+    RedisSettings { address: RedisAddress::parse(url).expect("a URL"), ca }
+}
+
 fn limiter(url: &str) -> Limiter {
-    let redis = RedisSettings { address: RedisAddress::parse(url).expect("a URL"), ca: None };
-    Limiter::new(&id("default"), Some(&redis)).expect("a limiter")
+    Limiter::new(&id("default"), Some(&settings(url, None))).expect("a limiter")
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
