@@ -66,6 +66,7 @@ pub mod bench {
     };
 }
 
+pub use limits::{RedisAddress, RedisAddressError, RedisSettings};
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};
 pub use settings::{Settings, SettingsError, TlsSettings};

@@ -74,9 +74,9 @@ pub enum BuildError {
     /// TLS could not be set up.
     #[error("can't speak TLS: {0}: check that the system gives random bytes")]
     Tls(#[from] rustls::Error),
-    /// The URL of Redis is none.
-    #[error("--redis-url is not the URL of a Redis server: give one such as 'redis://host:6379/0'")]
-    RedisUrl,
+    /// The certificates Redis's own must be signed by can't be used.
+    #[error("{0}")]
+    Redis(Mistakes),
     /// The state directory can't be used.
     #[error("{0}: check --state-dir")]
     StateDir(#[from] StateDirError),
@@ -103,8 +103,8 @@ impl Server {
         let environment = &settings.environment;
         let identity =
             Arc::new(Identity::of_this_boot(environment.clone(), settings.node_id.clone()));
-        let limiter = Limiter::new(environment, settings.redis_url.as_ref())
-            .map_err(|_| BuildError::RedisUrl)?;
+        let limiter =
+            Limiter::new(environment, settings.redis.as_ref()).map_err(BuildError::Redis)?;
         let certificates = settings.tls.clone().map(Certificates::load).transpose();
         let certificates = certificates.map_err(BuildError::Certificate)?;
         let tls_config = certificates.as_ref().map(Certificates::server_config).transpose()?;

@@ -15,11 +15,14 @@ use fastgate::{
     settings::{Mistakes, from_yaml},
 };
 use http::Uri;
-use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{limit_headers::LimitHeaders, network::Network};
+use crate::{
+    limit_headers::LimitHeaders,
+    limits::{RedisAddress, RedisSettings},
+    network::Network,
+};
 
 /// The settings of a node, checked.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ pub struct Settings {
     /// Where control planes take the config and audit streams; none: serve what is on disk.
     pub control_planes: Vec<Uri>,
     /// Where limits are counted together with other nodes; `None`: in this process.
-    pub redis_url: Option<SecretString>,
+    pub redis: Option<RedisSettings>,
     /// How clients are told where their limits stand.
     pub limit_headers: LimitHeaders,
     /// Where the last good snapshot is kept; `None`: nowhere.
@@ -84,7 +87,7 @@ impl Settings {
             ops_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)),
             environment,
             control_planes: Vec::new(),
-            redis_url: None,
+            redis: None,
             limit_headers: LimitHeaders::default(),
             state_dir: None,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -152,7 +155,7 @@ impl Settings {
         settings.control_planes = planes.unwrap_or_default();
         let max_body_size = found.take("--max-body-size", given.max_body_size, parse_size);
         settings.max_body_size = max_body_size.flatten();
-        settings.redis_url = found.take("--redis-url", given.redis_url, parse_redis_url);
+        settings.redis = check_redis(&mut found, given.redis_url, given.redis_ca);
         settings.state_dir = given.state_dir;
         settings.tls = check_tls(&mut found, given.tls_listen, given.tls_cert, given.tls_key);
         found.or(settings)
@@ -188,6 +191,9 @@ struct Given {
     /// Where limits are counted together with other nodes; without it, in this process
     #[arg(long, value_name = "URL", env = "FASTGATE_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// The certificates that Redis's own must be signed by, in PEM [default: those browsers trust]
+    #[arg(long, value_name = "FILE", env = "FASTGATE_REDIS_CA")]
+    redis_ca: Option<PathBuf>,
     /// What tells clients where limits stand: draft-10, draft-06, x-ratelimit or none [default: draft-10]
     #[arg(long, value_name = "KIND[,KIND]", env = "FASTGATE_LIMIT_HEADERS")]
     limit_headers: Option<String>,
@@ -258,6 +264,7 @@ impl Given {
             environment: self.environment.or(other.environment),
             control_plane: self.control_plane.or(other.control_plane),
             redis_url: self.redis_url.or(other.redis_url),
+            redis_ca: self.redis_ca.or(other.redis_ca),
             limit_headers: self.limit_headers.or(other.limit_headers),
             state_dir: self.state_dir.or(other.state_dir),
             workers: self.workers.or(other.workers),
@@ -333,12 +340,21 @@ fn parse_control_planes(text: &str) -> Result<Vec<Uri>, String> {
     text.split(',').map(parse).collect()
 }
 
-fn parse_redis_url(text: &str) -> Result<SecretString, String> {
-    // What was given may hold a password: it is not repeated.
-    if redis::parse_redis_url(text).is_none() {
-        return Err("is no URL of Redis: give one such as redis://127.0.0.1:6379/0".into());
+/// Where Redis is, and who signs its certificates.
+fn check_redis(
+    found: &mut Mistakes,
+    url: Option<String>,
+    ca: Option<PathBuf>,
+) -> Option<RedisSettings> {
+    if url.is_none() && ca.is_some() {
+        found.add("--redis-url is missing: give it, or leave --redis-ca out");
     }
-    Ok(text.into())
+    let parse = |text: &str| RedisAddress::parse(text).map_err(|fault| fault.to_string());
+    let address = found.take("--redis-url", url, parse)?;
+    if ca.is_some() && !address.is_tls() {
+        found.add("--redis-ca is for TLS: begin --redis-url with rediss, or leave --redis-ca out");
+    }
+    Some(RedisSettings { address, ca })
 }
 
 /// The host's name and the proxy's port: the same after a restart, and apart from another node of
@@ -354,8 +370,6 @@ fn default_node_id(port: u16) -> Result<Id, String> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     fn load(args: &[&str]) -> Result<Settings, SettingsError> {
@@ -456,10 +470,19 @@ mod tests {
     }
 
     #[test]
-    fn the_redis_url_is_kept_and_never_shown() {
-        let settings = load(&["--redis-url", "redis://:hidden@127.0.0.1/"]).expect("valid");
-        let kept = settings.redis_url.as_ref().expect("kept");
-        assert_eq!(kept.expose_secret(), "redis://:hidden@127.0.0.1/");
+    fn where_redis_is_is_kept_and_its_password_never_shown() {
+        let url = "rediss+sentinel://u:hidden@127.0.0.1/mymaster?sentinel_password=hidden";
+        let settings = load(&["--redis-url", url, "--redis-ca", "ca.pem"]).expect("valid");
+        let redis = settings.redis.as_ref().expect("kept");
+        assert_eq!((redis.address.is_tls(), &redis.ca), (true, &Some("ca.pem".into())));
         assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_ca_is_for_a_redis_with_tls() {
+        let found = mistakes(&["--redis-ca=ca.pem"]);
+        assert!(found.join("\n").starts_with("--redis-url is missing: "), "{found:?}");
+        let found = mistakes(&["--redis-ca=ca.pem", "--redis-url=redis+cluster://h"]);
+        assert!(found.join("\n").starts_with("--redis-ca is for TLS: "), "{found:?}");
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Ask {
     pub(super) spent: u64,
     /// Tokens that will not be spent.
     pub(super) back: Back,
+    /// The room that is taken at least: a Redis that comes back may have forgotten.
+    pub(super) floor: u64,
 }
 
 /// Tokens of a grant that are given back.
@@ -47,8 +49,8 @@ pub(super) struct Grant {
 
 impl Ask {
     /// As the script takes it.
-    pub(super) fn arguments(&self) -> [u64; 8] {
-        let Self { bucket, want, spent, back } = *self;
+    pub(super) fn arguments(&self) -> [u64; 9] {
+        let Self { bucket, want, spent, back, floor } = *self;
         let Bucket { interval, capacity, refill, .. } = bucket;
         let Back { tokens, mark } = back;
         let refill = match refill {
@@ -56,7 +58,7 @@ impl Ask {
             Refill::Calendar(Calendar::Day) => 1,
             Refill::Calendar(Calendar::Month) => 2,
         };
-        [interval, capacity, refill, want, spent, tokens, mark.begun, mark.gross]
+        [interval, capacity, refill, want, spent, tokens, mark.begun, mark.gross, floor]
     }
 }
 

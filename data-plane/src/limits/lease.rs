@@ -124,6 +124,8 @@ pub(super) struct Lease {
     used: u64,
     asked_at: u64,
     debt: Debt,
+    /// Whether Redis is to be told how much was taken, as it may be another one.
+    is_new_redis: bool,
 }
 
 /// Tokens that end at the same time.
@@ -189,6 +191,7 @@ impl Lease {
             used: 0,
             asked_at: 0,
             debt: Debt::default(),
+            is_new_redis: false,
         }
     }
 
@@ -199,7 +202,8 @@ impl Lease {
             return;
         }
         let Self { seen, size, debt, .. } = *self;
-        *self = Self { epoch, seen, size, debt, ..Self::new(bucket) };
+        let is_new_redis = self.is_new_redis || self.epoch != epoch;
+        *self = Self { epoch, seen, size, debt, is_new_redis, ..Self::new(bucket) };
     }
 
     /// Where it stands.
@@ -283,7 +287,7 @@ impl Lease {
     /// pace of late, and at least as many as there are requests that wait.
     pub(super) fn ask(&mut self, now: u64, waiting: u64, crowd: Crowd) -> Ask {
         if self.bucket.is_charged {
-            return self.settle();
+            return self.settle(now);
         }
         let window = now.saturating_sub(self.asked_at).max(1);
         let needed_in = |time: u64| self.used.saturating_mul(time) / window;
@@ -303,14 +307,15 @@ impl Lease {
         };
         self.size = size.clamp(1, crowd.largest(self.bucket, self.taken(now)));
         (self.used, self.asked_at) = (0, now);
-        Ask { want: self.size.max(waiting), ..self.settle() }
+        Ask { want: self.size.max(waiting), ..self.settle(now) }
     }
 
     /// Asks for nothing, but says what is to be said.
-    pub(super) fn settle(&mut self) -> Ask {
+    pub(super) fn settle(&mut self, now: u64) -> Ask {
         let back = std::mem::take(&mut self.back);
         self.is_back_due = false;
-        Ask { bucket: self.bucket, want: 0, spent: self.debt.tokens, back }
+        let floor = if self.is_new_redis { self.taken(now) } else { 0 };
+        Ask { bucket: self.bucket, want: 0, spent: self.debt.tokens, back, floor }
     }
 
     /// Takes what Redis gave for an ask that went over the connection `epoch`, was sent at `sent` and
@@ -325,6 +330,7 @@ impl Lease {
         if ask.bucket != self.bucket || epoch != self.epoch {
             return;
         }
+        self.is_new_redis = false;
         // Redis said so after it was sent: the period ends no earlier than that.
         let ends = grant.ends_in.map(|ends_in| sent + ends_in);
         self.seen = Seen { taken: grant.taken, at: landed, ends };
@@ -458,7 +464,7 @@ mod tests {
     }
 
     fn grant(lease: &mut Lease, tokens: u64, now: u64, crowd: Crowd) {
-        let ask = Ask { want: tokens, ..lease.settle() };
+        let ask = Ask { want: tokens, ..lease.settle(now) };
         let taken = tokens * bucket().interval;
         let grant = Grant { tokens, taken, mark: Mark::default(), ends_in: None };
         lease.take((&ask, &grant), (1, now, now + MILLISECOND), crowd);
@@ -524,7 +530,7 @@ mod tests {
         assert_eq!(spendable(&mut lease, LONG), FIRST);
         assert_eq!(spendable(&mut lease, LONG + MILLISECOND), 0);
         assert!(!lease.has_business(), "so few are not worth a call of their own");
-        assert_eq!(lease.settle().back.tokens, FIRST, "but are not forgotten");
+        assert_eq!(lease.settle(LONG + MILLISECOND).back.tokens, FIRST, "but are not forgotten");
     }
 
     #[test]
@@ -560,9 +566,21 @@ mod tests {
         lease.spend_without_redis(21, ALONE, None);
         let grant = Grant { tokens: 1, taken: 0, mark: Mark::default(), ends_in: None };
         lease.take((&ask, &grant), (1, 20, 30), ALONE);
-        assert_eq!(lease.settle().spent, 1, "what came later is told later");
+        assert_eq!(lease.settle(30).spent, 1, "what came later is told later");
         lease.spend_without_redis(20_000 * MILLISECOND, ALONE, None);
-        assert_eq!(lease.settle().spent, 1);
+        assert_eq!(lease.settle(20_000 * MILLISECOND).spent, 1);
+    }
+
+    #[test]
+    fn another_redis_is_told_once_how_much_was_taken() {
+        let mut lease = lease();
+        grant(&mut lease, 1000, 0, ALONE);
+        lease.follow(bucket(), 2);
+        let ask = lease.ask(41 * MILLISECOND, 1, ALONE);
+        assert_eq!(ask.floor, 60 * MILLISECOND, "less what time has given back");
+        let grant = Grant { tokens: 1, taken: ask.floor, mark: Mark::default(), ends_in: None };
+        lease.take((&ask, &grant), (2, 41 * MILLISECOND, 42 * MILLISECOND), ALONE);
+        assert_eq!(lease.ask(43 * MILLISECOND, 1, ALONE).floor, 0);
     }
 
     /// Two leases are given back after a third was taken and spent.
@@ -571,7 +589,7 @@ mod tests {
         let (bucket, second) = (bucket(), 1_000 * MILLISECOND);
         let mut kept = [Kept::default()];
         let mut call = |want, back, now| {
-            let ask = Ask { bucket, want, spent: 0, back };
+            let ask = Ask { bucket, want, spent: 0, back, floor: 0 };
             mirror::call(&mut kept, &[ask], now).remove(0)
         };
         let (one, two) = (call(1000, Back::default(), second), call(1000, Back::default(), second));

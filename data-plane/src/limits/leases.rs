@@ -186,7 +186,7 @@ impl Leases {
             place.lease.borrow_mut().stock(now);
             let is_free = place.flight.borrow().is_none();
             if is_free && place.lease.borrow().is_due() {
-                let ask = place.lease.borrow_mut().settle();
+                let ask = place.lease.borrow_mut().settle(now);
                 self.send(std::slice::from_ref(&place), std::iter::once(ask).collect(), now);
             }
             if place.lease.borrow().has_business() {

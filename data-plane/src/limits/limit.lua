@@ -1,8 +1,9 @@
 -- Leases tokens from every bucket, or from none: gcra.rs, with Redis's clock and for all nodes.
--- KEYS: the buckets. ARGV, eight of each: the room one token takes and the room there is; what makes
+-- KEYS: the buckets. ARGV, nine of each: the room one token takes and the room there is; what makes
 -- room again (0: every nanosecond one; 1: the end of the day; 2: that of the month); how many tokens
 -- are wanted; how many were spent while Redis was away; how many of those granted before are given
--- back, and the mark of that grant, which is two numbers.
+-- back, and the mark of that grant, which is two numbers; the room taken at least, as far as was known
+-- of another Redis.
 -- Returns five numbers of each: how many tokens are granted, the room taken, the mark of this grant,
 -- and the nanoseconds until the day or month is over (0: it is of no day or month).
 --
@@ -13,7 +14,7 @@
 -- number it would not fit a Lua number exactly), the microsecond from which on it never was, and the
 -- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
 -- second its day or month ends, and nothing. The last two are the mark.
-local PER_BUCKET = 8
+local PER_BUCKET = 9
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
 
@@ -68,6 +69,10 @@ for i, key in ipairs(KEYS) do
     local below = ends and taken or taken - (gross - arg(8))
     local less = math.max(math.min(back * interval, below), 0)
     taken, changed = taken - less, less > 0
+  end
+  local forgotten = math.min(arg(9), capacity) - taken
+  if forgotten > 0 then
+    taken, gross, changed = taken + forgotten, gross + forgotten, true
   end
   if spent > 0 then
     local more = math.min(spent * interval, capacity - taken)

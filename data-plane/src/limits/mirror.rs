@@ -52,7 +52,7 @@ struct State {
 impl Kept {
     /// After what was spent and given back.
     fn settle(&self, ask: &Ask, now: u64) -> State {
-        let Ask { bucket, spent, back, .. } = *ask;
+        let Ask { bucket, spent, back, floor, .. } = *ask;
         let (now, mut mark, is_anew) = self.mark_at(bucket.refill, now);
         let mut taken =
             if is_anew && now.ends_in.is_some() { 0 } else { bucket.level(self.tat, now).taken };
@@ -64,10 +64,13 @@ impl Kept {
             less = (back.tokens * bucket.interval).min(taken.saturating_sub(on_top));
         }
         taken -= less;
+        let forgotten = floor.min(bucket.capacity).saturating_sub(taken);
+        taken += forgotten;
+        mark.gross += forgotten;
         let more = (spent * bucket.interval).min(bucket.capacity - taken);
         taken += more;
         mark.gross += more;
-        State { now, taken, mark, changed: less > 0 || spent > 0 }
+        State { now, taken, mark, changed: less > 0 || forgotten > 0 || spent > 0 }
     }
 
     /// The moment, the mark that goes on there, and whether it begins anew.

@@ -40,14 +40,16 @@ use std::{
     time::Duration,
 };
 
-use ::redis::{Client, RedisError};
 pub(crate) use charges::Charges;
-use fastgate::model::{Fallback, Id};
+use fastgate::{
+    model::{Fallback, Id},
+    settings::Mistakes,
+};
 #[cfg(test)]
 pub(crate) use policy::standing;
 pub(crate) use policy::{Entered, Policies, Scope, Standing, Standings, Subject, Verdict};
-use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::redis::{RedisAddress, RedisAddressError, RedisSettings};
 use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
@@ -58,7 +60,7 @@ use self::{
     leases::Leases,
     places::{Place, Places},
     policy::{Each, Policy},
-    redis::{Away, Counts, Link},
+    redis::{Away, Counts, Link, Server},
 };
 
 /// The limits of a node, shared by its workers.
@@ -67,7 +69,7 @@ pub(crate) struct Limiter(Arc<Shared>);
 
 struct Shared {
     environment: Id,
-    redis: Option<Client>,
+    redis: Option<Server>,
     clock: Clock,
     buckets: Buckets,
     /// 0: not known yet.
@@ -88,15 +90,12 @@ impl Limiter {
     /// Limits for one environment, counted in Redis, or in this process where there is none.
     ///
     /// # Errors
-    /// When the URL is not one of a Redis server.
-    pub(crate) fn new(
-        environment: &Id,
-        redis_url: Option<&SecretString>,
-    ) -> Result<Self, RedisError> {
+    /// What is wrong with the certificates Redis's own must be signed by.
+    pub(crate) fn new(environment: &Id, redis: Option<&RedisSettings>) -> Result<Self, Mistakes> {
         let clock = Clock::start();
         Ok(Self(Arc::new(Shared {
             environment: environment.clone(),
-            redis: redis_url.map(|url| Client::open(url.expose_secret())).transpose()?,
+            redis: redis.map(Server::new).transpose()?,
             clock,
             buckets: Buckets::new(clock),
             nodes: AtomicU32::new(0),
@@ -139,7 +138,7 @@ impl Limiter {
     pub(crate) fn for_worker(&self) -> WorkerLimiter {
         self.0.workers.fetch_add(1, Relaxed);
         let shared = &self.0;
-        let start = |client| Rc::new(Link::start(client, shared.clock, shared.counts.clone()));
+        let start = |server| Rc::new(Link::start(server, shared.clock, shared.counts.clone()));
         WorkerLimiter::new(shared.clone(), shared.redis.clone().map(start))
     }
 }

@@ -193,7 +193,7 @@ impl World {
                 let this = &mut self.workers[worker];
                 this.lease.stock(now + this.offset);
                 if this.flight.is_none() && this.lease.is_due() {
-                    let ask = this.lease.settle();
+                    let ask = this.lease.settle(now + this.offset);
                     self.send(now, worker, ask);
                 }
                 self.at(now + 40 * MILLISECOND, worker, Event::GiveBack);

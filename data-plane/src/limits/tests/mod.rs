@@ -1,86 +1,30 @@
 //! Limits against a real Redis, which the tests start for themselves and treat badly.
 
+mod access;
 mod charges;
 mod concurrency;
+mod deployments;
+mod log;
+mod servers;
 
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use ::redis::{Client, Commands as _, Connection, Script};
+use ::redis::{Commands as _, Script};
 use fastgate::model::{Calendar, Cost, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens};
 use futures_util::FutureExt as _;
-use tempfile::TempDir;
 
+use self::servers::Server;
 use crate::allocations;
 
 use super::{
-    Limiter, Policies, Scope, State, Subject, Verdict, WorkerLimiter,
+    Limiter, Policies, RedisAddress, RedisSettings, Scope, State, Subject, Verdict, WorkerLimiter,
     ask::{Ask, Back, Grant},
     gcra::Bucket,
     mirror::{self, Kept},
 };
-
-/// A private Redis, gone when dropped.
-struct Server {
-    process: Child,
-    port: u16,
-    _dir: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        Self::start_on(port)
-    }
-
-    fn start_on(port: u16) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let process = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--port", &port.to_string()])
-            .current_dir(dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed: apt-get install redis-server");
-        let server = Self { process, port, _dir: dir };
-        let patience = Instant::now() + Duration::from_secs(20);
-        while server.client().get_connection().is_err() {
-            assert!(Instant::now() < patience, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    fn client(&self) -> Client {
-        Client::open(self.url()).expect("a URL")
-    }
-
-    fn connection(&self) -> Connection {
-        self.client().get_connection().expect("connects")
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().expect("ends");
-        self.process.wait().expect("ends");
-    }
-}
 
 fn id(text: &str) -> Id {
     Id::parse(text).expect("an id")
@@ -103,8 +47,12 @@ fn of_key<'a>(key: &'a str, limits: &[(Scope<'a>, Limit)]) -> Policies<'a> {
     policies
 }
 
+fn settings(url: &str, ca: Option<PathBuf>) -> RedisSettings {
+    RedisSettings { address: RedisAddress::parse(url).expect("a URL"), ca }
+}
+
 fn limiter(url: &str) -> Limiter {
-    Limiter::new(&id("default"), Some(&url.to_owned().into())).expect("a limiter")
+    Limiter::new(&id("default"), Some(&settings(url, None))).expect("a limiter")
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -188,7 +136,8 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                     |grant: Grant| Back { tokens: dice.roll(grant.tokens + 1), mark: grant.mark };
                 let back = earlier.map(back).unwrap_or_default();
                 let want = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(most) };
-                Ask { bucket: *bucket, want, spent: some(&mut dice), back }
+                let floor = if dice.roll(8) == 0 { dice.roll(bucket.capacity * 2) } else { 0 };
+                Ask { bucket: *bucket, want, spent: some(&mut dice), back, floor }
             };
             let asks: Vec<_> = buckets.iter().zip(&mut granted).map(&mut ask).collect();
             let expected = mirror::call(&mut kept, &asks, micros * 1000);

@@ -1,11 +1,24 @@
 //! The way to Redis: one connection a worker, over which the calls of its leases go.
 //!
+//! ```text
+//! address (what --redis-url says) -> server (one, watched by sentinels, a cluster) -> connection
+//! Link (here: the connection and its breaker) -> script (how limit.lua is called) -> connection
+//! ```
+//!
 //! An error, or 50 ms in which Redis answers nobody who waits, open the breaker: the connection is
 //! given up, requests do without it at once, and a task in the background makes a new one, trying
 //! twice a second. Shorter stalls are a busy machine's, and no reason to count here what Redis will
 //! count too; so is a queue of calls that are answered one after another. For the same reason time
 //! is counted in steps as this thread lives through them: one in which it was held up is one step.
 //! As leases may need no call for a while, the background asks now and then whether Redis is there.
+//!
+//! A cluster is there or away as a whole: it serves no key itself, unless told otherwise, while one
+//! of its masters is missing. Who is a master is found out anew with each connection.
+
+mod address;
+mod script;
+mod server;
+mod told;
 
 use std::{
     pin::pin,
@@ -20,13 +33,20 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, RedisResult, Script, aio::MultiplexedConnection, cmd};
+use redis::{ErrorKind, RedisResult, ServerErrorKind, cmd};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
+pub use self::address::{RedisAddress, RedisAddressError, RedisSettings};
+pub(super) use self::server::Server;
+use self::{
+    script::{Script, try_out},
+    server::Connection,
+    told::{Told, why},
+};
 use super::{
     ask::{Ask, Grant},
     clock::Clock,
@@ -44,21 +64,14 @@ const SILENT_STEPS: u32 = 10;
 /// spent for 80.
 const QUEUE_STEPS: u32 = 15;
 
-/// How long a new connection may take, its first answer included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a new connection may take: finding the masters, and their first answers included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the breaker stays open between two tries.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// How often Redis is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_millis(500);
-
-/// Calls of one worker under way; further ones wait for a place, within their time.
-const CALLS: usize = 1024;
-
-const SCRIPT: &str = include_str!("limit.lua");
-
-const SLOTS: &str = include_str!("slots.lua");
 
 /// A call for slots: how many the holder has then.
 pub(super) type Call = Flight<Reservation, u64>;
@@ -84,7 +97,7 @@ pub(super) struct Link {
 
 struct Shared {
     /// `None`: the breaker is open.
-    connection: ArcSwapOption<MultiplexedConnection>,
+    connection: ArcSwapOption<Connection>,
     /// The number of the connection; 0: the breaker is open.
     epoch: AtomicU32,
     tripped: Notify,
@@ -101,8 +114,9 @@ struct Shared {
 pub(super) struct Counts {
     /// Workers that have a connection.
     pub(super) up: AtomicUsize,
-    /// Calls of the script.
+    /// Calls of scripts.
     pub(super) calls: AtomicU64,
+    told: Told,
 }
 
 /// Redis is away, or too slow.
@@ -111,18 +125,18 @@ pub(super) struct Away;
 
 impl Link {
     /// Starts connecting. Call it inside the runtime the calls are made in.
-    pub(super) fn start(client: Client, clock: Clock, counts: Arc<Counts>) -> Self {
+    pub(super) fn start(server: Server, clock: Clock, counts: Arc<Counts>) -> Self {
         let shared = Arc::new(Shared {
             connection: ArcSwapOption::empty(),
             epoch: AtomicU32::new(0),
             tripped: Notify::new(),
             answers: AtomicU64::new(0),
-            script: Script::new(SCRIPT),
-            slots: Script::new(SLOTS),
+            script: Script::limit(),
+            slots: Script::slots(),
             clock,
             counts,
         });
-        let keeper = tokio::spawn(keep_connected(client, shared.clone()));
+        let keeper = tokio::spawn(keep_connected(server, shared.clone()));
         Self { shared, keeper }
     }
 
@@ -134,8 +148,8 @@ impl Link {
             epoch: AtomicU32::new(1),
             tripped: Notify::new(),
             answers: AtomicU64::new(0),
-            script: Script::new(SCRIPT),
-            slots: Script::new(SLOTS),
+            script: Script::limit(),
+            slots: Script::slots(),
             clock,
             counts: Arc::default(),
         };
@@ -185,19 +199,14 @@ impl Drop for Link {
 impl Shared {
     async fn fly(
         self: Arc<Self>,
-        connection: Arc<MultiplexedConnection>,
+        connection: Arc<Connection>,
         names: Each<Arc<str>>,
         flight: Arc<Flight>,
     ) {
-        let mut call = self.script.prepare_invoke();
-        for (name, ask) in names.iter().zip(&flight.asks) {
-            call.key(&**name);
-            for argument in ask.arguments() {
-                call.arg(argument);
-            }
-        }
-        let mut own = MultiplexedConnection::clone(&connection);
-        let answer = self.patiently(&connection, call.invoke_async::<Vec<u64>>(&mut own)).await;
+        let arguments = flight.asks.iter().flat_map(Ask::arguments);
+        let mut own = Connection::clone(&connection);
+        let call = self.script.call::<Vec<u64>>(&mut own, &names, arguments);
+        let answer = self.patiently(&connection, call).await;
         flight.land(answer.and_then(|numbers| {
             let at = self.clock.now();
             let grants: Option<Each<_>> = numbers.chunks(Grant::NUMBERS).map(Grant::read).collect();
@@ -207,22 +216,23 @@ impl Shared {
 
     async fn fly_for_slots(
         self: Arc<Self>,
-        connection: Arc<MultiplexedConnection>,
+        connection: Arc<Connection>,
         name: Arc<str>,
         flight: Arc<Call>,
     ) {
         let Reservation { holder, limit, want, life } = flight.asks;
-        let mut call = self.slots.prepare_invoke();
-        call.key(&*name).arg(holder).arg(limit).arg(want).arg(life);
-        let mut own = MultiplexedConnection::clone(&connection);
-        let answer = self.patiently(&connection, call.invoke_async::<u64>(&mut own)).await;
+        let arguments = [holder, limit, want, life].into_iter();
+        let mut own = Connection::clone(&connection);
+        let names = [name];
+        let call = self.slots.call::<u64>(&mut own, &names, arguments);
+        let answer = self.patiently(&connection, call).await;
         flight.land(answer.map(|grants| Landing { at: self.clock.now(), grants }));
     }
 
     /// Waits for an answer as long as Redis gives any. Without one, the breaker is open.
     async fn patiently<T>(
         &self,
-        connection: &Arc<MultiplexedConnection>,
+        connection: &Arc<Connection>,
         call: impl Future<Output = RedisResult<T>>,
     ) -> Option<T> {
         let mut call = pin!(call);
@@ -233,8 +243,12 @@ impl Shared {
                     self.answers.fetch_add(1, Relaxed);
                     return Some(answer);
                 }
+                // Keys on their way from one server of a cluster to another: others are not.
+                Ok(Err(fault)) if fault.kind() == ErrorKind::Server(ServerErrorKind::TryAgain) => {
+                    return None;
+                }
                 Ok(Err(fault)) => {
-                    self.trip(connection, &fault.to_string());
+                    self.trip(connection, &why(&fault));
                     return None;
                 }
                 Err(_) => {}
@@ -250,51 +264,54 @@ impl Shared {
     }
 
     /// Opens the breaker, unless the connection in trouble was replaced already.
-    fn trip(&self, failed: &Arc<MultiplexedConnection>, why: &str) {
+    fn trip(&self, failed: &Arc<Connection>, why: &str) {
         let before = self.connection.compare_and_swap(failed, None);
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, failed)) {
             self.epoch.store(0, Release);
             self.counts.up.fetch_sub(1, Relaxed);
             self.tripped.notify_one();
-            tracing::warn!("redis is away, limits do what their fallback says: {why}");
+            self.counts.told.away(why);
         }
     }
 
     /// Returns when the breaker is open.
-    async fn look_after(&self, connection: &Arc<MultiplexedConnection>) {
-        let mut own = MultiplexedConnection::clone(connection);
+    async fn look_after(&self, connection: &Arc<Connection>) {
+        let mut own = Connection::clone(connection);
         loop {
             tokio::select! {
                 () = self.tripped.notified() => return,
                 () = sleep(PING_EVERY) => {}
             }
             let ping = cmd("PING");
-            // Where it fails, the next round ends.
-            let _: Option<String> = self.patiently(connection, ping.query_async(&mut own)).await;
+            // Where it fails, the next round ends. What holds no longer than to here is not told
+            // as good news.
+            if self.patiently::<String>(connection, ping.query_async(&mut own)).await.is_some() {
+                self.counts.told.counted();
+            }
         }
     }
 }
 
-async fn keep_connected(client: Client, shared: Arc<Shared>) {
+async fn keep_connected(server: Server, shared: Arc<Shared>) {
     let (mut told, mut epoch) = (false, 0);
     loop {
-        match timeout(CONNECT_TIMEOUT, connect(&client, &shared.script)).await {
-            Ok(Ok(connection)) => {
+        match timeout(CONNECT_TIMEOUT, connect(&server)).await {
+            Ok(Ok(connection)) if is_prompt(&connection).await => {
                 let connection = Arc::new(connection);
                 epoch += 1;
                 shared.connection.store(Some(connection.clone()));
                 shared.epoch.store(epoch, Release);
                 shared.counts.up.fetch_add(1, Relaxed);
-                tracing::info!("limits are counted in redis");
                 shared.look_after(&connection).await;
                 told = false;
             }
             failed if !told => {
-                let why = failed.map_or_else(
-                    |_| "it does not answer".to_owned(),
-                    |result| result.err().map(|fault| fault.to_string()).unwrap_or_default(),
-                );
-                tracing::warn!("redis can't be reached, limits do what their fallback says: {why}");
+                let why = match failed {
+                    Ok(Err(fault)) => why(&fault),
+                    Ok(Ok(_)) => "it takes too long to answer".to_owned(),
+                    Err(_) => "it does not answer".to_owned(),
+                };
+                shared.counts.told.away(&why);
                 told = true;
             }
             _ => {}
@@ -303,14 +320,15 @@ async fn keep_connected(client: Client, shared: Arc<Shared>) {
     }
 }
 
-async fn connect(client: &Client, script: &Script) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(CALLS)
-        .set_concurrency_limit(CALLS);
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    // Also the proof that it answers, and may run scripts.
-    script.prepare_invoke().load_async(&mut connection).await?;
+async fn connect(server: &Server) -> RedisResult<Connection> {
+    let connection = server.connect().await?;
+    try_out(&connection).await?;
     Ok(connection)
+}
+
+/// Whether a server is so fast that calls would not open the breaker again at once.
+async fn is_prompt(connection: &Connection) -> bool {
+    let mut own = connection.clone();
+    let ping = cmd("PING");
+    matches!(timeout(STEP * SILENT_STEPS, ping.query_async::<()>(&mut own)).await, Ok(Ok(())))
 }
