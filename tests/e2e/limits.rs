@@ -1,5 +1,7 @@
 //! Limits that all nodes share.
 
+mod bad_limits;
+
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
