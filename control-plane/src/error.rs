@@ -113,6 +113,12 @@ impl Error {
             Self::Store(StoreError::UnknownPlan { plan }) => {
                 one("plan_id", format!("names '{plan}', which does not exist: create it first"))
             }
+            Self::Store(StoreError::PlanInUse { id, .. }) => one(
+                "plan_id",
+                format!(
+                    "names '{id}', which keys are on: put them on another plan or on none first"
+                ),
+            ),
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
             }

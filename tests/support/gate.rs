@@ -13,6 +13,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     client::Client,
+    clock,
     command::{free_port, run, run_ok},
     eventually,
     postgres::Postgres,
@@ -50,6 +51,7 @@ pub(crate) struct GateBuilder {
     nodes: usize,
     redis: bool,
     alone: bool,
+    hours_off: Vec<i32>,
 }
 
 /// Held by every gateway: tests run side by side, but for those that measure. A test starts one
@@ -75,6 +77,7 @@ pub(crate) struct Node {
     pub(crate) state_dir: PathBuf,
     process: Option<Process>,
     command: Vec<String>,
+    hours_off: i32,
     name: String,
 }
 
@@ -87,6 +90,12 @@ impl GateBuilder {
     /// Runs beside no other gateway: for a test whose figures depend on the machine.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// The clocks of the nodes, in hours from the real time.
+    pub(crate) fn with_clocks_off(mut self, hours: &[i32]) -> Self {
+        self.hours_off = hours.to_vec();
         self
     }
 
@@ -114,7 +123,8 @@ impl GateBuilder {
         gate.start_control_plane().await;
         gate.admin = gate.admin.clone().with("authorization", &format!("Bearer {}", gate.token()));
         for n in 1..=self.nodes {
-            let node = gate.node(n, gate.node_port);
+            let hours_off = self.hours_off.get(n - 1).copied().unwrap_or_default();
+            let node = gate.node(n, gate.node_port, hours_off);
             gate.nodes.push(node);
         }
         for node in &gate.nodes {
@@ -126,7 +136,7 @@ impl GateBuilder {
 
 impl Gate {
     pub(crate) fn with_nodes(nodes: usize) -> GateBuilder {
-        GateBuilder { nodes, redis: false, alone: false }
+        GateBuilder { nodes, redis: false, alone: false, hours_off: Vec::new() }
     }
 
     /// Starts the control plane, the first time or again, and waits until it answers.
@@ -146,7 +156,7 @@ impl Gate {
 
     /// Starts one more node, which follows that control plane, and waits until it serves.
     pub(crate) async fn add_node(&mut self, replica: &Replica) {
-        let node = self.node(self.nodes.len() + 1, replica.node_port);
+        let node = self.node(self.nodes.len() + 1, replica.node_port, 0);
         node.ready().await;
         self.nodes.push(node);
     }
@@ -175,6 +185,16 @@ impl Gate {
 
     pub(crate) fn kill_control_plane(&mut self) {
         self.control_plane.take().expect("runs").kill();
+    }
+
+    /// How often a worker found that Redis is away; it does also where the machine stands still.
+    pub(crate) fn redis_outages(&self) -> usize {
+        let logs = self.nodes.iter().filter_map(|node| Some(node.process.as_ref()?.log()));
+        logs.map(|log| log.matches("redis is away").count()).sum()
+    }
+
+    pub(crate) fn redis(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("runs")
     }
 
     pub(crate) fn dump(&self) -> String {
@@ -281,7 +301,7 @@ impl Gate {
         command
     }
 
-    fn node(&self, number: usize, node_port: u16) -> Node {
+    fn node(&self, number: usize, node_port: u16, hours_off: i32) -> Node {
         let (proxy, ops) = (free_port(), free_port());
         let name = format!("node-{number}");
         let state_dir = self.dir.path().join(&name);
@@ -302,6 +322,7 @@ impl Gate {
             state_dir,
             process: None,
             command,
+            hours_off,
             name,
         };
         node.start(self.dir.path());
@@ -312,7 +333,7 @@ impl Gate {
 impl Node {
     pub(crate) fn start(&mut self, dir: &std::path::Path) {
         let mut command = program("fastgate-data-plane");
-        command.args(&self.command);
+        command.args(&self.command).envs(clock::off_by(self.hours_off));
         self.process = Some(Process::start(&self.name, command, dir));
     }
 

@@ -4,8 +4,10 @@
 //! killed when the value that owns it is dropped, or at the latest when the test program ends.
 
 mod client;
+mod clock;
 mod command;
 mod gate;
+mod load;
 mod postgres;
 mod process;
 mod redis;
@@ -15,11 +17,21 @@ mod wire;
 pub(crate) use client::{Answer, Client, Line};
 pub(crate) use command::{free_port, run, run_ok};
 pub(crate) use gate::{Gate, Node};
+pub(crate) use load::{Answers, Load};
 pub(crate) use postgres::Postgres;
 pub(crate) use process::{Process, program};
+pub(crate) use redis::Redis;
 pub(crate) use upstream::Upstream;
 
 use std::time::{Duration, Instant};
+
+/// Whether tests take the time their figures are meant for, and hold them to it. That is with
+/// `FASTGATE_LONG=1`; otherwise they are short, and patient with a busy machine. Build optimised
+/// for it, or load takes more than the machine has: `cargo build --release --workspace --bins`,
+/// then `FASTGATE_LONG=1 cargo test --release --test e2e limits`.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("FASTGATE_LONG").is_some()
+}
 
 /// Asks until `check` gives an answer. Fails the test after ten seconds.
 pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {

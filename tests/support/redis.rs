@@ -9,9 +9,12 @@ use std::{
 use super::{
     command::{free_port, run, run_ok},
     process::Process,
+    wire::Wire,
 };
 
 pub(crate) struct Redis {
+    /// Between the nodes and Redis.
+    pub(crate) wire: Wire,
     process: Option<Process>,
     port: u16,
     dir: PathBuf,
@@ -21,7 +24,8 @@ impl Redis {
     pub(crate) fn start(dir: &Path) -> Self {
         let found = Command::new("redis-server").arg("--version").output();
         assert!(found.is_ok(), "Redis is not installed: apt-get install redis-server");
-        let mut redis = Self { process: None, port: free_port(), dir: dir.to_owned() };
+        let port = free_port();
+        let mut redis = Self { wire: Wire::to(port), process: None, port, dir: dir.to_owned() };
         redis.restart();
         redis
     }
@@ -40,7 +44,7 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.wire.port)
     }
 
     /// Names of all keys it holds.
@@ -50,6 +54,15 @@ impl Redis {
 
     pub(crate) fn kill(&mut self) {
         self.process.take().expect("runs").kill();
+    }
+
+    /// Lets it stand still, with all its connections.
+    pub(crate) fn freeze(&mut self) {
+        self.process.as_ref().expect("runs").signal("STOP");
+    }
+
+    pub(crate) fn thaw(&mut self) {
+        self.process.as_ref().expect("runs").signal("CONT");
     }
 
     fn cli(&self) -> Command {
