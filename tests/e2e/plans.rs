@@ -131,7 +131,8 @@ async fn a_request_must_pass_every_limit_of_its_plan_and_route() {
     assert_eq!(upstream.served(), 25);
     let mut in_shadow = 0.0;
     for node in &gate.nodes {
-        in_shadow += node.metric("fastgate_limits_refusals{limit=\"trial\",mode=\"shadow\"}").await;
+        in_shadow +=
+            node.metric("fastgate_limits_refusals_total{limit=\"trial\",mode=\"shadow\"}").await;
     }
     assert_eq!(in_shadow, 15.0, "the second key's five are its plan's trial");
 }

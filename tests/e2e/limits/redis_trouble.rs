@@ -10,50 +10,27 @@ use crate::support::{Gate, Load, Redis, Upstream, is_long};
 /// What Redis goes through.
 struct Trouble {
     name: &'static str,
-    /// A program that was killed comes back empty, and gives every burst anew: nodes tell it only
-    /// what they have admitted without it.
-    forgets: bool,
     seconds: f64,
     begin: fn(&mut Redis),
     end: fn(&mut Redis),
 }
 
 const TROUBLES: [Trouble; 5] = [
-    Trouble {
-        name: "killed",
-        forgets: true,
-        seconds: 3.0,
-        begin: Redis::kill,
-        end: Redis::restart,
-    },
-    Trouble {
-        name: "frozen",
-        forgets: false,
-        seconds: 3.0,
-        begin: Redis::freeze,
-        end: Redis::thaw,
-    },
+    Trouble { name: "killed", seconds: 3.0, begin: Redis::kill, end: Redis::restart },
+    Trouble { name: "frozen", seconds: 3.0, begin: Redis::freeze, end: Redis::thaw },
     Trouble {
         name: "slowed by 5 ms",
-        forgets: false,
         seconds: 3.0,
         begin: |redis| redis.wire.slow_by(Duration::from_millis(5)),
         end: |redis| redis.wire.slow_by(Duration::ZERO),
     },
     Trouble {
         name: "slowed by 200 ms",
-        forgets: false,
         seconds: 3.0,
         begin: |redis| redis.wire.slow_by(Duration::from_millis(200)),
         end: |redis| redis.wire.slow_by(Duration::ZERO),
     },
-    Trouble {
-        name: "restarted",
-        forgets: true,
-        seconds: 0.0,
-        begin: Redis::kill,
-        end: Redis::restart,
-    },
+    Trouble { name: "restarted", seconds: 0.0, begin: Redis::kill, end: Redis::restart },
 ];
 
 /// Of a key that is asked for more than it may have, in requests a minute.
@@ -115,10 +92,9 @@ impl Trouble {
         hold(refused == 0, format!("{refused} refused that were within the limit, and its shares"));
         let seconds = (low.ended() - low.begun()).as_secs_f64();
         let allowed = f64::from(LOW) * (1.0 + seconds / 60.0);
-        let anew = if self.forgets { f64::from(LOW) } else { 0.0 };
         let admitted = low.admitted() as f64;
         let told = format!("{admitted} of {allowed:.0} admitted: {:.3}", admitted / allowed);
-        hold(admitted <= MOST_IN_TROUBLE * allowed + anew, told);
+        hold(admitted <= MOST_IN_TROUBLE * allowed, told);
         wrong
     }
 }
