@@ -37,6 +37,9 @@ pub(crate) enum Error {
     Stale { kind: &'static str, id: String, field: String },
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
+    /// A question only nodes can answer.
+    #[error("no node of environment '{environment}' says where limits stand: {why}")]
+    NoNode { environment: String, why: String },
     #[error("the call took too long")]
     Deadline,
     #[error(transparent)]
@@ -66,6 +69,7 @@ impl Error {
             Self::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
+            Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {
                 StoreError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),

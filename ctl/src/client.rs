@@ -5,9 +5,9 @@ use std::time::Duration;
 use fastgate::admin::v1::{
     access_service_client::AccessServiceClient, config_service_client::ConfigServiceClient,
     environment_service_client::EnvironmentServiceClient, key_service_client::KeyServiceClient,
-    log_service_client::LogServiceClient, node_service_client::NodeServiceClient,
-    plan_service_client::PlanServiceClient, route_service_client::RouteServiceClient,
-    upstream_service_client::UpstreamServiceClient,
+    limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
+    node_service_client::NodeServiceClient, plan_service_client::PlanServiceClient,
+    route_service_client::RouteServiceClient, upstream_service_client::UpstreamServiceClient,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
@@ -68,6 +68,10 @@ impl Client {
     }
 
     /// Plans.
+    pub(crate) fn limits(&self) -> LimitServiceClient<Transport> {
+        LimitServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
     pub(crate) fn plans(&self) -> PlanServiceClient<Transport> {
         PlanServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
     }

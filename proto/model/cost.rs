@@ -31,6 +31,17 @@ impl Cost {
     /// One unit.
     pub const ONE: Self = Self::Fixed(NonZeroU32::MIN);
 
+    /// The wire form: `cost` and `charge`.
+    pub(super) fn to_wire(&self) -> (Option<i64>, String) {
+        match self {
+            Self::Fixed(NonZeroU32::MIN) => (None, String::new()),
+            Self::Fixed(units) => (Some(units.get().into()), String::new()),
+            Self::Charged(Charge::RequestBytes) => (None, "request_bytes".into()),
+            Self::Charged(Charge::ResponseBytes) => (None, "response_bytes".into()),
+            Self::Charged(Charge::Header(name)) => (None, format!("header:{name}")),
+        }
+    }
+
     /// Reads the wire form of what a request costs of so many tokens.
     pub(super) fn parse(wire: &v1::Limit, tokens: Tokens, faults: &mut Violations) -> Self {
         let charge = match wire.charge.as_str() {

@@ -122,6 +122,46 @@ impl Fallback {
             _ => Err("must be 'local_share', 'open' or 'closed'".into()),
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::LocalShare => "local_share",
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl Limit {
+    /// The wire form, with a name and what a request takes of it.
+    #[must_use]
+    pub fn to_wire(&self, name: &str, counts: Counts, cost: &Cost) -> v1::Limit {
+        let (amount, period, burst) = match self.measure {
+            Measure::Tokens(Tokens::Rate(rate)) => {
+                (rate.amount().into(), rate.period().name(), Some(rate.burst().into()))
+            }
+            Measure::Tokens(Tokens::Quota(quota)) => {
+                (quota.amount(), quota.calendar().name(), None)
+            }
+            Measure::Concurrent(most) => (most.get().into(), "concurrent", None),
+        };
+        let (cost, charge) = cost.to_wire();
+        v1::Limit {
+            name: name.to_owned(),
+            // At most the largest quota.
+            amount: i64::try_from(amount).unwrap_or(i64::MAX),
+            period: period.to_owned(),
+            burst,
+            counts: match counts {
+                Counts::Each => String::new(),
+                Counts::All => "all".to_owned(),
+            },
+            fallback: self.fallback.name().to_owned(),
+            shadow: self.shadow,
+            cost,
+            charge,
+        }
+    }
 }
 
 impl NamedLimit {
@@ -223,6 +263,25 @@ mod tests {
         let quota = Measure::Tokens(Tokens::Quota(quota));
         let concurrent = Measure::Concurrent(NonZeroU32::new(5).expect("a number"));
         assert_eq!(told, [rate(Period::Second), rate(Period::Minute), quota, concurrent]);
+    }
+
+    #[test]
+    fn what_was_read_is_written_the_same() {
+        let charged = v1::Limit { charge: "header:x-cost".into(), ..wire("e", 5, "second") };
+        let limits = [
+            v1::Limit { burst: Some(9), cost: Some(2), ..wire("a", 5, "hour") },
+            v1::Limit { shadow: true, ..wire("b", 5, "day") },
+            v1::Limit { fallback: "closed".into(), ..wire("c", 5, "month") },
+            wire("d", 5, "concurrent"),
+            charged,
+        ];
+        let read = parse(&limits).expect("valid");
+        let write = |limit: &NamedLimit| {
+            limit.limit.to_wire(limit.name.as_str(), limit.counts, &limit.cost)
+        };
+        let written: Vec<_> = read.iter().map(write).collect();
+        assert_eq!(parse(&written), Ok(read));
+        assert_eq!((written[0].burst, written[4].charge.as_str()), (Some(9), "header:x-cost"));
     }
 
     #[test]

@@ -52,6 +52,13 @@ impl Quota {
 }
 
 impl Calendar {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+
     /// How long a period is at most, as clients are told.
     #[must_use]
     pub const fn seconds(self) -> u64 {

@@ -112,6 +112,14 @@ impl Rate {
 }
 
 impl Period {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+        }
+    }
+
     /// How long it is.
     #[must_use]
     pub const fn seconds(self) -> u32 {

@@ -4,6 +4,7 @@ mod bad_limits;
 mod clock_off;
 mod overload;
 mod redis_trouble;
+mod show;
 mod unknown_keys;
 
 use std::time::{Duration, Instant};

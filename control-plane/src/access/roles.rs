@@ -63,6 +63,8 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.KeyService/ImportKeys", Right::ChangeKeys),
     // It shows hashes of secrets, and whoever may change keys can put any hash in their place.
     ("/fastgate.admin.v1.KeyService/ExportKeys", Right::ChangeKeys),
+    ("/fastgate.admin.v1.LimitService/ListLimits", Right::Read),
+    ("/fastgate.admin.v1.LimitService/ResetLimits", Right::ChangeKeys),
     ("/fastgate.admin.v1.LogService/ListLogs", Right::ReadLogs),
     ("/fastgate.admin.v1.NodeService/ListNodes", Right::Read),
     ("/fastgate.admin.v1.PlanService/CreatePlan", Right::ChangeConfig),

@@ -10,6 +10,7 @@ mod diff;
 mod environments;
 mod import;
 mod keys;
+mod limits;
 mod logs;
 mod mask;
 mod nodes;
@@ -28,9 +29,9 @@ use fastgate::{
     admin::v1::{
         access_service_server::AccessServiceServer, config_service_server::ConfigServiceServer,
         environment_service_server::EnvironmentServiceServer, key_service_server::KeyServiceServer,
-        log_service_server::LogServiceServer, node_service_server::NodeServiceServer,
-        plan_service_server::PlanServiceServer, route_service_server::RouteServiceServer,
-        upstream_service_server::UpstreamServiceServer,
+        limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
+        node_service_server::NodeServiceServer, plan_service_server::PlanServiceServer,
+        route_service_server::RouteServiceServer, upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
     time::Written,
@@ -80,6 +81,7 @@ impl Admin {
             ConfigServiceServer at most MAX_CONFIG;
             EnvironmentServiceServer at most MAX_MESSAGE;
             KeyServiceServer at most MAX_MESSAGE;
+            LimitServiceServer at most MAX_MESSAGE;
             LogServiceServer at most MAX_MESSAGE;
             NodeServiceServer at most MAX_MESSAGE;
             PlanServiceServer at most MAX_MESSAGE;

@@ -26,12 +26,17 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use fastgate::model::Id;
+use fastgate::{model::Id, node::v1::LimitQuery};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
-use crate::{domain::Namespace, metrics::FeedCounts, nodes::Nodes, store::Store};
+use crate::{
+    domain::Namespace,
+    metrics::FeedCounts,
+    nodes::{Answered, Nodes},
+    store::Store,
+};
 
 /// What follows the store on behalf of all nodes.
 #[derive(Clone)]
@@ -78,6 +83,16 @@ impl Feed {
     /// The nodes of all control planes, by environment and id.
     pub(crate) fn nodes(&self, environment: Option<&Id>) -> Vec<fastgate::admin::v1::Node> {
         self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
+    }
+
+    /// What connected nodes of an environment say to a question: all of them, or one.
+    pub(crate) async fn ask(
+        &self,
+        environment: &Id,
+        query: &LimitQuery,
+        all: bool,
+    ) -> Vec<Answered> {
+        self.shared.nodes.ask(environment, query, all).await
     }
 
     /// What it sent so far.

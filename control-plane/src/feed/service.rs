@@ -71,12 +71,25 @@ impl Feed {
             version: hello.version,
             keys_revision: keys.held_revision(),
             config_revision: config.held_revision(),
+            answers_limit_queries: hello.answers_limit_queries,
         });
-        let lease = lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;
+        let (lease, questions) =
+            lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;
         let Self { shared, stop } = self;
         // A new node must know at once how many share the limits.
         let heartbeat_due = true;
-        Ok(Session { shared, environment, outbox, lease, keys, config, heartbeat_due, stop })
+        Ok(Session {
+            shared,
+            environment,
+            outbox,
+            lease,
+            questions,
+            question: None,
+            keys,
+            config,
+            heartbeat_due,
+            stop,
+        })
     }
 
     async fn wait_until_ready(&self) -> Result<(), Status> {

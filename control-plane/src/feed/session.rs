@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fastgate::{
     model::Id,
-    node::v1::{self, Heartbeat, NodeMessage, control_message, node_message::Body},
+    node::v1::{self, Heartbeat, LimitQuery, NodeMessage, control_message, node_message::Body},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,10 @@ use super::{
     cursor::{Cursor, Next, Unexpected},
     outbox::Outbox,
 };
-use crate::{domain::Namespace, nodes::Lease};
+use crate::{
+    domain::Namespace,
+    nodes::{Lease, Questions},
+};
 
 /// How often a node hears that all is well.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -32,6 +35,9 @@ pub(super) struct Session {
     pub(super) environment: Id,
     pub(super) outbox: Outbox,
     pub(super) lease: Lease,
+    pub(super) questions: Questions,
+    /// One that waits for room.
+    pub(super) question: Option<LimitQuery>,
     pub(super) keys: Cursor,
     pub(super) config: Cursor,
     /// Whether a heartbeat waits for room.
@@ -44,6 +50,7 @@ pub(super) struct Session {
 enum Turn {
     Keys,
     Heartbeat,
+    Question,
     Config,
 }
 
@@ -74,6 +81,9 @@ impl Session {
                 }
                 // Nodes share limits by their number: a wrong one is not left standing for a second.
                 _ = nodes.changed() => self.heartbeat_due = true,
+                question = self.questions.next(), if self.question.is_none() => {
+                    self.question = Some(question);
+                }
                 _ = heartbeat.tick() => {
                     if heard.elapsed() > SILENCE {
                         return Err(Status::deadline_exceeded("the node says nothing"));
@@ -101,6 +111,7 @@ impl Session {
         match (keys, config) {
             (Next::Delta, _) => Some(Turn::Keys),
             _ if self.heartbeat_due => Some(Turn::Heartbeat),
+            _ if self.question.is_some() => Some(Turn::Question),
             (Next::Chunk, _) => Some(Turn::Keys),
             (_, Next::Chunk) => Some(Turn::Config),
             (Next::Snapshot, _) => Some(Turn::Keys),
@@ -113,6 +124,7 @@ impl Session {
         match turn {
             Turn::Keys => self.keys.take(),
             Turn::Config => self.config.take(),
+            Turn::Question => self.question.take().map(control_message::Body::LimitQuery),
             Turn::Heartbeat => {
                 self.heartbeat_due = false;
                 Some(self.heartbeat())
@@ -136,6 +148,7 @@ impl Session {
                 self.lease.nacked(&nack);
             }
             Some(Body::Status(status)) => self.lease.status(&status),
+            Some(Body::LimitReport(report)) => self.questions.answer(report),
             Some(Body::Hello(_)) => {
                 return Err(Status::invalid_argument("hello: was sent already on this stream"));
             }

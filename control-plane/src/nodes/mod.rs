@@ -3,6 +3,7 @@
 //! Each replica knows its own from their streams and tells the others of them through the store, see
 //! [`share`](Nodes::share). Whatever becomes of that, its own are always counted.
 
+mod ask;
 mod elsewhere;
 mod share;
 
@@ -20,7 +21,11 @@ use fastgate::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::elsewhere::Elsewhere;
+pub(crate) use self::ask::{Answered, Questions};
+use self::{
+    ask::{Mailbox, mailbox},
+    elsewhere::Elsewhere,
+};
 use crate::domain::Namespace;
 
 /// How long a node that went is remembered.
@@ -120,6 +125,8 @@ struct Node {
     replaced: Option<CancellationToken>,
     last_nack: String,
     reported: Reported,
+    /// `None`: it can't be asked.
+    mailbox: Option<Mailbox>,
 }
 
 /// What is kept of a node's status.
@@ -139,6 +146,7 @@ pub(crate) struct Greeting {
     pub(crate) version: String,
     pub(crate) keys_revision: u64,
     pub(crate) config_revision: u64,
+    pub(crate) answers_limit_queries: bool,
 }
 
 /// A connected node's hold on its entry: dropped, the node counts as gone.
@@ -150,7 +158,7 @@ pub(crate) struct Lease {
 
 impl Nodes {
     /// Enters a node. A stream it had before is told to end. `None`: there are too many.
-    pub(crate) fn connect(&self, greeting: Greeting) -> Option<Lease> {
+    pub(crate) fn connect(&self, greeting: Greeting) -> Option<(Lease, Questions)> {
         let now = SystemTime::now();
         let name = (greeting.environment.clone(), greeting.node_id.clone());
         let replaced = CancellationToken::new();
@@ -164,7 +172,9 @@ impl Nodes {
         if nodes.len() >= NODES && !nodes.contains_key(&name) {
             return None;
         }
+        let (mailbox, questions) = mailbox();
         let node = Node {
+            mailbox: greeting.answers_limit_queries.then_some(mailbox),
             greeting,
             connected_at: now,
             last_seen_at: now,
@@ -175,7 +185,7 @@ impl Nodes {
         let is_news = state.enter(name.clone(), node);
         drop(state);
         self.tell_of_one(is_news);
-        Some(Lease { nodes: self.clone(), name, replaced })
+        Some((Lease { nodes: self.clone(), name, replaced }, questions))
     }
 
     /// Connected nodes of an environment, over all replicas: at least 1, for whoever asks divides
@@ -214,6 +224,17 @@ impl Nodes {
             node
         };
         named.map(with_lag).collect()
+    }
+
+    /// Where questions are put to the connected nodes of an environment.
+    fn mailboxes(&self, environment: &Id) -> Vec<(String, Mailbox)> {
+        let state = self.state();
+        let here =
+            state.here.iter().filter(|((of, _), node)| of == environment && node.is_connected());
+        let mut mailboxes: Vec<_> =
+            here.filter_map(|((_, id), node)| Some((id.clone(), node.mailbox.clone()?))).collect();
+        mailboxes.sort_by(|(one, _), (other, _)| one.cmp(other));
+        mailboxes
     }
 
     /// Tells who waits that a node came here or went, and whether that is news to the count.

@@ -1,8 +1,24 @@
-//! How a limit is written: `daily=100000/day`, `calls=50/second,burst=100`.
+//! The options of `fgctl limits`, and how a limit is written: `daily=100000/day`,
+//! `calls=50/second,burst=100`.
 
 use std::str::FromStr;
 
+use clap::Subcommand;
 use fastgate::admin::v1::Limit;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum LimitCommand {
+    /// Shows where all limits stand that a key's requests can meet
+    Show {
+        /// The key's id
+        key_id: String,
+    },
+    /// Makes the key's own limits full again
+    Reset {
+        /// The key's id
+        key_id: String,
+    },
+}
 
 /// A limit of a plan or route.
 #[derive(Clone, PartialEq, Debug)]
@@ -47,6 +63,12 @@ impl FromStr for LimitArg {
 }
 
 impl LimitArg {
+    /// As it would be written, without its name.
+    pub(crate) fn admits(&self) -> String {
+        let written = self.written();
+        written.split_once('=').map_or(String::new(), |(_, admits)| admits.to_owned())
+    }
+
     /// As it would be written.
     pub(crate) fn written(&self) -> String {
         let Limit { name, amount, period, burst, counts, fallback, shadow, cost, charge } = &self.0;

@@ -26,7 +26,7 @@ pub(crate) use context::ContextCommand;
 pub(crate) use dev::DevArgs;
 pub(crate) use envs::{EnvCommand, EnvFields};
 pub(crate) use keys::{KeyCommand, KeyFields};
-pub(crate) use limits::LimitArg;
+pub(crate) use limits::{LimitArg, LimitCommand};
 pub(crate) use logs::{LogCommand, LogFilter};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use plans::{PlanCommand, PlanFields};
@@ -111,6 +111,9 @@ pub(crate) enum Command {
     /// Plans: named sets of limits that keys refer to
     #[command(subcommand, visible_alias = "plan")]
     Plans(PlanCommand),
+    /// Limits: where those of a key stand
+    #[command(subcommand)]
+    Limits(LimitCommand),
     /// Environments: isolated sets of keys, routes, upstreams and plans
     #[command(subcommand, visible_alias = "env", aliases = ["environments", "environment"])]
     Envs(EnvCommand),

@@ -6,6 +6,7 @@ mod context;
 mod envs;
 mod fields;
 mod keys;
+mod limits;
 mod logs;
 mod nodes;
 mod plans;
@@ -65,6 +66,7 @@ async fn run_remote(
         Command::Keys(command) => keys::run(command, &connect().await?, output).await?,
         Command::Routes(command) => routes::run(command, &connect().await?, output).await?,
         Command::Upstreams(command) => upstreams::run(command, &connect().await?, output).await?,
+        Command::Limits(command) => limits::run(command, &connect().await?, output).await?,
         Command::Plans(command) => plans::run(command, &connect().await?, output).await?,
         Command::Envs(command) => envs::run(command, &connect().await?, output).await?,
         Command::Nodes(command) => nodes::run(command, &connect().await?, output).await?,

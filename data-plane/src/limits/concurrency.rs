@@ -312,7 +312,8 @@ struct Counted {
 }
 
 impl UnderWay {
-    fn find(&self, name: &str) -> Arc<AtomicU64> {
+    /// The count of a bucket.
+    pub(super) fn find(&self, name: &str) -> Arc<AtomicU64> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counted.counts.get(name).and_then(Weak::upgrade) {
             return count;

@@ -84,6 +84,11 @@ impl Bucket {
         Self { interval, capacity, refill, is_charged: false }
     }
 
+    /// The same, from which a request takes no token.
+    pub(super) fn as_charged(self) -> Self {
+        Self { is_charged: true, ..self }
+    }
+
     /// One node's share of the bucket; a token at least, or nothing would ever pass.
     pub(super) fn share(self, nodes: u64) -> Self {
         let (nodes, tokens) = (nodes.max(1), self.tokens());

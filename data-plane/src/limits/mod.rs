@@ -11,6 +11,7 @@
 //!            |                        `-> redis (calls of limit.lua), flight (one of them)
 //!            `-- without, or while it is away: buckets (shared by the workers)
 //! enter -> concurrency (requests under way) -> slots (of the worker; pure)
+//! inspect (where limits stand, for people) -> redis, buckets
 //! charge -> charges (what requests turn out to cost) -> lease, buckets
 //! ```
 
@@ -21,6 +22,7 @@ mod clock;
 mod concurrency;
 mod flight;
 mod gcra;
+mod inspect;
 mod label;
 mod lease;
 mod leases;
@@ -45,6 +47,7 @@ use fastgate::{
     model::{Fallback, Id},
     settings::Mistakes,
 };
+pub(crate) use inspect::Inspection;
 #[cfg(test)]
 pub(crate) use policy::standing;
 pub(crate) use policy::{Entered, Policies, Scope, Standing, Standings, Subject, Verdict};

@@ -123,9 +123,17 @@ impl<'a> Scope<'a> {
         name
     }
 
+    /// The route it is on; `None`: it counts on all.
+    pub(crate) fn route_id(self) -> Option<&'a Id> {
+        match self {
+            Self::Key | Self::Plan(_) => None,
+            Self::Route(route) | Self::OfRoute(route, _) => Some(route),
+        }
+    }
+
     /// How the policy is named in `RateLimit` headers and metrics: its kind, and the name of the
     /// limit.
-    pub(super) fn label(self) -> (&'static str, Option<&'a Id>) {
+    pub(crate) fn label(self) -> (&'static str, Option<&'a Id>) {
         match self {
             Self::Key => ("key", None),
             Self::Plan(limit) => ("", Some(limit)),
@@ -177,11 +185,14 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
+    /// Where a bucket stands: that of the place, or a node's share of it.
     pub(super) fn new(place: &Place, bucket: Bucket, level: Level) -> Self {
         let (quota, window) = match place.tokens() {
             Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds().into()),
             Tokens::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
         };
+        let (share, whole) = (bucket.tokens(), place.bucket().tokens());
+        let quota = if share < whole { quota / (whole / share.max(1)).max(1) } else { quota };
         let reset = level.resets_in.div_ceil(1_000_000_000);
         let (window, reset) = (Some(window), Some(reset));
         let remaining = bucket.free(level.taken) * place.units();

@@ -13,6 +13,7 @@ use http::Uri;
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Holding, Namespace, Progress,
     crash_guard::CrashGuard,
+    limit_query::Question,
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
     state_dir::{Generation, StateDir},
@@ -47,6 +49,9 @@ const CONFIG: Namespace = Namespace::Config;
 
 /// The largest message taken in: a delta of a bulk change; chunks of snapshots are far smaller.
 const LARGEST_MESSAGE: usize = 64 << 20;
+
+/// Questions that are answered at a time; further ones get no answer.
+const QUESTIONS: usize = 16;
 
 /// Errors of one kind that are told in a status or a log line.
 const TOLD: usize = 20;
@@ -200,8 +205,11 @@ impl Follower {
         let mut status_due = interval(STATUS_EVERY);
         status_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = tokio::time::Instant::now();
+        // Redis may take its time to answer them: revisions don't wait for it.
+        let mut asked = JoinSet::new();
         loop {
             let message = tokio::select! {
+                Some(_) = asked.join_next() => continue,
                 message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
                 _ = status_due.tick() => {
                     if self.settle() {
@@ -225,6 +233,20 @@ impl Follower {
                 }
                 Step::Heartbeat(heartbeat) => self.note(heartbeat),
                 Step::Drain => return Err(Lost::Draining),
+                Step::LimitQuery(query) => {
+                    let node_id = self.identity.node_id.as_str();
+                    match Question::find(query, node_id, &self.replica, &self.limiter) {
+                        Ok(question) if asked.len() < QUESTIONS => {
+                            let outbound = outbound.clone();
+                            asked.spawn(async move {
+                                let report = question.answer().await;
+                                say(&outbound, Body::LimitReport(report)).await
+                            });
+                        }
+                        Ok(_) => tracing::warn!("asked for too many limits at a time"),
+                        Err(report) => say(&outbound, Body::LimitReport(report)).await?,
+                    }
+                }
             }
         }
     }
@@ -279,6 +301,7 @@ impl Follower {
             version: Identity::VERSION.to_owned(),
             environment: self.identity.environment.to_string(),
             held: self.replica.open_stream(),
+            answers_limit_queries: true,
         }
     }
 

@@ -15,6 +15,7 @@ pub(crate) mod bench;
 mod crash_guard;
 mod follower;
 mod holding;
+mod limit_query;
 mod progress;
 mod replica;
 mod saver;

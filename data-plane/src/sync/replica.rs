@@ -15,7 +15,7 @@ use fastgate::{
     model::Id,
     node::v1::{
         Ack, Change, ControlMessage, Delta, EntityError, EntityKind, EntitySet, Heartbeat, Held,
-        Nack, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message::Body,
+        LimitQuery, Nack, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message::Body,
     },
 };
 use prost::Message;
@@ -65,6 +65,8 @@ pub(crate) enum Step {
     Heartbeat(Heartbeat),
     /// Connect to another control plane.
     Drain,
+    /// The control plane asks where the limits of a key stand.
+    LimitQuery(LimitQuery),
 }
 
 /// A state that came over the stream and has not been compiled yet.
@@ -220,6 +222,7 @@ impl Replica {
             Body::Delta(delta) => self.delta(delta).map(Step::Update),
             Body::Heartbeat(heartbeat) => Ok(Step::Heartbeat(heartbeat)),
             Body::Drain(_) => Ok(Step::Drain),
+            Body::LimitQuery(query) => Ok(Step::LimitQuery(query)),
         }
     }
 

@@ -16,6 +16,7 @@
 //! of its masters is missing. Who is a master is found out anew with each connection.
 
 mod address;
+mod look;
 mod script;
 mod server;
 mod told;
@@ -41,7 +42,7 @@ use tokio::{
 };
 
 pub use self::address::{RedisAddress, RedisAddressError, RedisSettings};
-pub(super) use self::server::Server;
+pub(super) use self::{look::Looker, server::Server};
 use self::{
     script::{Script, try_out},
     server::Connection,

@@ -1,0 +1,77 @@
+//! Where the limits of keys stand: nodes know.
+
+use fastgate::{
+    admin::v1::{
+        LimitStanding, ListLimitsRequest, ListLimitsResponse, ResetLimitsRequest,
+        limit_service_server::LimitService,
+    },
+    model::Id,
+    node::v1::LimitQuery,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Admin, change::caller, not_found, parse_id};
+use crate::error::Error;
+
+/// What a node says that counts in Redis: for all.
+const SHARED: &str = "redis";
+
+#[tonic::async_trait]
+impl LimitService for Admin {
+    async fn list_limits(
+        &self,
+        request: Request<ListLimitsRequest>,
+    ) -> Result<Response<ListLimitsResponse>, Status> {
+        let ListLimitsRequest { key_id, environment } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let limits = self.limits(&environment, &key_id, false).await?;
+        Ok(Response::new(ListLimitsResponse { limits }))
+    }
+
+    async fn reset_limits(
+        &self,
+        request: Request<ResetLimitsRequest>,
+    ) -> Result<Response<ListLimitsResponse>, Status> {
+        let token = caller(&request)?.token_id;
+        let ResetLimitsRequest { key_id, environment } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        let limits = self.limits(&environment, &key_id, true).await?;
+        tracing::info!(%environment, key_id, token, "limits of a key were reset");
+        Ok(Response::new(ListLimitsResponse { limits }))
+    }
+}
+
+impl Admin {
+    async fn limits(
+        &self,
+        environment: &Id,
+        key_id: &str,
+        reset: bool,
+    ) -> Result<Vec<LimitStanding>, Error> {
+        let id = parse_id("key_id", key_id)?;
+        if self.store.key(environment, id.as_str()).await?.is_none() {
+            return Err(not_found("key", key_id));
+        }
+        let query = LimitQuery { query_id: 0, key_id: id.to_string(), reset };
+        let mut limits = Vec::new();
+        let mut fault = "none is connected to this control plane, or it is too old".to_owned();
+        for (node_id, answer) in self.feed.ask(environment, &query, true).await {
+            match answer {
+                Some(report) if report.fault.is_empty() => limits.push(report.limits),
+                Some(report) => fault = format!("{node_id}: {}", report.fault),
+                None => fault = format!("{node_id}: it does not answer"),
+            }
+        }
+        // Of nodes that count together one answer is that of all.
+        let is_shared = |limits: &Vec<LimitStanding>| {
+            limits.iter().any(|standing| standing.counted_by == SHARED)
+        };
+        let (mut shared, own): (Vec<_>, Vec<_>) = limits.into_iter().partition(is_shared);
+        shared.truncate(1);
+        if shared.is_empty() && own.is_empty() {
+            let environment = environment.to_string();
+            return Err(Error::NoNode { environment, why: fault });
+        }
+        Ok(shared.into_iter().chain(own).flatten().collect())
+    }
+}
