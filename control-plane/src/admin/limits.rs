@@ -6,7 +6,6 @@ use fastgate::{
         limit_service_server::LimitService,
     },
     model::Id,
-    node::v1::LimitQuery,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,14 +51,12 @@ impl Admin {
         if self.store.key(environment, id.as_str()).await?.is_none() {
             return Err(not_found("key", key_id));
         }
-        let query = LimitQuery { query_id: 0, key_id: id.to_string(), reset };
         let mut limits = Vec::new();
         let mut fault = "none is connected to this control plane, or it is too old".to_owned();
-        for (node_id, answer) in self.feed.ask(environment, &query, true).await {
+        for (node_id, answer) in self.feed.ask(environment, &id, reset).await {
             match answer {
-                Some(report) if report.fault.is_empty() => limits.push(report.limits),
-                Some(report) => fault = format!("{node_id}: {}", report.fault),
-                None => fault = format!("{node_id}: it does not answer"),
+                Ok(of_node) => limits.push(of_node),
+                Err(why) => fault = format!("'{node_id}' {why}"),
             }
         }
         // Of nodes that count together one answer is that of all.

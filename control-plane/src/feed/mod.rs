@@ -26,7 +26,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use fastgate::{model::Id, node::v1::LimitQuery};
+use fastgate::model::Id;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -85,14 +85,10 @@ impl Feed {
         self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
     }
 
-    /// What connected nodes of an environment say to a question: all of them, or one.
-    pub(crate) async fn ask(
-        &self,
-        environment: &Id,
-        query: &LimitQuery,
-        all: bool,
-    ) -> Vec<Answered> {
-        self.shared.nodes.ask(environment, query, all).await
+    /// Where the connected nodes of an environment say that the limits of a key stand, after its own
+    /// were made full again, if that is asked.
+    pub(crate) async fn ask(&self, environment: &Id, key_id: &Id, reset: bool) -> Vec<Answered> {
+        self.shared.nodes.ask(environment, key_id, reset).await
     }
 
     /// What it sent so far.

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use fastgate::{
+    admin::v1::LimitStanding,
     model::Id,
     node::v1::{LimitQuery, LimitReport},
 };
@@ -19,8 +20,8 @@ const WAITING: usize = 16;
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one node answered; `None`: nothing.
-pub(crate) type Answered = (String, Option<LimitReport>);
+/// What one node, of this id, answered, or why it did not.
+pub(crate) type Answered = (String, Result<Vec<LimitStanding>, String>);
 
 /// A question on its way to a node.
 pub(crate) struct Question {
@@ -45,23 +46,25 @@ pub(super) fn mailbox() -> (Mailbox, Questions) {
 }
 
 impl Nodes {
-    /// Asks the nodes of an environment that are connected here: all, or one that is.
-    pub(crate) async fn ask(
-        &self,
-        environment: &Id,
-        query: &LimitQuery,
-        all: bool,
-    ) -> Vec<Answered> {
-        let mailboxes = self.mailboxes(environment);
-        let asked = mailboxes.into_iter().take(if all { usize::MAX } else { 1 });
-        let answers = asked.map(|(node_id, mailbox)| async move {
-            let (answer, answered) = oneshot::channel();
-            let question = Question { query: query.clone(), answer };
-            let is_sent = mailbox.try_send(question).is_ok();
-            let report = if is_sent { timeout(PATIENCE, answered).await.ok() } else { None };
-            (node_id, report.and_then(Result::ok))
+    /// Asks all nodes of an environment that are connected here where the limits of a key stand,
+    /// after its own were made full again, if that is asked.
+    pub(crate) async fn ask(&self, environment: &Id, key_id: &Id, reset: bool) -> Vec<Answered> {
+        let query = LimitQuery { query_id: 0, key_id: key_id.to_string(), reset };
+        let answers = self.mailboxes(environment).into_iter().map(|(node_id, mailbox)| {
+            let query = query.clone();
+            async { (node_id, ask(mailbox, query).await) }
         });
         futures_util::future::join_all(answers).await
+    }
+}
+
+async fn ask(mailbox: Mailbox, query: LimitQuery) -> Result<Vec<LimitStanding>, String> {
+    let (answer, answered) = oneshot::channel();
+    mailbox.try_send(Question { query, answer }).map_err(|_| "is asked too much")?;
+    let report = timeout(PATIENCE, answered).await.map_err(|_| "does not answer")?;
+    match report.map_err(|_| "went")? {
+        LimitReport { fault, limits, .. } if fault.is_empty() => Ok(limits),
+        LimitReport { fault, .. } => Err(fault),
     }
 }
 

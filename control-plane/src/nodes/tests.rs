@@ -1,6 +1,6 @@
 //! Who is counted and what is listed.
 
-use fastgate::node::v1::{EntityError, EntityKind};
+use fastgate::node::v1::{EntityError, EntityKind, LimitReport};
 
 use super::*;
 use crate::store::SaidNode;
@@ -13,6 +13,7 @@ fn greeting(environment: &str, node_id: &str) -> Greeting {
         version: "1.0.0".into(),
         keys_revision: 3,
         config_revision: 4,
+        answers_limit_queries: true,
     }
 }
 
@@ -33,9 +34,9 @@ fn age(nodes: &Nodes, node_id: &str, by: Duration) {
 fn a_node_counts_as_long_as_its_lease_is_held() {
     let nodes = Nodes::default();
     assert_eq!(nodes.count(&id("default")), 1, "who divides by it counts itself");
-    let first = nodes.connect(greeting("default", "n1")).expect("room");
-    let _second = nodes.connect(greeting("default", "n2")).expect("room");
-    let _elsewhere = nodes.connect(greeting("staging", "n1")).expect("room");
+    let first = nodes.connect(greeting("default", "n1")).expect("room").0;
+    let _second = nodes.connect(greeting("default", "n2")).expect("room").0;
+    let _elsewhere = nodes.connect(greeting("staging", "n1")).expect("room").0;
     assert_eq!((nodes.count(&id("default")), nodes.count(&id("staging"))), (2, 1));
     drop(first);
     assert_eq!(nodes.count(&id("default")), 1);
@@ -50,8 +51,8 @@ fn a_node_counts_as_long_as_its_lease_is_held() {
 #[tokio::test]
 async fn the_newest_stream_of_a_node_is_the_one_that_counts() {
     let nodes = Nodes::default();
-    let older = nodes.connect(greeting("default", "n1")).expect("room");
-    let newer = nodes.connect(greeting("default", "n1")).expect("room");
+    let older = nodes.connect(greeting("default", "n1")).expect("room").0;
+    let newer = nodes.connect(greeting("default", "n1")).expect("room").0;
     tokio::time::timeout(Duration::from_secs(1), older.replaced()).await.expect("is told");
     older.acked(Namespace::Keys, 9);
     older.status(&Status { events_produced: 7, ..Status::default() });
@@ -67,10 +68,10 @@ async fn the_newest_stream_of_a_node_is_the_one_that_counts() {
 fn streams_that_take_over_from_each_other_leave_the_last_one_connected() {
     let nodes = Nodes::default();
     for _ in 0..200 {
-        let older = nodes.connect(greeting("default", "n1")).expect("room");
+        let older = nodes.connect(greeting("default", "n1")).expect("room").0;
         let newer = std::thread::scope(|scope| {
             scope.spawn(move || drop(older));
-            nodes.connect(greeting("default", "n1")).expect("room")
+            nodes.connect(greeting("default", "n1")).expect("room").0
         });
         assert!(list(&nodes)[0].connected);
         drop(newer);
@@ -80,7 +81,7 @@ fn streams_that_take_over_from_each_other_leave_the_last_one_connected() {
 #[test]
 fn what_a_node_says_is_listed() {
     let nodes = Nodes::default();
-    let lease = nodes.connect(greeting("default", "n1")).expect("room");
+    let lease = nodes.connect(greeting("default", "n1")).expect("room").0;
     lease.acked(Namespace::Keys, 8);
     lease.acked(Namespace::Config, 25);
     let error = |kind: EntityKind, id: &str| EntityError {
@@ -105,7 +106,7 @@ fn what_a_node_says_is_listed() {
 #[test]
 fn a_nack_is_told_at_a_bounded_length() {
     let nodes = Nodes::default();
-    let lease = nodes.connect(greeting("default", "n1")).expect("room");
+    let lease = nodes.connect(greeting("default", "n1")).expect("room").0;
     let message = "\u{e4}".repeat(1 << 20);
     let errors = vec![EntityError { message: message.clone(), ..EntityError::default() }];
     lease.nacked(&Nack { revision: 1, errors, ..Nack::default() });
@@ -118,8 +119,8 @@ fn a_nack_is_told_at_a_bounded_length() {
 #[test]
 fn a_node_that_went_is_forgotten_after_an_hour() {
     let nodes = Nodes::default();
-    drop(nodes.connect(greeting("default", "gone")).expect("room"));
-    let _stays = nodes.connect(greeting("default", "quiet")).expect("room");
+    drop(nodes.connect(greeting("default", "gone")).expect("room").0);
+    let _stays = nodes.connect(greeting("default", "quiet")).expect("room").0;
     age(&nodes, "gone", REMEMBERED - Duration::from_secs(5));
     age(&nodes, "quiet", REMEMBERED * 2);
     assert_eq!(list(&nodes).len(), 2);
@@ -127,7 +128,7 @@ fn a_node_that_went_is_forgotten_after_an_hour() {
     let left: Vec<_> = list(&nodes).into_iter().map(|node| node.node_id).collect();
     assert_eq!(left, ["quiet"], "connected, so never forgotten");
     assert_eq!(nodes.state().here.len(), 2);
-    let _next = nodes.connect(greeting("default", "next")).expect("room");
+    let _next = nodes.connect(greeting("default", "next")).expect("room").0;
     assert_eq!(nodes.state().here.len(), 2, "its memory is given back");
 }
 
@@ -162,7 +163,7 @@ fn said(node_id: &str, connected: bool, age: u64) -> SaidNode {
 #[test]
 fn nodes_elsewhere_count_once_and_while_they_are_spoken_of() {
     let nodes = Nodes::default();
-    let here = nodes.connect(greeting("default", "n1")).expect("room");
+    let here = nodes.connect(greeting("default", "n1")).expect("room").0;
     let mut changes = nodes.count_changes();
     let both = || vec![said("n1", true, 1), said("n2", true, 9), said("n2", true, 1)];
     nodes.hear(both(), false);
@@ -189,8 +190,8 @@ fn nodes_elsewhere_count_once_and_while_they_are_spoken_of() {
 #[test]
 fn a_node_is_counted_once_in_whatever_order_its_streams_end() {
     let nodes = Nodes::default();
-    let _other = nodes.connect(greeting("default", "n2")).expect("room");
-    let connect = || nodes.connect(greeting("default", "n1")).expect("room");
+    let _other = nodes.connect(greeting("default", "n2")).expect("room").0;
+    let connect = || nodes.connect(greeting("default", "n1")).expect("room").0;
     let (first, second) = (connect(), connect());
     assert_eq!(nodes.count(&id("default")), 2);
     drop(second);
@@ -210,8 +211,8 @@ fn a_node_is_counted_once_in_whatever_order_its_streams_end() {
 #[test]
 fn nodes_here_count_whatever_is_said() {
     let nodes = Nodes::default();
-    let _first = nodes.connect(greeting("default", "n1")).expect("room");
-    let _second = nodes.connect(greeting("default", "n2")).expect("room");
+    let _first = nodes.connect(greeting("default", "n1")).expect("room").0;
+    let _second = nodes.connect(greeting("default", "n2")).expect("room").0;
     for said in [vec![], vec![said("n1", false, 0)], vec![said("n1", true, 60)]] {
         nodes.hear(said, false);
         assert_eq!(nodes.count(&id("default")), 2);
@@ -224,7 +225,7 @@ fn a_node_is_listed_where_it_is_now() {
     nodes.hear(vec![said("n1", true, 1)], false);
     assert_eq!(list(&nodes)[0].version, "elsewhere");
     assert_eq!((list(&nodes)[0].keys_lag, list(&nodes)[0].config_lag), (6, 20));
-    let lease = nodes.connect(greeting("default", "n1")).expect("room");
+    let lease = nodes.connect(greeting("default", "n1")).expect("room").0;
     assert_eq!(list(&nodes)[0].version, "1.0.0", "connected later");
     drop(lease);
     assert_eq!(list(&nodes)[0].version, "elsewhere");
@@ -236,7 +237,7 @@ fn a_node_is_listed_where_it_is_now() {
 #[test]
 fn after_an_outage_of_the_store_nobody_is_gone_before_their_replica_had_time_to_speak() {
     let nodes = Nodes::default();
-    let _here = nodes.connect(greeting("default", "n0")).expect("room");
+    let _here = nodes.connect(greeting("default", "n0")).expect("room").0;
     nodes.hear(vec![said("n1", true, 1), said("n2", true, 1), said("n3", true, 11)], false);
     let after = || vec![said("n1", true, 300), said("n2", false, 1), said("n3", true, 300)];
     nodes.hear(after(), true);
@@ -246,4 +247,23 @@ fn after_an_outage_of_the_store_nobody_is_gone_before_their_replica_had_time_to_
     assert_eq!(nodes.count(&id("default")), 3);
     nodes.hear(vec![said("n1", true, 310), said("n4", true, 1)], false);
     assert_eq!(nodes.count(&id("default")), 2);
+}
+
+#[tokio::test]
+async fn a_question_reaches_nodes_of_its_environment_and_comes_back_answered() {
+    let nodes = Nodes::default();
+    let (_lease, mut questions) = nodes.connect(greeting("default", "n1")).expect("room");
+    let old = Greeting { answers_limit_queries: false, ..greeting("default", "n2") };
+    let _old = nodes.connect(old).expect("room");
+    let _elsewhere = nodes.connect(greeting("staging", "n3")).expect("room");
+    let node = async {
+        let asked = questions.next().await;
+        assert_eq!((asked.key_id.as_str(), asked.reset), ("k", true));
+        questions.answer(LimitReport { query_id: asked.query_id + 1, ..LimitReport::default() });
+        let fault = "answered".to_owned();
+        questions.answer(LimitReport { query_id: asked.query_id, fault, ..LimitReport::default() });
+    };
+    let (environment, key) = (id("default"), id("k"));
+    let (answers, ()) = tokio::join!(nodes.ask(&environment, &key, true), node);
+    assert_eq!(answers, [("n1".to_owned(), Err("answered".to_owned()))]);
 }

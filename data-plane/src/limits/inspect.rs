@@ -61,11 +61,11 @@ pub(crate) struct Found {
 /// Why it can't be said.
 #[derive(Debug, Error)]
 pub(crate) enum Unseen {
-    #[error("redis does not say: {0}")]
+    #[error("can't ask redis: {0}")]
     Redis(#[from] RedisError),
-    #[error("redis does not answer")]
+    #[error("gets no answer of redis")]
     Silent(#[from] Elapsed),
-    #[error("redis says something else than where limits stand")]
+    #[error("can't read what redis says")]
     Strange,
 }
 

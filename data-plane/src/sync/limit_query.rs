@@ -44,7 +44,7 @@ impl Question {
         match question.add_all(replica) {
             Some(()) => Ok(question),
             None => {
-                let fault = "the node does not know the key".to_owned();
+                let fault = "does not know the key".to_owned();
                 Err(LimitReport { query_id, fault, limits: Vec::new() })
             }
         }
