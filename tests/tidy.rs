@@ -47,6 +47,7 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/nodes/",
     "control-plane/src/store/",
     "data-plane/src/compile/", // an entity holds a route or an upstream as it was written
+    "data-plane/src/sync/limit_query.rs", // tells limits as they are written
     "ctl/src/client.rs",
     "ctl/src/commands/",
     "ctl/src/dev/demo.rs",

@@ -10,8 +10,8 @@ use tonic_reflection::pb::v1::{
 
 use crate::plane::Plane;
 
-const SERVICES: [&str; 9] =
-    ["Access", "Config", "Environment", "Key", "Log", "Node", "Plan", "Route", "Upstream"];
+const SERVICES: [&str; 10] =
+    ["Access", "Config", "Environment", "Key", "Limit", "Log", "Node", "Plan", "Route", "Upstream"];
 
 fn name(service: &str) -> String {
     format!("fastgate.admin.v1.{service}Service")

@@ -4,7 +4,6 @@
 use std::str::FromStr;
 
 use clap::Subcommand;
-use fastgate::admin::v1::Limit;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LimitCommand {
@@ -20,9 +19,19 @@ pub(crate) enum LimitCommand {
     },
 }
 
-/// A limit of a plan or route.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct LimitArg(pub(crate) Limit);
+/// A limit of a plan or route, as written.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct LimitArg {
+    pub(crate) name: String,
+    pub(crate) amount: i64,
+    pub(crate) period: String,
+    pub(crate) burst: Option<i64>,
+    pub(crate) cost: Option<i64>,
+    pub(crate) charge: String,
+    pub(crate) counts: String,
+    pub(crate) fallback: String,
+    pub(crate) shadow: bool,
+}
 
 impl FromStr for LimitArg {
     type Err = String;
@@ -36,7 +45,7 @@ impl FromStr for LimitArg {
         let amount =
             amount.parse().map_err(|_| format!("'{amount}' is no whole number: {FORM}"))?;
         let (name, period) = (name.to_owned(), period.to_owned());
-        let mut limit = Limit { name, amount, period, ..Limit::default() };
+        let mut limit = Self { name, amount, period, ..Self::default() };
         for part in parts {
             match part.split_once('=').unwrap_or((part, "")) {
                 ("burst", burst) => {
@@ -58,7 +67,7 @@ impl FromStr for LimitArg {
                 }
             }
         }
-        Ok(Self(limit))
+        Ok(limit)
     }
 }
 
@@ -71,7 +80,7 @@ impl LimitArg {
 
     /// As it would be written.
     pub(crate) fn written(&self) -> String {
-        let Limit { name, amount, period, burst, counts, fallback, shadow, cost, charge } = &self.0;
+        let Self { name, amount, period, burst, counts, fallback, shadow, cost, charge } = self;
         let period = if period.is_empty() { "minute" } else { period };
         let mut text = format!("{name}={amount}/{period}");
         if let Some(burst) = burst {

@@ -59,13 +59,24 @@ pub(super) fn targets(given: Vec<TargetArg>) -> Vec<Target> {
 
 /// Limits as the API has them.
 pub(super) fn limits(given: Vec<LimitArg>) -> Vec<Limit> {
-    given.into_iter().map(|LimitArg(limit)| limit).collect()
+    let limit = |arg: LimitArg| {
+        let LimitArg { name, amount, period, burst, cost, charge, counts, fallback, shadow } = arg;
+        Limit { name, amount, period, burst, cost, charge, counts, fallback, shadow }
+    };
+    given.into_iter().map(limit).collect()
+}
+
+/// A limit as it would be given.
+pub(super) fn limit_arg(limit: &Limit) -> LimitArg {
+    let Limit { name, amount, period, burst, cost, charge, counts, fallback, shadow } =
+        limit.clone();
+    LimitArg { name, amount, period, burst, cost, charge, counts, fallback, shadow }
 }
 
 /// What of a table says what is limited: requests a minute, then further limits.
 pub(super) fn limited(rate_limit: Option<i64>, limits: &[Limit]) -> String {
     let rate = rate_limit.map(|rate| format!("{rate}/minute"));
-    let further = limits.iter().map(|limit| LimitArg(limit.clone()).written());
+    let further = limits.iter().map(|limit| limit_arg(limit).written());
     rate.into_iter().chain(further).collect::<Vec<_>>().join(" ")
 }
 

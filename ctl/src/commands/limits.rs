@@ -4,8 +4,9 @@ use fastgate::admin::v1::{
     LimitStanding, ListLimitsRequest, ListLimitsResponse, ResetLimitsRequest,
 };
 
+use super::fields::limit_arg;
 use crate::{
-    cli::{LimitArg, LimitCommand},
+    cli::LimitCommand,
     client::Client,
     error::Error,
     output::{Output, Rows},
@@ -32,7 +33,7 @@ pub(super) async fn run(
 
 fn rows(limits: &[LimitStanding]) -> Rows {
     let row = |standing: &LimitStanding| {
-        let admits = standing.limit.clone().map(|limit| LimitArg(limit).admits());
+        let admits = standing.limit.as_ref().map(|limit| limit_arg(limit).admits());
         vec![
             standing.name.clone(),
             if standing.route_id.is_empty() { "*".into() } else { standing.route_id.clone() },
