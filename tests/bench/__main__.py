@@ -42,16 +42,16 @@ def main():
     options = parse(sys.argv[1:], about=__doc__)
     try:
         with contextlib.ExitStack() as stack:
-            run(options, stack)
+            return run(options, stack)
     except Failed as failure:
         print(f"tests/bench: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def run(options, stack):
+    """Measures what was asked for; the exit code says whether every gateway took part to the end."""
     stack.enter_context(alone())
     allow_files(1024)
     machine = Machine(options.target)
@@ -66,17 +66,21 @@ def run(options, stack):
         # Pingora is only built where it takes part.
         "versions": {tool: machine.version(tool) for tool in TOOLS
                      if tool != "pingora" or tool in options.gateways}})
+    has_failed = False
     for table in options.tables:
         names = [name for name in table.contestants if name in options.gateways]
         if not names:
             continue
-        print(report.add(table, rounds.run(bench, table, names)), flush=True)
+        figures, failures = rounds.run(bench, table, names)
+        has_failed |= bool(failures)
+        print(report.add(table, figures, failures), flush=True)
         report.save(options.save)
     print(report.summary(), flush=True)
     for name, (kind, _) in CONTESTANTS.items():
         if kind.note and name in options.gateways:
             print(f"- {name}: {kind.note}")
     print(f"saved in {options.save}", file=sys.stderr)
+    return int(has_failed)
 
 
 @contextlib.contextmanager

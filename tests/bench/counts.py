@@ -13,6 +13,13 @@ SETTLE = 1.5
 """Seconds for a tracer to attach, or for requests under way to end and be recorded: some gateways
 write records once a second."""
 
+PATIENCE = 60
+"""Seconds in which a gateway under callgrind has to answer enough: its port may be open long before
+it answers, and on a busy machine it is slow."""
+
+ENOUGH = 100
+"""Requests to take a mean of."""
+
 TOP = 40
 """Functions that are told by name."""
 
@@ -28,6 +35,8 @@ def system_calls(drive):
     def count(bench, gateway):
         with traced(bench, gateway) as summary:
             figures = drive(bench, gateway, bench.seconds)
+        if not figures.requests:
+            raise Failed(f"{gateway.name} answered nothing:\n{gateway.process.tail()}")
         row = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
         rows = filter(None, map(row.match, summary.read_text().splitlines()))
         calls = {found[2]: int(found[1]) / figures.requests for found in rows}
@@ -57,18 +66,16 @@ def traced(bench, gateway):
 
 def instructions(drive):
     """Instructions of all threads, from callgrind, without those of start and warm-up."""
-    def driven(bench, gateway, seconds):
-        before = gateway.settle(0)
-        gateway.settle(before + drive(bench, gateway, seconds).requests)
-        time.sleep(SETTLE)
-
     def count(bench, gateway):
-        driven(bench, gateway, bench.seconds)
+        # Until each key had its turn: what is paid for once is no part of a request.
+        driven(bench, gateway, drive, bench.seconds, len(gateway.setup.keys))
         before = gateway.records()
         control(bench, gateway, "--zero")
-        driven(bench, gateway, 2 * bench.seconds)
+        driven(bench, gateway, drive, 2 * bench.seconds, ENOUGH)
         control(bench, gateway, "--dump")
         requests = gateway.records() - before
+        if not requests:
+            raise Failed(f"{gateway.name} recorded nothing:\n{gateway.process.tail()}")
         dumps = gateway.folder.glob(f"callgrind.{gateway.process.pid}.1-*")
         threads = [Profile(path) for path in dumps]
         by_function = sum((thread.by_function for thread in threads), Counter())
@@ -80,6 +87,20 @@ def instructions(drive):
                 name: round(each / requests) for name, each in by_function.most_common(TOP)},
         }
     return count
+
+
+def driven(bench, gateway, drive, seconds, enough):
+    """Drives a gateway for so long, and on until it has answered enough or had its time."""
+    before, answered = gateway.settle(0), 0
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        answered += drive(bench, gateway, seconds).requests
+        if answered >= enough or time.monotonic() > deadline:
+            break
+    if not answered:
+        raise Failed(f"{gateway.name} answered nothing in {PATIENCE} s:\n{gateway.process.tail()}")
+    gateway.settle(before + answered)
+    time.sleep(SETTLE)
 
 
 def control(bench, gateway, action):

@@ -35,14 +35,14 @@ class Report:
     def __init__(self, about):
         self.content = {"about": about, "tables": []}
 
-    def add(self, table, rounds):
-        """Puts a table's rounds in, and returns the table for people."""
+    def add(self, table, rounds, failures):
+        """Puts a table's rounds in, and why gateways are not in it; returns it for people."""
         medians = {name: median_of([figures[name] for figures in rounds]) for name in rounds[0]}
         ratios = [ratio_of(rounds, *pair, figure) for figure in table.figures
                   for pair in table.pairs() if medians.keys() >= set(pair)]
         entry = {"name": table.name, "title": table.title, "figure": table.figures[0],
                  "medians": medians, "ratios": [ratio for ratio in ratios if ratio],
-                 "note": table.note, "rounds": rounds}
+                 "note": table.note, "failures": failures, "rounds": rounds}
         self.content["tables"].append(entry)
         return as_text(entry)
 
@@ -98,6 +98,8 @@ def as_text(entry):
         what = COLUMNS[ratio["figure"]][0]
         lines.append(f"- {ratio['of']} / {ratio['to']}, {what}: **{ratio['median']:.2f}** "
                      f"({ratio['least']:.2f} to {ratio['most']:.2f})")
+    for name, why in entry["failures"].items():
+        lines.append(f"- {name} failed: {why.splitlines()[0].removesuffix(':')}")
     if entry["note"]:
         lines.append(f"- {entry['note']}")
     return "\n".join(lines) + "\n"

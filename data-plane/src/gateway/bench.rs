@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use fastgate::model::Id;
+use fastgate::{model::Id, secret::SecretHash};
 use http::uri::Scheme;
 use tokio::time::Instant;
 
@@ -37,6 +37,8 @@ pub struct RequestPath {
     gateway: Gateway,
     watch: Rc<Watch>,
     snapshot: InUse,
+    /// Of the key's secret.
+    hash: SecretHash,
     events: Tap,
     bytes: Vec<u8>,
     parsed: Parsed,
@@ -44,6 +46,10 @@ pub struct RequestPath {
 }
 
 impl RequestPath {
+    /// Requests after which [`RequestPath::take_records`] has to be called: a full ring takes no
+    /// record, which is another thing to measure.
+    pub const ROUND: u64 = 4096;
+
     /// The way of a request with this head, in which `KEY` stands for a key that opens the only
     /// route, which is `/api`.
     #[must_use]
@@ -51,7 +57,7 @@ impl RequestPath {
         let cell = SnapshotCell::default();
         let (compiler, secret) = guarded();
         cell.store(compiler.snapshot(1, 1));
-        let (recorder, events) = ring(8192);
+        let (recorder, events) = ring(Self::ROUND as usize);
         let id = |text| Id::parse(text).expect("an id");
         let brought = Brought {
             settings: Arc::new(Settings::new(id("default"), id("node-1"))),
@@ -66,7 +72,8 @@ impl RequestPath {
         let bytes = head.replace("KEY", secret.expose()).into_bytes();
         let parsed = request::parse(&bytes).expect("a head").expect("to its end");
         let (gateway, watch) = (Gateway { worker, peer }, Watch::new(Instant::now()));
-        Self { gateway, watch, snapshot, events, bytes, parsed, out: Vec::with_capacity(4096) }
+        let (hash, out) = (secret.hash(), Vec::with_capacity(4096));
+        Self { gateway, watch, snapshot, hash, events, bytes, parsed, out }
     }
 
     /// Goes all of it, and records it. The length of the head for the upstream; 0: it was refused.
@@ -97,14 +104,18 @@ impl RequestPath {
             .is_ok_and(|caller| auth::authorise(&found.route, caller).is_ok())
     }
 
-    /// Counts the request against the limits of its key and its route.
+    /// Counts the request against the limits of its key and its route, and finds both for that.
     pub fn limit(&mut self) -> bool {
         let head = head(&self.bytes, &self.parsed);
         let mut exchange = begin(&self.gateway, &self.watch, &head);
         let Ok(Asked::Resource { host, path }) = head.asked() else { return false };
         let found = super::find_route(&self.snapshot, &host, path, head.method).expect("a route");
-        let limiter = &self.gateway.worker.limiter;
-        now(admission::admit(limiter, &self.snapshot, &found.route, None, &mut exchange)).is_ok()
+        let (limiter, snapshot) = (&self.gateway.worker.limiter, &self.snapshot);
+        let caller = snapshot.keys.get(&self.hash);
+        let admitted =
+            now(admission::admit(limiter, snapshot, &found.route, caller, &mut exchange));
+        // A limit that was not counted against has no standing.
+        admitted.is_ok() && exchange.standings.iter().count() == 2
     }
 
     /// Begins a request and records it.
@@ -112,9 +123,9 @@ impl RequestPath {
         drop(begin(&self.gateway, &self.watch, &head(&self.bytes, &self.parsed)));
     }
 
-    /// Takes what was recorded out of the worker's ring, which would fill up otherwise.
-    pub fn take_records(&mut self) -> usize {
-        std::iter::from_fn(|| self.events.pop()).count()
+    /// Takes what was recorded out of the worker's ring; how many records there were.
+    pub fn take_records(&mut self) -> u64 {
+        std::iter::from_fn(|| self.events.pop()).count() as u64
     }
 }
 

@@ -8,6 +8,7 @@ mod answers;
 mod attacks;
 mod bodies;
 mod client;
+mod cost;
 mod frames;
 mod headers;
 mod streams;
