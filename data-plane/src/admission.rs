@@ -24,7 +24,8 @@ pub(crate) async fn admit(
     caller: Option<&KeyEntry>,
     exchange: &mut Exchange,
 ) -> Result<(), Refusal> {
-    let policies = policies(snapshot, route, caller, exchange.client);
+    let mut policies = Policies::default();
+    collect(&mut policies, snapshot, route, (caller, exchange.client));
     if policies.is_empty() {
         return Ok(());
     }
@@ -57,13 +58,12 @@ pub(crate) async fn admit(
 }
 
 /// What a request must pass: the limits of its key, then those of the route.
-fn policies<'a>(
+fn collect<'a>(
+    policies: &mut Policies<'a>,
     snapshot: &'a Snapshot,
     route: &'a Route,
-    caller: Option<&'a KeyEntry>,
-    client: IpAddr,
-) -> Policies<'a> {
-    let mut policies = Policies::default();
+    (caller, client): (Option<&'a KeyEntry>, IpAddr),
+) {
     let each = match caller {
         Some(entry) => Subject::Key(entry.key.key_id()),
         None => Subject::Address(counted_as(client)),
@@ -87,7 +87,6 @@ fn policies<'a>(
         };
         policies.push_at(cost, subject, Scope::OfRoute(&route.route_id, name), *limit);
     }
-    policies
 }
 
 /// An IPv6 user has a whole /64 to send from, which counts as one.

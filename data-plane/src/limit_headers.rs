@@ -71,7 +71,7 @@ impl LimitHeaders {
                 for (standing, window, _) in in_windows(standings) {
                     separate(&mut policies);
                     put_number(&mut policies, standing.quota);
-                    put_parameter(&mut policies, "w", window);
+                    put_parameter(&mut policies, "w", window.into());
                 }
                 if !policies.is_empty() {
                     put(b"ratelimit-policy", &policies);
@@ -89,16 +89,16 @@ impl LimitHeaders {
 }
 
 /// Those of so much in a time, with their windows and resets: others can't be told without names.
-fn in_windows(standings: &Standings) -> impl Iterator<Item = (&Standing, u64, u64)> {
+fn in_windows(standings: &Standings) -> impl Iterator<Item = (&Standing, u32, u32)> {
     standings.iter().filter_map(|standing| Some((standing, standing.window?, standing.reset?)))
 }
 
 /// The one a client meets first.
 fn put_tightest(standings: &Standings, names: [&str; 3], put: &mut impl FnMut(&[u8], &[u8])) {
     let tightest = in_windows(standings)
-        .min_by_key(|(standing, _, reset)| (standing.remaining, u64::MAX - reset));
+        .min_by_key(|(standing, _, reset)| (standing.remaining, u32::MAX - reset));
     let Some((standing, _, reset)) = tightest else { return };
-    for (name, value) in names.into_iter().zip([standing.quota, standing.remaining, reset]) {
+    for (name, value) in names.into_iter().zip([standing.quota, standing.remaining, reset.into()]) {
         put(name.as_bytes(), itoa::Buffer::new().format(value).as_bytes());
     }
 }
@@ -113,13 +113,13 @@ fn put_lists(standings: &Standings, put: &mut impl FnMut(&[u8], &[u8])) {
         put_name(&mut policies, label.as_str());
         put_parameter(&mut policies, "q", *quota);
         match window {
-            Some(window) => put_parameter(&mut policies, "w", *window),
+            Some(window) => put_parameter(&mut policies, "w", (*window).into()),
             None => policies.extend_from_slice(b";qu=\"concurrent-requests\""),
         }
         put_name(&mut states, label.as_str());
         put_parameter(&mut states, "r", *remaining);
         if let Some(reset) = reset {
-            put_parameter(&mut states, "t", *reset);
+            put_parameter(&mut states, "t", (*reset).into());
         }
     }
     put(b"ratelimit-policy", &policies);

@@ -61,7 +61,7 @@ impl Calendar {
 
     /// How long a period is at most, as clients are told.
     #[must_use]
-    pub const fn seconds(self) -> u64 {
+    pub const fn seconds(self) -> u32 {
         match self {
             Self::Day => 86_400,
             Self::Month => 31 * 86_400,

@@ -95,14 +95,12 @@ impl Buckets {
 
     /// Takes a token from every bucket, or none.
     pub(super) fn admit(&self, claims: &[Claim<'_>], now: u64) -> Tally {
-        let moment = |claim: &Claim<'_>| self.clock.moment(claim.bucket.refill, now);
         loop {
-            let open = |claim: &Claim<'_>| Open {
-                bucket: claim.bucket,
-                cell: self.cell(claim.hold, now),
-                now: moment(claim),
-            };
-            let open: Each<_> = claims.iter().map(open).collect();
+            let mut open = Each::new();
+            for Claim { hold, bucket } in claims {
+                let now_there = self.clock.moment(bucket.refill, now);
+                open.push(Open { bucket, cell: self.cell(hold, now), now: now_there });
+            }
             if let Some(tally) = admit(&open) {
                 return tally;
             }
@@ -151,20 +149,20 @@ impl Buckets {
 }
 
 /// A bucket being taken from.
-struct Open {
-    bucket: Bucket,
+struct Open<'a> {
+    bucket: &'a Bucket,
     cell: Arc<AtomicU64>,
     now: Moment,
 }
 
 /// `None`: a bucket is gone.
-fn admit(open: &[Open]) -> Option<Tally> {
+fn admit(open: &[Open<'_>]) -> Option<Tally> {
     let mut levels = Each::new();
     for Open { bucket, cell, now } in open {
         levels.push(bucket.level(live(cell.load(Acquire))?, *now));
     }
     // Most refusals end here, without having touched anything.
-    let passes = |(open, level): (&Open, &Level)| open.bucket.take(level.taken).is_some();
+    let passes = |(open, level): (&Open<'_>, &Level)| open.bucket.take(level.taken).is_some();
     if !open.iter().zip(&levels).all(passes) {
         return Some(Tally { admitted: false, levels });
     }
@@ -186,7 +184,7 @@ fn admit(open: &[Open]) -> Option<Tally> {
     Some(Tally { admitted: true, levels: after })
 }
 
-impl Open {
+impl Open<'_> {
     /// Where the bucket stands after one token more, or where it stands if it has none; `None`: gone.
     fn take(&self) -> Option<Result<Level, Level>> {
         let Self { bucket, cell, now } = self;

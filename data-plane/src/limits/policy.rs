@@ -42,7 +42,8 @@ pub(super) struct Policy<'a, M = Tokens> {
 #[derive(Default)]
 pub(crate) struct Policies<'a> {
     pub(super) enforced: Each<Policy<'a>>,
-    pub(super) shadow: Each<Policy<'a>>,
+    // The two below are of few requests, and take no room in others.
+    pub(super) shadow: Vec<Policy<'a>>,
     /// Those of requests under way, and whether they are in shadow mode.
     pub(super) concurrent: Vec<(Policy<'a, NonZeroU32>, bool)>,
 }
@@ -64,8 +65,12 @@ impl<'a> Policies<'a> {
         let Limit { measure, fallback, shadow } = limit;
         match measure {
             Measure::Tokens(measure) => {
-                let list = if shadow { &mut self.shadow } else { &mut self.enforced };
-                list.push(Policy { subject, scope, measure, cost, fallback });
+                let policy = Policy { subject, scope, measure, cost, fallback };
+                if shadow {
+                    self.shadow.push(policy);
+                } else {
+                    self.enforced.push(policy);
+                }
             }
             Measure::Concurrent(measure) => {
                 self.concurrent.push((Policy { subject, scope, measure, cost, fallback }, shadow));
@@ -177,23 +182,24 @@ pub(crate) struct Standing {
     /// What it admits in a window, or at a time.
     pub(crate) quota: u64,
     /// The length of the window, in seconds; `None` for requests at a time.
-    pub(crate) window: Option<u64>,
+    pub(crate) window: Option<u32>,
     /// Requests it would admit at once from here.
     pub(crate) remaining: u64,
     /// Until all are there again, in seconds, rounded up; `None`: who knows.
-    pub(crate) reset: Option<u64>,
+    pub(crate) reset: Option<u32>,
 }
 
 impl Standing {
     /// Where a bucket stands: that of the place, or a node's share of it.
     pub(super) fn new(place: &Place, bucket: Bucket, level: Level) -> Self {
         let (quota, window) = match place.tokens() {
-            Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds().into()),
+            Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds()),
             Tokens::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
         };
         let (share, whole) = (bucket.tokens(), place.bucket().tokens());
         let quota = if share < whole { quota / (whole / share.max(1)).max(1) } else { quota };
-        let reset = level.resets_in.div_ceil(1_000_000_000);
+        // A month at most.
+        let reset = u32::try_from(level.resets_in.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
         let (window, reset) = (Some(window), Some(reset));
         let remaining = bucket.free(level.taken) * place.units();
         Self { label: place.label.clone(), quota, window, remaining, reset }
@@ -209,8 +215,8 @@ impl Standing {
 #[cfg(test)]
 pub(crate) fn standing(
     name: &str,
-    (quota, window): (u64, u64),
-    (remaining, reset): (u64, u64),
+    (quota, window): (u64, u32),
+    (remaining, reset): (u64, u32),
 ) -> Standing {
     let (window, reset) = (Some(window), Some(reset));
     Standing { label: Label::named(name), quota, window, remaining, reset }
