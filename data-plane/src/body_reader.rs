@@ -104,6 +104,21 @@ impl BodyReader {
         self.decoder.left()
     }
 
+    /// Whether the end was read, or is as near as that for all one can tell: a chunk says nothing
+    /// of those behind it.
+    pub(crate) fn ends_within(&self, bytes: u64) -> bool {
+        let mut decoder = self.decoder;
+        let mut at = self.at + self.found;
+        loop {
+            match decoder.next(self.buffer.get(at..).unwrap_or_default()) {
+                Ok(Piece::Data { skip, length }) => at += skip + length,
+                Ok(Piece::End { .. }) => return true,
+                Ok(Piece::Nothing { .. }) => return decoder.at_least() <= bytes,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Bytes that were read and not taken, whatever they are.
     pub(crate) fn ahead(&self) -> usize {
         self.buffer.len().saturating_sub(self.at)

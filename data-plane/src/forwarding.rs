@@ -91,7 +91,7 @@ pub(crate) fn write_request(
     let mut has_cookie = false;
     for line in head.lines.iter() {
         match line.kind {
-            kind if goes(kind, said) || is_named(&named, line.name) => {}
+            kind if stays(kind, said) || is_named(&named, line.name) => {}
             Kind::Cookie if has_cookie => {}
             Kind::Cookie => {
                 has_cookie = true;
@@ -132,7 +132,7 @@ pub(crate) fn put_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Whether a client's line stays behind, or is written by the gateway.
-fn goes(kind: Kind, said: &Said<'_>) -> bool {
+fn stays(kind: Kind, said: &Said<'_>) -> bool {
     match kind {
         // The gateway answers expectations itself, and passes no trailers on: an upstream may take
         // them for headers. Who a key was issued to says the key.

@@ -145,6 +145,19 @@ impl Decoder {
         }
     }
 
+    /// At least so many bytes are to come, framing aside.
+    pub(crate) fn at_least(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            // What was read of a size may be the begin of any.
+            Self::Chunked(chunked) if chunked.state == State::Size => u64::MAX,
+            Self::Chunked(chunked) => chunked.size,
+            // It takes the end of the connection with it.
+            Self::UntilClose => u64::MAX,
+            Self::Ended => 0,
+        }
+    }
+
     /// Reads on. What is data counts as taken.
     ///
     /// # Errors

@@ -86,6 +86,11 @@ impl Incoming {
         self.taken.take()
     }
 
+    /// Whether the client keeps the body until it is asked for it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.asking.get() != Asking::No
+    }
+
     /// Whether the client is to be told now that the body is wanted.
     pub(crate) fn is_to_be_asked_for(&self) -> bool {
         let is_wanted = self.asking.get() == Asking::Wanted;

@@ -24,7 +24,7 @@ const AHEAD: usize = 16 * 1024;
 
 /// What is left of a body that nobody wants may be so much, to be read and thrown away: more costs
 /// the connection instead.
-const SHORT: usize = 16 * 1024;
+pub(crate) const SHORT: usize = 16 * 1024;
 
 /// Says that the body is waited for (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -298,9 +298,7 @@ impl Http1Body {
 
     /// Whether what is left of it is little enough to be read and thrown away.
     fn is_short(&self) -> bool {
-        !self.is_kept
-            && self.asks.is_empty()
-            && self.reader.left().is_some_and(|left| left <= SHORT as u64)
+        !self.is_kept && self.asks.is_empty() && self.reader.ends_within(SHORT as u64)
     }
 
     /// Makes room to read on.

@@ -32,7 +32,7 @@ use crate::{
     head::{Index, Kind, Lines},
     reply::Reply,
     request::{self, Parsed, RequestHead, Target, Version},
-    request_body::{Bounds, Http1Body, RequestBody},
+    request_body::{self, Bounds, Http1Body, RequestBody},
     shared::Shared,
     socket::Socket,
     upstream::UpstreamAnswer,
@@ -53,8 +53,6 @@ pub(super) struct Http1 {
 enum Next {
     /// Another one, which may have begun with these bytes.
     Request(Vec<u8>),
-    /// The same, behind what is left of this one's body.
-    Skip(Http1Body),
     /// The end, once the client has read the answer.
     Linger,
     /// The end.
@@ -80,7 +78,7 @@ impl Http1 {
     /// Serves requests to the end of the connection, the first of which begins with `begun`.
     pub(super) async fn serve(self, mut begun: Vec<u8>) {
         loop {
-            if begun.is_empty() && !poll_fn(|cx| self.poll_begun(cx, &mut begun)).await {
+            if !poll_fn(|cx| self.poll_begun(cx, &mut begun)).await {
                 break;
             }
             // Boxed: nothing of it is left while the connection is idle.
@@ -91,10 +89,6 @@ impl Http1 {
             });
             match next.await {
                 Next::Request(behind) => begun = behind,
-                Next::Skip(body) => match Box::pin(self.skip(body)).await {
-                    Some(behind) => begun = behind,
-                    None => return,
-                },
                 Next::Linger => {
                     return linger(&self.socket, &self.watch, &self.worker().buffers).await;
                 }
@@ -109,17 +103,33 @@ impl Http1 {
         &self.gateway.worker
     }
 
-    /// Waits for a request, which begins with `bytes` then; false: the connection is to end.
+    /// Waits for a request, which begins with `bytes` then; false: the connection is to end. Empty
+    /// lines before a request are none of it (RFC 9112 section 2.2): who sends some is as idle as
+    /// who sends nothing.
     fn poll_begun(&self, cx: &mut Context<'_>, bytes: &mut Vec<u8>) -> Poll<bool> {
-        if let Order::Finish | Order::Abort = self.watch.poll_order(cx) {
-            return Poll::Ready(false);
+        let buffers = &self.worker().buffers;
+        loop {
+            drop_empty_lines(bytes);
+            // A CR may yet become an empty line.
+            if !matches!(bytes[..], [] | [b'\r']) {
+                return Poll::Ready(true);
+            }
+            if let Order::Finish | Order::Abort = self.watch.poll_order(cx) {
+                return Poll::Ready(false);
+            }
+            let mut buffer = buffers.take();
+            buffer.extend_from_slice(bytes);
+            let read = self.socket.poll_read(cx, &mut buffer);
+            if read.is_pending() {
+                buffers.give_back(&mut buffer);
+                return Poll::Pending;
+            }
+            buffers.give_back(bytes);
+            *bytes = buffer;
+            if !matches!(read, Poll::Ready(Ok(1..))) {
+                return Poll::Ready(false);
+            }
         }
-        *bytes = self.worker().buffers.take();
-        let read = self.socket.poll_read(cx, bytes);
-        if read.is_pending() {
-            self.worker().buffers.give_back(bytes);
-        }
-        read.map(|read| matches!(read, Ok(1..)))
     }
 
     /// Waits for the end of a head; `None`: the connection is to end.
@@ -229,7 +239,7 @@ impl Http1 {
         match (goes_on, exchange.end()) {
             (GoesOn::Broken, _) => Next::BreakOff,
             (GoesOn::Yes, Some(body)) if body.has_ended() => Next::Request(body.into_behind()),
-            (GoesOn::Yes, Some(body)) => Next::Skip(body),
+            (GoesOn::Yes, Some(body)) => Box::pin(self.skip(body)).await,
             (GoesOn::No, Some(body)) if body.is_closed => Next::Close,
             (GoesOn::Yes | GoesOn::No, _) => Next::Linger,
         }
@@ -351,28 +361,47 @@ impl Http1 {
         wrote
     }
 
-    /// Reads a request to its end, of which little is left, so that the next one can follow; returns
-    /// the begin of that. `None`: the connection is to end.
-    async fn skip(&self, mut body: Http1Body) -> Option<Vec<u8>> {
+    /// Reads a request to its end, of which little is left, so that the next one can follow.
+    async fn skip(&self, mut body: Http1Body) -> Next {
         self.watch.lingers();
-        poll_fn(|cx| {
+        // How much is left of one in chunks, nobody had said.
+        let mut patience = CAPACITY + request_body::SHORT;
+        let came_to_end = poll_fn(|cx| {
             loop {
-                if self.watch.poll_order(cx) == Order::Abort {
-                    return Poll::Ready(None);
-                }
                 let length = body.data().len();
                 body.take(length);
+                if length > patience {
+                    return Poll::Ready(Ok(false));
+                }
+                patience -= length;
                 match body.poll_data(cx) {
                     Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false)) => return Poll::Ready(Some(())),
-                    Poll::Ready(Err(_)) => return Poll::Ready(None),
+                    Poll::Ready(Ok(false)) => return Poll::Ready(Ok(true)),
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                     Poll::Pending => return Poll::Pending,
                 }
             }
-        })
-        .await?;
-        self.watch.is_idle();
-        Some(body.into_behind())
+        });
+        match came_to_end.await {
+            Ok(true) => {
+                self.watch.is_idle();
+                Next::Request(body.into_behind())
+            }
+            Ok(false) => Next::Linger,
+            Err(_) => Next::BreakOff,
+        }
+    }
+}
+
+/// Takes away empty lines that stand before a request.
+fn drop_empty_lines(bytes: &mut Vec<u8>) {
+    let mut rest = &bytes[..];
+    while let [b'\n', behind @ ..] | [b'\r', b'\n', behind @ ..] = rest {
+        rest = behind;
+    }
+    let length = bytes.len() - rest.len();
+    if length > 0 {
+        drop(bytes.drain(..length));
     }
 }
 

@@ -81,7 +81,7 @@ impl Forwarder {
         Self { pools: Rc::default(), buffers, timers, random, metrics }
     }
 
-    /// Closes connections that were idle for too long. Called every few seconds.
+    /// Closes connections that were idle for too long. Called by the worker's patrol.
     pub(crate) fn sweep(&self, now: Instant) {
         self.pools.sweep(now);
     }

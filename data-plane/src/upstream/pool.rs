@@ -74,7 +74,7 @@ impl Pools {
         }
     }
 
-    /// Closes what was idle for too long. Called every few seconds.
+    /// Closes what was idle for too long. Called by the worker's patrol.
     pub(crate) fn sweep(&self, now: Instant) {
         self.idle.borrow_mut().retain(|_, stack| {
             stack.retain(|idle| {

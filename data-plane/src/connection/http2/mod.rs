@@ -104,7 +104,7 @@ impl<F: Future<Output = Rc<Stream>>> Driver<'_, F> {
             }
             self.receiver.renew();
             let sent = session.outgoing.borrow_mut().poll_send(cx, socket);
-            let has_more = self.receiver.refuse_unwanted();
+            let has_more = self.receiver.refuse_unwanted(cx);
             match sent {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Ready(Ok(())) if self.receiver.is_flooded() => return Poll::Ready(End::Gone),

@@ -134,6 +134,11 @@ impl Stream {
         true
     }
 
+    /// Bytes of the body still to come, where the head says how many there are.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.announced.get()
+    }
+
     /// Whether the client has sent as much as the head said, and not yet that this was all.
     pub(super) fn has_come(&self) -> bool {
         self.announced.get() == Some(0) && !self.incoming.has_ended()

@@ -1,5 +1,6 @@
 //! Drives a listening node against a real upstream on loopback.
 
+mod between;
 mod bodies;
 mod connections;
 mod cost;

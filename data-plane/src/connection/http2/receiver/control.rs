@@ -63,7 +63,10 @@ impl Receiver {
         }
         match self.streams.find(id) {
             Some(stream) => self.streams.take_back(&stream),
-            None => Ok(()),
+            None => {
+                self.unwanted.came(id, 0, true);
+                Ok(())
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl Receiver {
         match &stream {
             None => {
                 self.unrenewed += head.length;
+                self.unwanted.came(head.stream, left, head.has(END_STREAM));
                 self.is_late(head.stream)?;
             }
             Some(open) if open.incoming.has_ended() => {
@@ -94,12 +95,16 @@ impl Receiver {
         data.padding -= padding;
         self.at += part.len() + padding;
         let has_ended = data.left == 0 && data.padding == 0;
-        let wanted = data.stream.clone().filter(|stream| stream.answered() == Answered::No);
-        if let Some(stream) = &wanted {
-            let fits = part.is_empty() || stream.put(part);
-            if !fits || has_ended && data.is_last && !stream.received_all() {
-                self.break_off(stream, Code::Protocol)?;
+        let is_last = has_ended && data.is_last;
+        match &data.stream {
+            Some(stream) if stream.answered() == Answered::No => {
+                let fits = part.is_empty() || stream.put(part);
+                if !fits || is_last && !stream.received_all() {
+                    self.break_off(stream, Code::Protocol)?;
+                }
             }
+            Some(stream) => self.unwanted.came(stream.id, part.len(), is_last),
+            None => {}
         }
         if !has_ended {
             self.data = Some(data);
@@ -194,7 +199,10 @@ impl Receiver {
                 self.break_off(&stream, Code::Protocol)
             }
             Some(_) => Ok(()),
-            None if self.is_closed() || self.streams.is_cut_off(id) => Ok(()),
+            None if self.is_closed() || self.streams.is_cut_off(id) => {
+                self.unwanted.came(id, 0, is_last);
+                Ok(())
+            }
             None => Err(Code::Protocol),
         }
     }

@@ -2,6 +2,7 @@
 
 mod control;
 mod messages;
+mod unwanted;
 
 use std::{
     cell::Cell,
@@ -11,7 +12,10 @@ use std::{
 };
 
 pub(super) use self::messages::Begun;
-use self::messages::{Block, Data};
+use self::{
+    messages::{Block, Data},
+    unwanted::Unwanted,
+};
 use super::{
     answer::Session,
     frame::{
@@ -51,8 +55,8 @@ pub(super) struct Receiver {
     /// Set when a body was taken from.
     mark: Rc<Cell<bool>>,
     ending: Ending,
-    /// Streams that were answered before the client had sent all, of which it is to be told.
-    unwanted: Vec<u32>,
+    /// Of requests that were answered before the client had sent all.
+    unwanted: Unwanted,
     /// Requests to be served.
     pub(super) begun: Vec<Begun>,
 }
@@ -102,6 +106,7 @@ impl Receiver {
         frame::put_settings(&mut outgoing.bytes, &settings);
         frame::put_window_update(&mut outgoing.bytes, 0, WINDOW - DEFAULT_WINDOW);
         drop(outgoing);
+        let unwanted = Unwanted::new(&session.worker().timers);
         Self {
             session,
             input: begun,
@@ -116,7 +121,7 @@ impl Receiver {
             unrenewed: 0,
             mark: Rc::default(),
             ending: Ending::No,
-            unwanted: Vec::new(),
+            unwanted,
             begun: Vec::new(),
         }
     }
@@ -210,7 +215,7 @@ impl Receiver {
                 if !stream.incoming.has_ended() {
                     self.streams.was_cut_off(stream.id);
                     if !stream.has_come() {
-                        self.unwanted.push(stream.id);
+                        self.unwanted.push(stream);
                     }
                 }
             }
@@ -221,14 +226,13 @@ impl Receiver {
         self.unrenewed += stream.owed();
     }
 
-    /// Tells the client of answered requests that what it may still send of them is not wanted
-    /// (RFC 9113 section 8.1); false: there are none. In a write of its own behind the answer: some
-    /// clients lose one that comes together with this.
-    pub(super) fn refuse_unwanted(&mut self) -> bool {
+    /// Tells the client of answered requests that what it may still send of them is not wanted;
+    /// false: there are none. In a write of its own behind the answer: see [`Unwanted`].
+    pub(super) fn refuse_unwanted(&mut self, cx: &Context<'_>) -> bool {
+        let due = self.unwanted.take_due(cx);
         let out = &mut self.session.outgoing.borrow_mut().bytes;
-        let had_any = !self.unwanted.is_empty();
-        self.unwanted.drain(..).for_each(|id| frame::put_reset(out, id, Code::NoError));
-        had_any
+        due.iter().for_each(|id| frame::put_reset(out, *id, Code::NoError));
+        !due.is_empty()
     }
 
     /// Lets the client send as much again as was taken.

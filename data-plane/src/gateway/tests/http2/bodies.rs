@@ -247,6 +247,65 @@ fn a_body_that_came_whole_is_not_broken_off_for_want_of_a_last_word() {
     }
 }
 
+/// curl 7.88 loses an answer that it reads together with what tells it to stop.
+#[test]
+fn a_request_that_is_about_to_end_is_not_broken_off_behind_its_answer() {
+    let node = Node::start(vec![route("r1", "/", &echo())], vec![]);
+    let (five, none): (&[Field<'_>], &[Field<'_>]) = (&[("content-length", "5")], &[]);
+    let last = data(END_STREAM, b"hello");
+    let behind = trailers(END_STREAM, &[("x-trailer", "1")]);
+    for (name, more, frames) in [
+        ("with its length", five, vec![last.clone()]),
+        ("without", none, vec![last]),
+        ("in two", five, vec![data(0, b"he"), data(END_STREAM, b"llo")]),
+        ("in two, without", none, vec![data(0, b"he"), data(END_STREAM, b"llo")]),
+        ("with trailers", none, vec![data(0, b"hello"), behind]),
+        ("without a last word", five, vec![data(0, b"hello")]),
+    ] {
+        let mut client = Client::start(&node);
+        client.write(&post(1, "/x", more));
+        client.answer(1);
+        for frame in frames {
+            client.settle(30);
+            client.write(&frame);
+        }
+        // Longer than a client is waited for.
+        let seen = client.settle(2500);
+        assert_eq!((seen.status(1), seen.resets.get(&1)), (401, None), "{name}: {seen:?}");
+        client.write(&get(AFTER, "/"));
+        let seen = client.answer(AFTER);
+        assert_eq!((seen.status(AFTER), seen.resets.len()), (401, 0), "{name}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_request_that_does_not_end_behind_its_answer_is_broken_off() {
+    let node = Node::start(vec![route("r1", "/", &echo())], vec![]);
+    let (five, none): (&[Field<'_>], &[Field<'_>]) = (&[("content-length", "5")], &[]);
+    let large: &[Field<'_>] = &[("content-length", "100000")];
+    let waits: &[Field<'_>] = &[("content-length", "5"), ("expect", "100-continue")];
+    for (name, more, sent, within) in [
+        ("that waits", waits, 0, 1000),
+        ("that is large", large, 0, 1000),
+        ("that turns out to be large", none, 20_000, 1000),
+        ("that stalls", none, 1000, 3500),
+        ("that stalls before its length", five, 0, 3500),
+    ] {
+        let mut client = Client::start(&node);
+        client.write(&post(1, "/x", more));
+        client.answer(1);
+        for _ in 0..sent / 1000 {
+            client.data(1, 0, &[b'x'; 1000]);
+        }
+        client.waits(within);
+        let seen = client.until(|seen| seen.resets.contains_key(&1));
+        let code = seen.resets.get(&1).copied();
+        assert_eq!((seen.status(1), code), (401, Some(NO_ERROR)), "{name}: {seen:?}");
+        client.write(&get(AFTER, "/"));
+        assert_eq!(client.answer(AFTER).status(AFTER), 401, "{name}");
+    }
+}
+
 /// RFC 9110 section 10.1.1.
 #[test]
 fn a_client_that_waits_to_be_asked_is_asked_or_answered() {
