@@ -104,6 +104,12 @@ fn a_stream_that_is_cancelled_frees_its_upstream_and_no_other() {
     client.write(&get(AFTER, "/after"));
     let seen = client.answer(AFTER);
     assert_eq!((seen.status(AFTER), seen.is_answered(3)), (200, false), "{seen:?}");
+    // Long before the other one is answered; the upstream's own thread has to see it.
+    for _ in 0..50 {
+        if left.load(SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
     assert_eq!(left.load(SeqCst), 1, "the upstream was left at once");
     let seen = client.answer(3);
     assert_eq!((seen.status(3), seen.size(3)), (200, 5), "{seen:?}");
