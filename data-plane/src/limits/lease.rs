@@ -201,7 +201,11 @@ impl Lease {
         if self.bucket == bucket && self.epoch == epoch {
             return;
         }
-        let Self { seen, size, debt, .. } = *self;
+        let Self { mut seen, size, debt, .. } = *self;
+        if self.bucket.refill != bucket.refill {
+            // Time of a rate and tokens of a quota say nothing of each other.
+            seen = Seen::default();
+        }
         let is_new_redis = self.is_new_redis || self.epoch != epoch;
         *self = Self { epoch, seen, size, debt, is_new_redis, ..Self::new(bucket) };
     }
@@ -268,7 +272,11 @@ impl Lease {
     pub(super) fn level(&self, now: u64) -> Level {
         let taken = self.taken(now).saturating_sub(self.held() * self.bucket.interval);
         let owed = if self.bucket.is_charged { self.debt.tokens } else { 0 };
-        let taken = self.bucket.charge(taken, owed);
+        let mut taken = self.bucket.charge(taken, owed);
+        // Whoever is refused is told so, also where a token may be there that is not asked for yet.
+        if self.held() == 0 && now < self.empty_until {
+            taken = taken.max(self.bucket.capacity - self.bucket.interval + 1);
+        }
         let ends_in = self.seen.ends.map(|ends| ends.saturating_sub(now));
         self.bucket.level_of(taken, ends_in)
     }
@@ -540,7 +548,13 @@ mod tests {
         let grant = Grant { tokens: 0, taken: bucket().capacity, mark, ends_in: None };
         lease.take((&ask, &grant), (1, 0, MILLISECOND), ALONE);
         assert_eq!(lease.stock(MILLISECOND + PAUSE - 1), Stock::Empty);
+        assert_eq!(
+            bucket().free(lease.level(MILLISECOND + PAUSE - 1).taken),
+            0,
+            "as it is refused"
+        );
         assert_eq!(lease.stock(MILLISECOND + PAUSE), Stock::Unknown);
+        assert!(bucket().free(lease.level(MILLISECOND + PAUSE).taken) > 0);
     }
 
     #[test]
