@@ -226,6 +226,7 @@ mod tests {
             environment: "default".into(),
             first_seq: 7,
             events: vec![first, second],
+            gaps: Vec::new(),
         };
         assert_eq!(batch, sent);
     }
