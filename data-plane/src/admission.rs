@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use fastgate::model::{Counts, NamedLimit, Route};
 
 use crate::{
+    callers::Caller,
     error::Refusal,
     exchange::Exchange,
-    keys::KeyEntry,
     limits::{Policies, Scope, Subject, Verdict, WorkerLimiter},
     snapshot::Snapshot,
 };
@@ -21,7 +21,7 @@ pub(crate) async fn admit(
     limiter: &WorkerLimiter,
     snapshot: &Snapshot,
     route: &Route,
-    caller: Option<&KeyEntry>,
+    caller: Option<&Caller>,
     exchange: &mut Exchange,
 ) -> Result<(), Refusal> {
     let mut policies = Policies::default();
@@ -62,16 +62,16 @@ fn collect<'a>(
     policies: &mut Policies<'a>,
     snapshot: &'a Snapshot,
     route: &'a Route,
-    (caller, client): (Option<&'a KeyEntry>, IpAddr),
+    (caller, client): (Option<&'a Caller>, IpAddr),
 ) {
     let each = match caller {
-        Some(entry) => Subject::Key(entry.key.key_id()),
+        Some(caller) => Subject::Key(caller.entry.key.key_id()),
         None => Subject::Address(counted_as(client)),
     };
-    if let Some(entry) = caller {
+    if let Some(Caller { entry, at_hand, .. }) = caller {
         let (rate, further) = entry.limits(&snapshot.plans, snapshot.default_rate_limit);
         if let Some(limit) = rate {
-            policies.push(each, Scope::Key, limit);
+            policies.push_at_hand(at_hand, each, Scope::Key, limit);
         }
         for NamedLimit { name, limit, cost, .. } in further {
             policies.push_at(cost, each, Scope::Plan(name), *limit);

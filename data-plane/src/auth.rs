@@ -3,30 +3,31 @@
 //! To the client an unknown, a revoked and an expired key look the same; the audit log tells
 //! them apart.
 
+use std::rc::Rc;
+
 use fastgate::{
-    model::{self, Route},
+    model::Route,
     secret::{Kind, SecretHash},
 };
 
 use crate::{
+    callers::{Caller, Callers, Fingerprint},
     error::{Malformed, Refusal},
     exchange::Exchange,
     head::{self, Lines},
-    keys::{KeyEntry, KeyTable},
-    known::{Fingerprint, KnownSecrets},
+    snapshot::InUse,
 };
 
 /// A key as a client sent it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sent {
     /// None.
     Nothing,
     /// Something that can't be a key.
     Junk,
-    /// The hash of it, which is known to have opened something.
-    Known(SecretHash),
-    /// The hash of it.
-    New(SecretHash, Fingerprint),
+    /// One that opened something before.
+    Known(Fingerprint, Rc<Caller>),
+    /// One that did not.
+    New(Fingerprint, SecretHash),
 }
 
 /// The key of a request, wherever it stands in its head.
@@ -40,7 +41,7 @@ pub(crate) struct SentKey {
 ///
 /// # Errors
 /// When there are two, wherever they stand.
-pub(crate) fn sent(lines: Lines<'_>, known: &KnownSecrets) -> Result<SentKey, Malformed> {
+pub(crate) fn sent(lines: Lines<'_>, callers: &Callers) -> Result<SentKey, Malformed> {
     let mut keys = lines.values(head::Kind::ApiKey);
     let (key, second) = (keys.next(), keys.next());
     // A bearer token that looks like a key is one; any other Authorization is the upstream's.
@@ -54,7 +55,7 @@ pub(crate) fn sent(lines: Lines<'_>, known: &KnownSecrets) -> Result<SentKey, Ma
     if has_two {
         return Err(Malformed::TwoKeys);
     }
-    let sent = key.or(bearer).map_or(Sent::Nothing, |key| hash(key, known));
+    let sent = key.or(bearer).map_or(Sent::Nothing, |key| look_up(key, callers));
     Ok(SentKey { sent, is_bearer: bearer.is_some() })
 }
 
@@ -70,13 +71,13 @@ fn is_ours(token: &[u8]) -> bool {
     token.starts_with(Kind::ApiKey.prefix().as_bytes())
 }
 
-fn hash(sent: &[u8], known: &KnownSecrets) -> Sent {
-    let fingerprint = known.fingerprint(sent);
-    if let Some(hash) = known.hash(fingerprint) {
-        return Sent::Known(hash);
+fn look_up(sent: &[u8], callers: &Callers) -> Sent {
+    let fingerprint = callers.fingerprint(sent);
+    if let Some(caller) = callers.find(fingerprint) {
+        return Sent::Known(fingerprint, caller);
     }
     let hash = SecretHash::of_sent(Kind::ApiKey, sent);
-    hash.map_or(Sent::Junk, |hash| Sent::New(hash, fingerprint))
+    hash.map_or(Sent::Junk, |hash| Sent::New(fingerprint, hash))
 }
 
 /// Finds the key of a request; `None` when its route asks for none. The exchange is told of a
@@ -84,44 +85,49 @@ fn hash(sent: &[u8], known: &KnownSecrets) -> Sent {
 ///
 /// # Errors
 /// Why the key is refused.
-pub(crate) fn identify<'a>(
-    keys: &'a KeyTable,
+pub(crate) fn identify(
+    snapshot: &InUse,
     route: &Route,
     sent: Sent,
-    known: &KnownSecrets,
+    callers: &Callers,
     exchange: &mut Exchange,
-) -> Result<Option<&'a KeyEntry>, Refusal> {
+) -> Result<Option<Rc<Caller>>, Refusal> {
     if !route.auth_required {
         return Ok(None);
     }
-    let hash = match sent {
+    let generation = snapshot.generation;
+    let meet = |hash| {
+        let entry = snapshot.keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
+        Ok::<_, Refusal>(Caller::new(hash, entry, generation))
+    };
+    let (caller, to_learn) = match sent {
         Sent::Nothing => return Err(Refusal::KeyMissing),
         Sent::Junk => return Err(Refusal::KeyUnknown),
-        Sent::Known(hash) | Sent::New(hash, _) => hash,
+        Sent::Known(_, caller) if caller.generation == generation => (caller, None),
+        Sent::Known(fingerprint, caller) => (meet(caller.hash)?, Some(fingerprint)),
+        Sent::New(fingerprint, hash) => (meet(hash)?, Some(fingerprint)),
     };
-    let entry = keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
-    exchange.key = Some((entry.key.clone(), entry.version));
-    if !entry.is_active {
+    exchange.caller = Some(caller.clone());
+    if !caller.entry.is_active {
         return Err(Refusal::KeyRevoked);
     }
-    if entry.has_expired(exchange.timestamp()) {
+    if caller.entry.has_expired(exchange.timestamp()) {
         return Err(Refusal::KeyExpired);
     }
-    if let Sent::New(hash, fingerprint) = sent {
-        known.learn(fingerprint, hash);
+    if let Some(fingerprint) = to_learn {
+        callers.learn(fingerprint, caller.clone());
     }
-    Ok(Some(entry))
+    Ok(Some(caller))
 }
 
 /// Whether the caller holds what the route asks for.
 ///
 /// # Errors
 /// When it does not.
-pub(crate) fn authorise(route: &Route, caller: Option<&KeyEntry>) -> Result<(), Refusal> {
-    let held = caller.into_iter().flat_map(|entry| entry.key.permissions());
-    if model::allows(held, &route.required_permissions) {
-        Ok(())
-    } else {
-        Err(Refusal::PermissionMissing)
-    }
+pub(crate) fn authorise(route: &Route, caller: Option<&Caller>) -> Result<(), Refusal> {
+    let may_pass = match caller {
+        Some(caller) => caller.may_use(route),
+        None => route.required_permissions.is_empty(),
+    };
+    if may_pass { Ok(()) } else { Err(Refusal::PermissionMissing) }
 }

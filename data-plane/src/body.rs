@@ -12,6 +12,10 @@ use thiserror::Error;
 
 use crate::buffers::{Buffers, CAPACITY};
 
+/// Data at most this long is copied behind what goes out before it: to name both to the system costs
+/// it more.
+const JOINED: usize = 4096;
+
 /// Why a body broke off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(crate) enum BodyFault {
@@ -122,12 +126,23 @@ impl Pump {
                 }
                 continue;
             }
-            let parts = [IoSlice::new(rest), IoSlice::new(plain)];
-            let parts = if rest.is_empty() { parts.get(1..) } else { Some(&parts[..]) };
-            let wrote = ready!(write(cx, parts.unwrap_or_default()));
-            let wrote = wrote.ok().filter(|wrote| *wrote > 0).ok_or(PumpFault::Sink)?;
+            let length = rest.len();
+            let fits = plain.len() <= self.out.capacity() - self.out.len();
+            let wrote = if plain.len() <= JOINED && fits && length > 0 {
+                let before = self.out.len();
+                self.out.extend_from_slice(plain);
+                let joined = self.out.get(self.sent..).unwrap_or_default();
+                let wrote = write(cx, &[IoSlice::new(joined)]);
+                // It is taken from its source once it was written: until then it may be sent anew.
+                self.out.truncate(before);
+                wrote
+            } else {
+                write(cx, &[IoSlice::new(rest), IoSlice::new(plain)])
+            };
+            let wrote = ready!(wrote).ok();
+            let wrote = wrote.filter(|wrote| *wrote > 0).ok_or(PumpFault::Sink)?;
             self.has_written = true;
-            let of_rest = wrote.min(rest.len());
+            let of_rest = wrote.min(length);
             let of_body = wrote - of_rest;
             self.sent += of_rest;
             if self.sent == self.out.len() {

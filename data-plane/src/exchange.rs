@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use crate::{
     audit::{Event, Texts},
     body::BodyFault,
+    callers::Caller,
     error::client_gone,
     forwarding,
     head::Kind,
-    keys::HeldKey,
     limits::{Charges, Entered, Standings},
     request::RequestHead,
     request_body::{Http1Body, RequestBody},
@@ -50,8 +50,8 @@ pub(crate) struct Exchange {
     pub(crate) body: RequestBody,
     /// The route that matched.
     pub(crate) route_id: Option<Id>,
-    /// The key that was sent, if it is known, and the version of its secret.
-    pub(crate) key: Option<(HeldKey, u32)>,
+    /// Whose key was sent, if it is known; also when it was refused.
+    pub(crate) caller: Option<Rc<Caller>>,
     /// Why the gateway answered in place of the upstream.
     pub(crate) error: Option<&'static str>,
     /// Whether a limit refused it.
@@ -114,7 +114,7 @@ impl Exchange {
             client: forwarding::client_address(head.lines, peer, trusted),
             body,
             route_id: None,
-            key: None,
+            caller: None,
             error: None,
             rate_limited: false,
             trail: Trail::default(),
@@ -178,12 +178,12 @@ impl Drop for Exchange {
             let (request, response) = (self.body.bytes(), self.response_size);
             self.worker.limiter.charge(&self.charges, request, response);
         }
-        let (key, secret_version) = self.key.take().unzip();
+        let entry = self.caller.as_ref().map(|caller| &caller.entry);
         self.worker.recorder.record(Event {
             timestamp: self.timestamp,
             texts: mem::take(&mut self.texts),
-            key,
-            secret_version: secret_version.unwrap_or(0),
+            key: entry.map(|entry| entry.key.clone()),
+            secret_version: entry.map_or(0, |entry| entry.version),
             route_id: self.route_id.take(),
             method: mem::take(&mut self.method),
             target_url: self.trail.target_url.take(),

@@ -15,16 +15,16 @@ use http::Method;
 
 use crate::{
     admission, auth,
+    callers::Caller,
     error::{Malformed, Refusal},
     exchange::Exchange,
     forwarding::{Peer, Said},
-    keys::KeyEntry,
     reply::Reply,
     request::{Asked, RequestHead},
     respond,
     route::{CompiledRoute, Found},
     shared::Shared,
-    snapshot::Snapshot,
+    snapshot::{InUse, Snapshot},
     upstream::Outbound,
 };
 
@@ -81,19 +81,19 @@ impl Gateway {
     /// Lets a request pass, or says why not.
     async fn admit<'a>(
         &self,
-        snapshot: &'a Snapshot,
+        snapshot: &'a InUse,
         (host, path): (&str, &str),
         head: &RequestHead<'_>,
         exchange: &mut Exchange,
     ) -> Result<Admitted<'a>, Refusal> {
-        let Shared { known, limiter, .. } = &*self.worker;
+        let Shared { callers, limiter, .. } = &*self.worker;
         let found = find_route(snapshot, host, path, head.method)?;
         let route = &found.route;
         exchange.route_id = Some(route.route_id.clone());
-        let key = auth::sent(head.lines, known)?;
-        let caller = auth::identify(&snapshot.keys, route, key.sent, known, exchange)?;
-        auth::authorise(route, caller)?;
-        admission::admit(limiter, snapshot, route, caller, exchange).await?;
+        let key = auth::sent(head.lines, callers)?;
+        let caller = auth::identify(snapshot, route, key.sent, callers, exchange)?;
+        auth::authorise(route, caller.as_deref())?;
+        admission::admit(limiter, snapshot, route, caller.as_deref(), exchange).await?;
         Ok(Admitted { route: found, caller, bearer_is_key: key.is_bearer })
     }
 
@@ -102,14 +102,14 @@ impl Gateway {
         &'a self,
         head: &'a RequestHead<'a>,
         path: &'a str,
-        admitted: &Admitted<'a>,
+        admitted: &'a Admitted<'a>,
         request_id: &'a [u8],
     ) -> Outbound<'a> {
         let said = Said {
             peer: &self.peer,
             peer_is_trusted: self.worker.trusts(self.peer.address),
             request_id,
-            source_path: admitted.caller.map(|entry| entry.key.source_path()),
+            source_path: admitted.caller.as_ref().map(|caller| &*caller.source_path),
             bearer_is_key: admitted.bearer_is_key,
         };
         Outbound { head, path, said }
@@ -119,8 +119,8 @@ impl Gateway {
 /// A request that may pass.
 struct Admitted<'a> {
     route: &'a CompiledRoute,
-    /// The key it was made with.
-    caller: Option<&'a KeyEntry>,
+    /// Whose key it was made with.
+    caller: Option<Rc<Caller>>,
     /// Whether the key stands in `Authorization`.
     bearer_is_key: bool,
 }

@@ -5,6 +5,7 @@
 //! requests run (counters, pools) is kept by name outside and outlives every swap.
 
 use std::{
+    ops::Deref,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -81,8 +82,22 @@ impl SnapshotCell {
 }
 
 /// A snapshot as the requests of one thread hold it.
-#[allow(clippy::redundant_allocation, reason = "the outer count is not shared between threads")]
-pub(crate) type InUse = Rc<Arc<Snapshot>>;
+pub(crate) type InUse = Rc<Loaded>;
+
+/// A snapshot one thread has loaded.
+pub(crate) struct Loaded {
+    snapshot: Arc<Snapshot>,
+    /// How many this thread had loaded before: tells them apart, as revisions of two epochs don't.
+    pub(crate) generation: u64,
+}
+
+impl Deref for Loaded {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
 
 /// One thread's view of a [`SnapshotCell`].
 pub(crate) struct SnapshotReader {
@@ -96,8 +111,10 @@ impl SnapshotReader {
     /// The snapshot in force; `None` until the first is in.
     pub(crate) fn load(&mut self) -> Option<InUse> {
         let in_force = self.cache.load().as_ref()?;
-        if self.held.as_ref().is_none_or(|held| !Arc::ptr_eq(held, in_force)) {
-            self.held = Some(Rc::new(in_force.clone()));
+        let held = self.held.as_ref();
+        if held.is_none_or(|held| !Arc::ptr_eq(&held.snapshot, in_force)) {
+            let generation = held.map_or(0, |held| held.generation + 1);
+            self.held = Some(Rc::new(Loaded { snapshot: in_force.clone(), generation }));
         }
         self.held.clone()
     }

@@ -164,10 +164,9 @@ pub(crate) fn write_parts(
     cx: &mut Context<'_>,
     parts: &[IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {
-    match parts {
-        [one] | [one, ..] if parts.iter().skip(1).all(|part| part.is_empty()) => {
-            Pin::new(stream).poll_write(cx, one)
-        }
+    let mut full = parts.iter().filter(|part| !part.is_empty());
+    match (full.next(), full.next()) {
+        (Some(one), None) => Pin::new(stream).poll_write(cx, one),
         _ => Pin::new(stream).poll_write_vectored(cx, parts),
     }
 }

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use fastgate::{model::Id, secret::SecretHash};
+use fastgate::model::Id;
 use http::uri::Scheme;
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::{
     Settings, admission,
     audit::{Tap, ring},
     auth,
+    callers::Caller,
     compile::bench::guarded,
     exchange::{Exchange, Moment},
     forwarding::Peer,
@@ -37,8 +38,8 @@ pub struct RequestPath {
     gateway: Gateway,
     watch: Rc<Watch>,
     snapshot: InUse,
-    /// Of the key's secret.
-    hash: SecretHash,
+    /// Whose key it is.
+    caller: Rc<Caller>,
     events: Tap,
     bytes: Vec<u8>,
     parsed: Parsed,
@@ -72,8 +73,11 @@ impl RequestPath {
         let bytes = head.replace("KEY", secret.expose()).into_bytes();
         let parsed = request::parse(&bytes).expect("a head").expect("to its end");
         let (gateway, watch) = (Gateway { worker, peer }, Watch::new(Instant::now()));
-        let (hash, out) = (secret.hash(), Vec::with_capacity(4096));
-        Self { gateway, watch, snapshot, hash, events, bytes, parsed, out }
+        let hash = secret.hash();
+        let entry = snapshot.keys.get(&hash).expect("a key");
+        let caller = Caller::new(hash, entry, snapshot.generation);
+        let out = Vec::with_capacity(4096);
+        Self { gateway, watch, snapshot, caller, events, bytes, parsed, out }
     }
 
     /// Goes all of it, and records it. The length of the head for the upstream; 0: it was refused.
@@ -96,12 +100,12 @@ impl RequestPath {
     pub fn authenticate(&mut self) -> bool {
         let head = head(&self.bytes, &self.parsed);
         let mut exchange = begin(&self.gateway, &self.watch, &head);
-        let known = &self.gateway.worker.known;
+        let callers = &self.gateway.worker.callers;
         let Ok(Asked::Resource { host, path }) = head.asked() else { return false };
         let found = super::find_route(&self.snapshot, &host, path, head.method);
-        let (Ok(found), Ok(key)) = (found, auth::sent(head.lines, known)) else { return false };
-        auth::identify(&self.snapshot.keys, &found.route, key.sent, known, &mut exchange)
-            .is_ok_and(|caller| auth::authorise(&found.route, caller).is_ok())
+        let (Ok(found), Ok(key)) = (found, auth::sent(head.lines, callers)) else { return false };
+        auth::identify(&self.snapshot, &found.route, key.sent, callers, &mut exchange)
+            .is_ok_and(|caller| auth::authorise(&found.route, caller.as_deref()).is_ok())
     }
 
     /// Counts the request against the limits of its key and its route, and finds both for that.
@@ -111,7 +115,7 @@ impl RequestPath {
         let Ok(Asked::Resource { host, path }) = head.asked() else { return false };
         let found = super::find_route(&self.snapshot, &host, path, head.method).expect("a route");
         let (limiter, snapshot) = (&self.gateway.worker.limiter, &self.snapshot);
-        let caller = snapshot.keys.get(&self.hash);
+        let caller = Some(&*self.caller);
         let admitted =
             now(admission::admit(limiter, snapshot, &found.route, caller, &mut exchange));
         // A limit that was not counted against has no standing.

@@ -48,7 +48,8 @@ impl WorkerLimiter {
                 Some(Due { place: self.places.find(policy), charge: charge.clone(), told: 0 })
             }
         };
-        Charges(policies.enforced.iter().chain(&policies.shadow).filter_map(due).collect())
+        let (enforced, shadow) = (policies.enforced.iter(), policies.shadow.iter());
+        Charges(enforced.filter_map(due).chain(shadow.filter_map(due)).collect())
     }
 
     /// Charges a request that is over, whose bodies had so many bytes.

@@ -48,6 +48,7 @@ use fastgate::{
     settings::Mistakes,
 };
 pub(crate) use inspect::Inspection;
+pub(crate) use places::AtHand;
 #[cfg(test)]
 pub(crate) use policy::standing;
 pub(crate) use policy::{Entered, Policies, Scope, Standing, Standings, Subject, Verdict};
@@ -307,7 +308,9 @@ fn judge<'a>(buckets: impl Iterator<Item = (&'a Place, Bucket)>, tally: &Tally) 
     let mut standings = Standings::new();
     let mut wait = Duration::from_secs(1);
     for ((place, bucket), level) in buckets.zip(&tally.levels) {
-        wait = wait.max(bucket.wait(*level));
+        if !tally.admitted {
+            wait = wait.max(bucket.wait(*level));
+        }
         standings.push(Standing::new(place, bucket, *level));
     }
     if tally.admitted {

@@ -47,6 +47,11 @@ pub(super) struct Place {
     pub(super) is_listed: Cell<bool>,
 }
 
+/// Where the caller of a limiter keeps the place of one policy, so that it need not be looked for
+/// with every request.
+#[derive(Default)]
+pub(crate) struct AtHand(RefCell<Option<Rc<Place>>>);
+
 impl Places {
     /// None yet.
     pub(super) fn new(environment: Id, labels: Rc<Labels>) -> Self {
@@ -55,8 +60,17 @@ impl Places {
 
     /// Where requests are counted for a policy, as its limit is now.
     pub(super) fn find(&self, policy: &Policy<'_>) -> Rc<Place> {
+        let place = match policy.at_hand {
+            Some(at_hand) => at_hand.find(|| self.look_for(policy)),
+            None => self.look_for(policy),
+        };
+        place.follow(policy.measure, policy.cost);
+        place
+    }
+
+    fn look_for(&self, policy: &Policy<'_>) -> Rc<Place> {
         let Policy { subject, scope, measure, cost, .. } = *policy;
-        let place = self.shelves.find(subject, scope, |spot| {
+        self.shelves.find(subject, scope, |spot| {
             let class = match subject {
                 Subject::Key(_) | Subject::Route(_) => Class::Key,
                 Subject::Address(_) => Class::Address,
@@ -73,9 +87,17 @@ impl Places {
                 waiting: Cell::new(0),
                 is_listed: Cell::new(false),
             }
-        });
-        place.follow(measure, cost);
-        place
+        })
+    }
+}
+
+impl AtHand {
+    fn find(&self, look_for: impl FnOnce() -> Rc<Place>) -> Rc<Place> {
+        let mut held = self.0.borrow_mut();
+        match &*held {
+            Some(place) if place.spot.touch() => place.clone(),
+            _ => held.insert(look_for()).clone(),
+        }
     }
 }
 

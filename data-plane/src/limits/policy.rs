@@ -9,7 +9,7 @@ use super::{
     concurrency::Slot,
     gcra::{Bucket, Level},
     label::Label,
-    places::Place,
+    places::{AtHand, Place},
 };
 
 /// Whose requests are counted.
@@ -24,7 +24,7 @@ pub(crate) enum Subject<'a> {
 }
 
 /// One limit a request must pass.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Policy<'a, M = Tokens> {
     /// Whose requests it counts.
     pub(super) subject: Subject<'a>,
@@ -36,6 +36,8 @@ pub(super) struct Policy<'a, M = Tokens> {
     pub(super) cost: &'a Cost,
     /// What holds while Redis is away.
     pub(super) fallback: Fallback,
+    /// Where its place may be at hand.
+    pub(super) at_hand: Option<&'a AtHand>,
 }
 
 /// The limits one request must pass, and those that only watch it.
@@ -62,10 +64,32 @@ impl<'a> Policies<'a> {
         scope: Scope<'a>,
         limit: Limit,
     ) {
+        self.add((cost, limit), subject, scope, None);
+    }
+
+    /// Adds one, of which the request takes a unit, and whose place is mostly at hand there: always
+    /// the same for the same subject and scope.
+    pub(crate) fn push_at_hand(
+        &mut self,
+        at_hand: &'a AtHand,
+        subject: Subject<'a>,
+        scope: Scope<'a>,
+        limit: Limit,
+    ) {
+        self.add((&Cost::ONE, limit), subject, scope, Some(at_hand));
+    }
+
+    fn add(
+        &mut self,
+        (cost, limit): (&'a Cost, Limit),
+        subject: Subject<'a>,
+        scope: Scope<'a>,
+        at_hand: Option<&'a AtHand>,
+    ) {
         let Limit { measure, fallback, shadow } = limit;
         match measure {
             Measure::Tokens(measure) => {
-                let policy = Policy { subject, scope, measure, cost, fallback };
+                let policy = Policy { subject, scope, measure, cost, fallback, at_hand };
                 if shadow {
                     self.shadow.push(policy);
                 } else {
@@ -73,7 +97,8 @@ impl<'a> Policies<'a> {
                 }
             }
             Measure::Concurrent(measure) => {
-                self.concurrent.push((Policy { subject, scope, measure, cost, fallback }, shadow));
+                let policy = Policy { subject, scope, measure, cost, fallback, at_hand: None };
+                self.concurrent.push((policy, shadow));
             }
         }
     }
@@ -196,8 +221,9 @@ impl Standing {
             Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds()),
             Tokens::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
         };
-        let (share, whole) = (bucket.tokens(), place.bucket().tokens());
-        let quota = if share < whole { quota / (whole / share.max(1)).max(1) } else { quota };
+        let whole = place.bucket();
+        let shares = if bucket == whole { 1 } else { whole.tokens() / bucket.tokens().max(1) };
+        let quota = if shares > 1 { quota / shares } else { quota };
         // A month at most.
         let reset = u32::try_from(level.resets_in.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
         let (window, reset) = (Some(window), Some(reset));

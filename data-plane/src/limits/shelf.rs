@@ -38,6 +38,8 @@ pub(super) struct Spot {
     scope: Which,
     /// Whether it was looked for since things were last thrown out.
     is_used: Cell<bool>,
+    /// Whether it was thrown out itself.
+    is_gone: Cell<bool>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -67,7 +69,13 @@ impl Spot {
             Scope::Route(route) => Which::Route(route.clone()),
             Scope::OfRoute(route, limit) => Which::OfRoute(route.clone(), limit.clone()),
         };
-        Self { hash, subject, scope, is_used: Cell::new(true) }
+        Self { hash, subject, scope, is_used: Cell::new(true), is_gone: Cell::new(false) }
+    }
+
+    /// Notes that it was looked for; false: it was thrown out, and may stand here anew.
+    pub(super) fn touch(&self) -> bool {
+        self.is_used.set(true);
+        !self.is_gone.get()
     }
 
     /// Whether both belong to one subject.
@@ -147,7 +155,7 @@ impl<T: Keep> Shelf<T> {
 
     fn find(&self, hash: u64, subject: Subject<'_>, scope: Scope<'_>) -> Option<Rc<T>> {
         let found = self.things.find(hash, |thing| thing.spot().is_of(subject, scope))?;
-        found.spot().is_used.set(true);
+        found.spot().touch();
         Some(found.clone())
     }
 
@@ -161,9 +169,17 @@ impl<T: Keep> Shelf<T> {
     /// Throws out what was not looked for since this was last done; if that is not much, all that
     /// nobody needs.
     fn make_room(&mut self) {
-        self.things.retain(|thing| thing.is_needed() || thing.spot().is_used.replace(false));
+        self.keep(|thing| thing.is_needed() || thing.spot().is_used.replace(false));
         if self.things.len() > self.bound / 4 * 3 {
-            self.things.retain(|thing| thing.is_needed());
+            self.keep(T::is_needed);
         }
+    }
+
+    fn keep(&mut self, is_kept: impl Fn(&T) -> bool) {
+        self.things.retain(|thing| {
+            let is_kept = is_kept(thing);
+            thing.spot().is_gone.set(!is_kept);
+            is_kept
+        });
     }
 }

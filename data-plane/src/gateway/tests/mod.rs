@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use fastgate::node::v1::KeyRecord;
+use fastgate::{admin::v1::Route, node::v1::KeyRecord};
 use node::{Node, Upstream, dead_target, get, key, route};
 
 #[test]
@@ -74,6 +74,39 @@ fn a_key_needs_every_permission_the_route_asks_for() {
     let node = Node::start(vec![asks], records);
     let status = |secret: &str| node.send(&get("/", &format!("x-api-key: {secret}"))).status;
     assert_eq!(secrets.iter().map(|secret| status(secret)).collect::<Vec<_>>(), [403, 403, 200]);
+}
+
+/// All snapshots here have the same revisions, as they can after a database was set back.
+#[test]
+fn a_caller_met_before_is_what_the_snapshot_in_force_says() {
+    let upstream = Upstream::hello();
+    let asks = |permission: &str| {
+        let required_permissions = vec![permission.to_owned()];
+        vec![Route { required_permissions, ..route("r1", "/", &upstream) }]
+    };
+    let (record, secret) = key("k1", &["orders:read"]);
+    let moved = || KeyRecord { source_path: "moved".into(), ..record.clone() };
+    let revoked = || KeyRecord { is_active: false, ..record.clone() };
+    let limited = || KeyRecord { rate_limit: Some(1), ..record.clone() };
+    let node = Node::start_empty(|_| {});
+    for (routes, keys, statuses) in [
+        (asks("orders:read"), vec![record.clone()], [200, 200]),
+        (asks("orders:write"), vec![record.clone()], [403, 403]),
+        (asks("orders:read"), vec![revoked()], [401, 401]),
+        (asks("orders:read"), vec![moved()], [200, 200]),
+        (asks("orders:read"), vec![], [401, 401]),
+        (asks("orders:read"), vec![limited()], [200, 429]),
+    ] {
+        node.load(routes, keys);
+        let status = || node.send(&get("/", &format!("x-api-key: {secret}"))).status;
+        assert_eq!([status(), status()], statuses);
+    }
+    let told = upstream
+        .received()
+        .into_iter()
+        .map(|request| request.header("x-source-path").map(str::to_owned));
+    let told: Vec<_> = told.flatten().collect();
+    assert_eq!(told, ["mobile_app", "mobile_app", "moved", "moved", "mobile_app"]);
 }
 
 #[test]
