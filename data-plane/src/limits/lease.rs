@@ -17,7 +17,7 @@
 //!   a few times a second a call for each request. Where it is not known how many nodes there are,
 //!   no token is held like that.
 //!
-//! A token of a quota is spent in the day or month it was granted in, and given back after [`LONG`];
+//! A token of a quota is spent in the day or month it was granted in, and given back after [`IDLE`];
 //! no more than an eighth of what is left is leased over all workers.
 //!
 //! Of a bucket that requests are charged to when they are over nothing is leased. A request is admitted
@@ -39,8 +39,11 @@ const SLACK: u64 = 100 * MILLISECOND;
 /// How long a token can be spent, from when it was asked for.
 pub(super) const SHORT: u64 = 80 * MILLISECOND;
 
-/// How long one of a few can be.
-const LONG: u64 = 10_000 * MILLISECOND;
+/// How long one of a few can be. A key that is used twice a second takes one call for 30 requests then.
+const LONG: u64 = 30_000 * MILLISECOND;
+
+/// How long tokens of a quota are kept that nobody spends: more than a few may be.
+const IDLE: u64 = 10_000 * MILLISECOND;
 
 /// What all workers of all nodes hold for long: as many tokens as the rate gives in this time.
 const HELD: u64 = 10 * MILLISECOND;
@@ -299,7 +302,7 @@ impl Lease {
         }
         let window = now.saturating_sub(self.asked_at).max(1);
         let needed_in = |time: u64| self.used.saturating_mul(time) / window;
-        let lasting = needed_in(LONG / 2);
+        let lasting = needed_in(self.life_of_few() / 2);
         // How many can be had for long.
         let few = match self.bucket.refill {
             Refill::Steady => crowd.held(self.bucket) / 2,
@@ -355,7 +358,7 @@ impl Lease {
         let are_few = self.held() + grant.tokens <= crowd.held(self.bucket);
         let life = match self.bucket.refill {
             Refill::Steady if !are_few => SHORT,
-            Refill::Steady | Refill::Calendar(_) => LONG,
+            Refill::Steady | Refill::Calendar(_) => self.life_of_few(),
         };
         self.put(Batch {
             tokens: grant.tokens,
@@ -403,6 +406,13 @@ impl Lease {
             if batch.is_void(now) {
                 batch.tokens = 0;
             }
+        }
+    }
+
+    fn life_of_few(&self) -> u64 {
+        match self.bucket.refill {
+            Refill::Steady => LONG,
+            Refill::Calendar(_) => IDLE,
         }
     }
 
