@@ -12,6 +12,8 @@ use tonic::{Request, Response, Status};
 use super::{Admin, change::caller, not_found, parse_id};
 use crate::error::Error;
 
+const RESET: &str = "fastgate.admin.v1.LimitService/ResetLimits";
+
 /// What a node says that counts in Redis: for all.
 const SHARED: &str = "redis";
 
@@ -31,11 +33,13 @@ impl LimitService for Admin {
         &self,
         request: Request<ResetLimitsRequest>,
     ) -> Result<Response<ListLimitsResponse>, Status> {
-        let token = caller(&request)?.token_id;
+        let actor = caller(&request)?;
         let ResetLimitsRequest { key_id, environment } = request.into_inner();
         let environment = self.environment(&environment, "").await?;
         let limits = self.limits(&environment, &key_id, true).await?;
-        tracing::info!(%environment, key_id, token, "limits of a key were reset");
+        let reset = ("key", &*key_id);
+        let noted = self.store.log_admin_event(&actor, RESET, &environment, reset).await;
+        noted.map_err(Error::from)?;
         Ok(Response::new(ListLimitsResponse { limits }))
     }
 }

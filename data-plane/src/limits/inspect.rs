@@ -115,8 +115,8 @@ impl Inspection {
     /// When Redis can't say.
     pub(crate) async fn reset_and_look(self) -> Result<Vec<Found>, Unseen> {
         let own = self.asked.iter().filter(|asked| asked.is_own && asked.bucket().is_some());
+        let names: Vec<_> = own.clone().map(|asked| asked.name.clone()).collect();
         if let (true, Some(redis)) = (self.is_shared(), &self.shared.redis) {
-            let names: Vec<_> = own.map(|asked| asked.name.clone()).collect();
             timeout(PATIENCE, async { Looker::connect(redis).await?.forget(&names).await })
                 .await??;
         } else {
@@ -125,6 +125,8 @@ impl Inspection {
                 self.shared.buckets.fill(&asked.hold(), now);
             }
         }
+        // Afterwards: until then workers may hear how full they were.
+        self.shared.resets.note(names);
         self.look().await
     }
 

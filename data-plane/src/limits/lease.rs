@@ -213,6 +213,13 @@ impl Lease {
         *self = Self { epoch, seen, size, debt, is_new_redis, ..Self::new(bucket) };
     }
 
+    /// Forgets how full the bucket was, and what it was spent or is owed, but not the tokens held.
+    pub(super) fn forget(&mut self) {
+        self.seen = Seen::default();
+        self.debt = Debt::default();
+        self.empty_until = 0;
+    }
+
     /// Where it stands.
     pub(super) fn stock(&mut self, now: u64) -> Stock {
         if self.seen.ends.is_some_and(|ends| ends <= now) {

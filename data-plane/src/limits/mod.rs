@@ -29,6 +29,7 @@ mod leases;
 mod places;
 mod policy;
 mod redis;
+mod resets;
 mod shelf;
 mod slots;
 
@@ -65,6 +66,7 @@ use self::{
     places::{Place, Places},
     policy::{Each, Policy},
     redis::{Away, Counts, Link, Server},
+    resets::Resets,
 };
 
 /// The limits of a node, shared by its workers.
@@ -82,6 +84,7 @@ struct Shared {
     counts: Arc<Counts>,
     ledger: Arc<Ledger>,
     under_way: UnderWay,
+    resets: Resets,
 }
 
 impl Shared {
@@ -107,6 +110,7 @@ impl Limiter {
             counts: Arc::default(),
             ledger: Arc::default(),
             under_way: UnderWay::default(),
+            resets: Resets::default(),
         })))
     }
 
@@ -223,6 +227,7 @@ impl WorkerLimiter {
 
     async fn enforce(&self, policies: &[Policy<'_>]) -> Verdict {
         let places: Each<_> = policies.iter().map(|policy| self.places.find(policy)).collect();
+        places.iter().for_each(|place| place.follow_resets(&self.shared.resets));
         let now = self.shared.clock.now();
         let outcome = match &self.leases {
             None => Ok(self.take_here(&places, now)),

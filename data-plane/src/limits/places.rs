@@ -16,6 +16,7 @@ use super::{
     label::{Label, Labels},
     lease::Lease,
     policy::{Policy, Subject},
+    resets::Resets,
     shelf::{Keep, Shelves, Spot},
 };
 
@@ -45,6 +46,8 @@ pub(super) struct Place {
     pub(super) waiting: Cell<u64>,
     /// Whether it is known to have tokens that may have to be given back.
     pub(super) is_listed: Cell<bool>,
+    /// How many resets there were when it was last looked whether its bucket was among them.
+    resets: Cell<u64>,
 }
 
 /// Where the caller of a limiter keeps the place of one policy, so that it need not be looked for
@@ -86,6 +89,7 @@ impl Places {
                 flight: RefCell::default(),
                 waiting: Cell::new(0),
                 is_listed: Cell::new(false),
+                resets: Cell::new(0),
             }
         })
     }
@@ -120,6 +124,17 @@ impl Place {
     /// Whether one call can reach the buckets of both, which are in one slot of a Redis Cluster then.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         self.spot.is_beside(&other.spot)
+    }
+
+    /// Forgets what was known of the bucket before it was last made full by hand.
+    pub(super) fn follow_resets(&self, resets: &Resets) {
+        let (seen, count) = (self.resets.get(), resets.count());
+        if seen != count {
+            self.resets.set(count);
+            if resets.includes(self.hold.name(), seen) {
+                self.lease.borrow_mut().forget();
+            }
+        }
     }
 
     /// Follows a limit that was changed.

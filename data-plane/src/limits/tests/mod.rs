@@ -5,6 +5,7 @@ mod charges;
 mod concurrency;
 mod deployments;
 mod log;
+mod resets;
 mod servers;
 
 use std::{

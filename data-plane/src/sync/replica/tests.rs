@@ -180,7 +180,6 @@ fn a_fault_changes_nothing_and_says_what_to_ask_for_next() {
         ("a wrong digest", changed(|d| d.digest_after[3] ^= 1), vec![(2, 5)]),
         ("a short digest", changed(|d| d.digest_after.truncate(15)), vec![(2, 5)]),
         ("an unknown namespace", changed(|d| d.ns = 9), all.clone()),
-        ("no body", vec![ControlMessage { body: None }], all.clone()),
         ("a chunk alone", vec![message(Body::SnapshotChunk(chunk(0)))], all.clone()),
         ("a damaged chunk", vec![begin(), message(Body::SnapshotChunk(chunk(1)))], all.clone()),
         (
@@ -226,6 +225,13 @@ fn a_fault_changes_nothing_and_says_what_to_ask_for_next() {
         assert!(matches!(mended, Ok(Some(Outcome::InForce(_)))), "{name}: {mended:?}");
         assert_eq!(said(&mut replica), [(1, 6), (2, 5)], "{name}");
     }
+}
+
+#[test]
+fn a_message_of_an_unknown_kind_is_passed_over() {
+    let mut replica = Replica::new(Id::parse("default").expect("an id"));
+    let step = replica.receive(ControlMessage { body: None });
+    assert!(matches!(step, Ok(Step::Continue)));
 }
 
 #[test]
