@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 12] = [
     "fastgate/admin/v1/route.proto",
     "fastgate/admin/v1/upstream.proto",
     "fastgate/node/v1/audit_ingest.proto",
+    "fastgate/node/v1/audit_query.proto",
     "fastgate/node/v1/config_stream.proto",
 ];
 

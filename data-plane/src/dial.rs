@@ -19,12 +19,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why it can't be reached.
 pub(crate) async fn connect(uri: &Uri) -> Result<Channel, String> {
-    let endpoint = Endpoint::from(uri.clone())
+    endpoint(uri).connect().await.map_err(|fault| innermost(&fault))
+}
+
+/// Connects with the first call, and again with the next one after the connection was lost.
+pub(crate) fn connect_lazily(uri: &Uri) -> Channel {
+    endpoint(uri).connect_lazy()
+}
+
+fn endpoint(uri: &Uri) -> Endpoint {
+    Endpoint::from(uri.clone())
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(SILENCE / 2)
-        .keep_alive_timeout(SILENCE / 2);
-    endpoint.connect().await.map_err(|fault| innermost(&fault))
+        .keep_alive_timeout(SILENCE / 2)
 }
 
 /// What a refused call says to an operator.

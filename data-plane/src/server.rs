@@ -22,7 +22,7 @@ use crate::{
     ops::Ops,
     settings::Settings,
     snapshot::SnapshotCell,
-    sync::{Follower, Parts, StateDir, StateDirError},
+    sync::{Follower, Parts, Recall, StateDir, StateDirError},
     tls::Certificates,
     worker::{TlsPort, Worker},
 };
@@ -191,6 +191,11 @@ impl Server {
             .enable_all()
             .build()?;
         let _inside = background.enter();
+        let recall = Recall {
+            identity: self.identity.clone(),
+            control_planes: self.control_planes.clone(),
+            limiter: self.limiter.clone(),
+        };
         let follower = Follower::restore(Parts {
             identity: self.identity,
             control_planes: self.control_planes,
@@ -208,6 +213,7 @@ impl Server {
         // Ends what outlives the workers: they still record events while they drain.
         let stop_background = CancellationToken::new();
         background.spawn(Ops::new(metrics, self.snapshots, stop.clone()).serve(self.ops));
+        background.spawn(recall.run(stop_background.clone()));
         let following = background.spawn(follower.run(stop_background.clone()));
         let shipping = background.spawn(self.shipper.run(stop_background.clone()));
         let renewing = self

@@ -32,7 +32,8 @@ pub(super) struct Mark {
     /// Of a rate the microsecond from which on the bucket was never full; of a quota the second its
     /// day or month ends.
     pub(super) begun: u64,
-    /// Of a rate: nanoseconds of tokens taken since, those given back included.
+    /// Of a rate: nanoseconds of tokens taken since, those given back included. Of a quota: 0 where
+    /// there was none before the call.
     pub(super) gross: u64,
 }
 
@@ -63,6 +64,11 @@ impl Ask {
 }
 
 impl Grant {
+    /// Whether it is of a quota of which nothing was used before, as far as Redis knows.
+    pub(super) fn is_of_new_quota(&self) -> bool {
+        self.ends_in.is_some() && self.mark.gross == 0
+    }
+
     /// Numbers of the script's answer for one bucket.
     pub(super) const NUMBERS: usize = 5;
 

@@ -114,19 +114,23 @@ impl Inspection {
     /// # Errors
     /// When Redis can't say.
     pub(crate) async fn reset_and_look(self) -> Result<Vec<Found>, Unseen> {
-        let own = self.asked.iter().filter(|asked| asked.is_own && asked.bucket().is_some());
-        let names: Vec<_> = own.clone().map(|asked| asked.name.clone()).collect();
+        let own = self.asked.iter().filter(|asked| asked.is_own);
+        let own = own.filter_map(|asked| Some((asked, asked.bucket()?)));
         if let (true, Some(redis)) = (self.is_shared(), &self.shared.redis) {
-            timeout(PATIENCE, async { Looker::connect(redis).await?.forget(&names).await })
-                .await??;
+            let filled = async {
+                let mut looker = Looker::connect(redis).await?;
+                for (asked, bucket) in own.clone() {
+                    looker.fill(&asked.name, bucket).await?;
+                }
+                Ok::<_, RedisError>(())
+            };
+            timeout(PATIENCE, filled).await??;
         } else {
             let now = self.shared.clock.now();
-            for asked in own {
-                self.shared.buckets.fill(&asked.hold(), now);
-            }
+            own.clone().for_each(|(asked, _)| self.shared.buckets.fill(&asked.hold(), now));
         }
         // Afterwards: until then workers may hear how full they were.
-        self.shared.resets.note(names);
+        self.shared.resets.note(own.map(|(asked, _)| asked.name.clone()));
         self.look().await
     }
 

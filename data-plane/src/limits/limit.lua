@@ -13,7 +13,8 @@
 -- A value is "seconds.nanoseconds begun gross". Of a rate: when the bucket is full again (as one
 -- number it would not fit a Lua number exactly), the microsecond from which on it never was, and the
 -- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
--- second its day or month ends, and nothing. The last two are the mark.
+-- second its day or month ends, and 1. The last two are the mark; of a quota that was not there, the
+-- last is 0: nothing was used yet, or it is forgotten how much.
 local PER_BUCKET = 9
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
@@ -52,11 +53,12 @@ for i, key in ipairs(KEYS) do
   if refill > 0 then
     now, nanos, ends = 0, 0, period_end(refill == 2)
   end
-  local begun, gross, changed = ends or seconds * 1000000 + micros, 0, false
+  local begun, gross, changed, known = ends or seconds * 1000000 + micros, 0, false, nil
   local s, ns, b, g = string.match(redis.call('GET', key) or '', '^(%d+)%.(%d+) (%d+) (%d+)$')
   local left = s and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
   if ends then
-    left = tonumber(b) == ends and left or 0
+    known = tonumber(b) == ends and 1 or 0
+    left = known * left
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
   elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)
@@ -82,23 +84,24 @@ for i, key in ipairs(KEYS) do
     local free = math.min(want, math.floor((capacity - taken) / interval))
     grant = math.min(grant or free, free)
   end
-  buckets[i] = { interval, want, taken, begun, gross, changed, now, nanos, ends }
+  buckets[i] = { interval, want, taken, begun, gross, changed, now, nanos, ends, known }
 end
 
 local answer = {}
 for i, key in ipairs(KEYS) do
-  local interval, want, taken, begun, gross, changed, now, nanos, ends = unpack(buckets[i], 1, 9)
+  local interval, want, taken, begun, gross, changed, now, nanos, ends, known =
+    unpack(buckets[i], 1, 10)
   local granted = want > 0 and grant or 0
   if granted > 0 then
     taken, gross, changed = taken + granted * interval, gross + granted * interval, true
   end
   if ends then
-    gross = 0
+    gross = known
   end
-  if changed and taken > 0 then
+  if changed and (taken > 0 or ends) then
     local at = nanos + taken
     local full = string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
-    local value = string.format('%s %.0f %.0f', full, begun, gross)
+    local value = string.format('%s %.0f %.0f', full, begun, ends and 1 or gross)
     local ttl = ends and (ends - seconds) * 1000 or math.ceil(taken / 1000000)
     redis.call('SET', key, value, 'PX', ttl)
   elseif changed then

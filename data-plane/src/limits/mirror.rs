@@ -30,11 +30,15 @@ pub(super) fn call(buckets: &mut [Kept], asks: &[Ask], now: u64) -> Vec<Grant> {
         let tokens = if ask.want > 0 { grant } else { 0 };
         taken += tokens * ask.bucket.interval;
         mark.gross += tokens * ask.bucket.interval;
-        if now.ends_in.is_some() {
-            mark.gross = 0;
+        let is_quota = now.ends_in.is_some();
+        if is_quota {
+            mark.gross = u64::from(kept.mark.begun == mark.begun);
         }
         if changed || tokens > 0 {
-            *kept = if taken > 0 { Kept { tat: now.at + taken, mark } } else { Kept::default() };
+            *kept = match taken {
+                0 if !is_quota => Kept::default(),
+                _ => Kept { tat: now.at + taken, mark },
+            };
         }
         grants.push(Grant { tokens, taken, mark, ends_in: now.ends_in });
     }

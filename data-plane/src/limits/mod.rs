@@ -21,6 +21,7 @@ mod charges;
 mod clock;
 mod concurrency;
 mod flight;
+mod forgotten;
 mod gcra;
 mod inspect;
 mod label;
@@ -48,6 +49,7 @@ use fastgate::{
     model::{Fallback, Id},
     settings::Mistakes,
 };
+pub(crate) use forgotten::{Forgotten, Unit};
 pub(crate) use inspect::Inspection;
 pub(crate) use places::AtHand;
 #[cfg(test)]
@@ -59,6 +61,7 @@ use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
     concurrency::{Concurrency, UnderWay},
+    forgotten::Lost,
     gcra::Bucket,
     label::{Labels, Ledger},
     lease::Crowd,
@@ -85,6 +88,7 @@ struct Shared {
     ledger: Arc<Ledger>,
     under_way: UnderWay,
     resets: Resets,
+    lost: Lost,
 }
 
 impl Shared {
@@ -111,6 +115,7 @@ impl Limiter {
             ledger: Arc::default(),
             under_way: UnderWay::default(),
             resets: Resets::default(),
+            lost: Lost::default(),
         })))
     }
 

@@ -2,16 +2,18 @@
 
 use std::{
     cell::{Cell, RefCell},
-    num::NonZeroU32,
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use fastgate::model::{Cost, Id, Tokens};
 
 use super::{
+    ask::Grant,
     buckets::{Class, Hold},
     flight::Flight,
+    forgotten::{Forgotten, Unit},
     gcra::Bucket,
     label::{Label, Labels},
     lease::Lease,
@@ -33,9 +35,8 @@ pub(super) struct Place {
     spot: Spot,
     /// What its limit is called.
     pub(super) label: Label,
-    /// The limit as it was last, the units a request takes of it, none of those it is charged with
-    /// later, and its bucket: so it is seldom computed.
-    limit: Cell<(Tokens, Option<NonZeroU32>, Bucket)>,
+    /// The limit as it was last, what it counts, and its bucket: so it is seldom computed.
+    limit: Cell<(Tokens, Unit, Bucket)>,
     /// Its bucket in this process.
     pub(super) hold: Hold,
     // The two below are borrowed for single calls of each.
@@ -46,6 +47,8 @@ pub(super) struct Place {
     pub(super) waiting: Cell<u64>,
     /// Whether it is known to have tokens that may have to be given back.
     pub(super) is_listed: Cell<bool>,
+    /// The period for which it was last noted that the quota may be forgotten, by its end.
+    noted: Cell<u64>,
     /// How many resets there were when it was last looked whether its bucket was among them.
     resets: Cell<u64>,
 }
@@ -83,12 +86,13 @@ impl Places {
             Place {
                 spot,
                 label: self.labels.find(scope),
-                limit: Cell::new((measure, units(cost), bucket)),
+                limit: Cell::new((measure, Unit::of(cost), bucket)),
                 hold: Hold::new(class, name.into()),
                 lease: RefCell::new(Lease::new(bucket)),
                 flight: RefCell::default(),
                 waiting: Cell::new(0),
                 is_listed: Cell::new(false),
+                noted: Cell::new(0),
                 resets: Cell::new(0),
             }
         })
@@ -118,7 +122,10 @@ impl Place {
 
     /// Units a request takes, or is charged with by the one.
     pub(super) fn units(&self) -> u64 {
-        self.limit.get().1.map_or(1, |units| units.get().into())
+        match self.limit.get().1 {
+            Unit::Requests(units) => units.into(),
+            Unit::RequestBytes | Unit::ResponseBytes | Unit::Told => 1,
+        }
     }
 
     /// Whether one call can reach the buckets of both, which are in one slot of a Redis Cluster then.
@@ -139,17 +146,30 @@ impl Place {
 
     /// Follows a limit that was changed.
     fn follow(&self, tokens: Tokens, cost: &Cost) {
-        let (as_it_was, units_then, _) = self.limit.get();
-        if as_it_was != tokens || units_then != units(cost) {
-            self.limit.set((tokens, units(cost), Bucket::new(tokens, cost)));
+        let (as_it_was, unit_then, _) = self.limit.get();
+        let unit = Unit::of(cost);
+        if as_it_was != tokens || unit_then != unit {
+            self.limit.set((tokens, unit, Bucket::new(tokens, cost)));
         }
     }
-}
 
-fn units(cost: &Cost) -> Option<NonZeroU32> {
-    match cost {
-        Cost::Fixed(units) => Some(*units),
-        Cost::Charged(_) => None,
+    /// The quota it stands for, if a grant says that Redis may have forgotten what was used of it, and
+    /// none has said so before in its period.
+    pub(super) fn forgotten(&self, grant: &Grant) -> Option<Forgotten> {
+        let ends_in = grant.ends_in.filter(|_| grant.is_of_new_quota())?;
+        if self.noted.replace(grant.mark.begun) == grant.mark.begun {
+            return None;
+        }
+        let (_, unit, bucket) = self.limit.get();
+        let (key_id, route_id) = self.spot.counted()?;
+        Some(Forgotten {
+            name: self.hold.name().clone(),
+            bucket,
+            key_id: key_id.map(Into::into),
+            route_id: route_id.cloned(),
+            unit,
+            ends: Instant::now() + Duration::from_nanos(ends_in),
+        })
     }
 }
 

@@ -78,6 +78,20 @@ impl Spot {
         !self.is_gone.get()
     }
 
+    /// Whose requests are counted, by their key, and on which route; `None`: those of an address.
+    pub(super) fn counted(&self) -> Option<(Option<&str>, Option<&Id>)> {
+        let key_id = match &self.subject {
+            Whose::Key(id) => Some(&**id),
+            Whose::Route(_) => None,
+            Whose::Address(_) => return None,
+        };
+        let route_id = match &self.scope {
+            Which::Key | Which::Plan(_) => None,
+            Which::Route(route) | Which::OfRoute(route, _) => Some(route),
+        };
+        Some((key_id, route_id))
+    }
+
     /// Whether both belong to one subject.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         self.subject == other.subject

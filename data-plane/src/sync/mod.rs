@@ -17,6 +17,7 @@ mod follower;
 mod holding;
 mod limit_query;
 mod progress;
+mod recall;
 mod replica;
 mod saver;
 mod state_dir;
@@ -24,6 +25,7 @@ mod state_dir;
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};
 pub(crate) use progress::{Counts, Progress};
+pub(crate) use recall::Recall;
 pub(crate) use state_dir::StateDir;
 pub use state_dir::StateDirError;
 

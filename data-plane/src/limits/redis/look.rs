@@ -1,14 +1,15 @@
 //! A connection for a look at where limits stand, beside those of the workers.
 
-use std::sync::Arc;
-
 use redis::{RedisResult, cmd};
 
 use super::{
     script::Script,
     server::{Connection, Server},
 };
-use crate::limits::ask::Ask;
+use crate::limits::{
+    ask::{Ask, Back, Grant},
+    gcra::{Bucket, Refill},
+};
 
 /// Looks at buckets, one after the other: they lie anywhere in a cluster.
 pub(in crate::limits) struct Looker {
@@ -36,10 +37,16 @@ impl Looker {
         Ok(held.sum())
     }
 
-    /// Makes buckets full.
-    pub(in crate::limits) async fn forget(mut self, names: &[Arc<str>]) -> RedisResult<()> {
-        for name in names {
-            cmd("DEL").arg(&**name).query_async::<()>(&mut self.connection).await?;
+    /// Makes a bucket full. A quota is known to be so from then on, and not taken for a forgotten one.
+    pub(in crate::limits) async fn fill(&mut self, name: &str, bucket: Bucket) -> RedisResult<()> {
+        if bucket.refill == Refill::Steady {
+            return cmd("DEL").arg(name).query_async(&mut self.connection).await;
+        }
+        let ask = Ask { bucket, want: 0, spent: 0, back: Back::default(), floor: bucket.interval };
+        let numbers = self.limit(name, ask).await?;
+        if let Some(grant) = Grant::read(&numbers) {
+            let back = Back { tokens: bucket.tokens() + 1, mark: grant.mark };
+            self.limit(name, Ask { back, floor: 0, ..ask }).await?;
         }
         Ok(())
     }

@@ -1,0 +1,141 @@
+//! Quotas of which Redis knows nothing used: it may have lost what it knew. How much was used since the
+//! day or month began, the control plane can tell from the audit log; until it has, requests pass.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use fastgate::model::{Calendar, Charge, Cost, Id};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    Limiter,
+    ask::{Ask, Back},
+    gcra::{Bucket, Refill},
+    inspect::Unseen,
+    redis::Looker,
+};
+
+/// Quotas that wait to be asked about. Of further ones nothing is told to Redis.
+const WAITING: usize = 1024;
+
+/// How long Redis may take to hear of one.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A day that began just now has no use to be forgotten: it is new to every key.
+const NEW_DAY: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How far the clocks of Redis and of a control plane may differ in when a period ends.
+const SKEW: Duration = Duration::from_secs(30);
+
+/// A quota that may be forgotten.
+#[derive(Debug)]
+pub(crate) struct Forgotten {
+    pub(super) name: Arc<str>,
+    pub(super) bucket: Bucket,
+    /// Whose it is; `None`: everybody's on the route.
+    pub(crate) key_id: Option<Box<str>>,
+    /// Where it counts; `None`: everywhere.
+    pub(crate) route_id: Option<Id>,
+    /// What it counts.
+    pub(crate) unit: Unit,
+    /// When the period is over, by Redis's clock.
+    pub(super) ends: Instant,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unit {
+    /// So many units for each request.
+    Requests(u32),
+    RequestBytes,
+    ResponseBytes,
+    /// What answers say, of which nothing is stored.
+    Told,
+}
+
+impl Unit {
+    /// What requests of this cost are counted in.
+    pub(super) fn of(cost: &Cost) -> Self {
+        match cost {
+            Cost::Fixed(units) => Self::Requests(units.get()),
+            Cost::Charged(Charge::RequestBytes) => Self::RequestBytes,
+            Cost::Charged(Charge::ResponseBytes) => Self::ResponseBytes,
+            Cost::Charged(Charge::Header(_)) => Self::Told,
+        }
+    }
+}
+
+/// Where workers say which quotas may be forgotten.
+pub(super) struct Lost {
+    found: mpsc::Sender<Forgotten>,
+    /// Until somebody looks after them.
+    waiting: Mutex<Option<mpsc::Receiver<Forgotten>>>,
+}
+
+impl Default for Lost {
+    fn default() -> Self {
+        let (found, waiting) = mpsc::channel(WAITING);
+        Self { found, waiting: Mutex::new(Some(waiting)) }
+    }
+}
+
+impl Lost {
+    /// Notes one, where there is something to be told of it.
+    pub(super) fn note(&self, forgotten: Forgotten) {
+        let is_new_day = forgotten.calendar() == Some(Calendar::Day)
+            && DAY.saturating_sub(forgotten.ends_in()) < NEW_DAY;
+        if !is_new_day && forgotten.unit != Unit::Told {
+            // Full: then it counts from now on.
+            drop(self.found.try_send(forgotten));
+        }
+    }
+}
+
+impl Forgotten {
+    /// Its period.
+    pub(crate) fn calendar(&self) -> Option<Calendar> {
+        match self.bucket.refill {
+            Refill::Calendar(calendar) => Some(calendar),
+            Refill::Steady => None,
+        }
+    }
+
+    fn ends_in(&self) -> Duration {
+        self.ends.saturating_duration_since(Instant::now())
+    }
+}
+
+impl Limiter {
+    /// The quotas that may be forgotten, for the one who looks after them; `None`: there is one.
+    pub(crate) fn forgotten(&self) -> Option<mpsc::Receiver<Forgotten>> {
+        self.0.lost.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells Redis how many requests, or bytes, of a quota were used in the period that ends so soon.
+    ///
+    /// # Errors
+    /// When Redis can't be told.
+    pub(crate) async fn recall(
+        &self,
+        forgotten: &Forgotten,
+        used: u64,
+        ends_in: Duration,
+    ) -> Result<(), Unseen> {
+        let Some(redis) = &self.0.redis else { return Ok(()) };
+        // At midnight one may be in the old day and the other in the new.
+        if used == 0 || forgotten.ends_in().abs_diff(ends_in) > SKEW {
+            return Ok(());
+        }
+        let bucket = forgotten.bucket;
+        let floor = bucket.charge(0, used);
+        let ask = Ask { bucket, want: 0, spent: 0, back: Back::default(), floor };
+        timeout(PATIENCE, async {
+            Looker::connect(redis).await?.limit(&forgotten.name, ask).await.map(drop)
+        })
+        .await??;
+        Ok(())
+    }
+}

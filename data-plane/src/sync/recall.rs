@@ -1,0 +1,111 @@
+//! Tells Redis what it has forgotten of quotas: how much was used, as the control plane has it stored.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastgate::{
+    model::Calendar,
+    node::v1::{Usage, UsagePeriod, UsageQuery, audit_query_client::AuditQueryClient},
+};
+use http::Uri;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    backoff::{Backoff, random},
+    dial,
+    identity::Identity,
+    limits::{Forgotten, Limiter, Unit},
+};
+
+/// How long a control plane may take to count.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it is tried to learn how much was used of one quota. The events of that use are on their
+/// way for as long.
+const TRYING: Duration = Duration::from_secs(600);
+
+/// Looks after quotas that may be forgotten.
+pub(crate) struct Recall {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) control_planes: Vec<Uri>,
+    pub(crate) limiter: Limiter,
+}
+
+impl Recall {
+    /// Asks and tells, one quota after the other, until `stop` is cancelled.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let Some(mut forgotten) = self.limiter.forgotten() else { return };
+        let clients = self.control_planes.iter().map(dial::connect_lazily);
+        let clients: Vec<_> = clients.map(AuditQueryClient::new).collect();
+        let recalled = async {
+            while let Some(quota) = forgotten.recv().await {
+                self.recall(&quota, &clients).await;
+            }
+        };
+        tokio::select! { () = recalled => {}, () = stop.cancelled() => {} }
+    }
+
+    async fn recall(&self, quota: &Forgotten, clients: &[AuditQueryClient<Channel>]) {
+        let began = Instant::now();
+        let mut backoff = Backoff::new();
+        loop {
+            match self.ask(quota, clients).await {
+                Ok(Some(usage)) => {
+                    let used = match quota.unit {
+                        Unit::Requests(_) => usage.requests,
+                        Unit::RequestBytes => usage.request_bytes,
+                        Unit::ResponseBytes => usage.response_bytes,
+                        Unit::Told => 0,
+                    };
+                    let ends_in = Duration::from_millis(usage.ends_in_ms);
+                    match self.limiter.recall(quota, used, ends_in).await {
+                        Ok(()) => return,
+                        Err(fault) => tracing::debug!(%fault, "can't recall a quota"),
+                    }
+                }
+                // A control plane that can't tell: an older one.
+                Ok(None) => return,
+                Err(fault) => tracing::debug!(%fault, "can't learn what was used of a quota"),
+            }
+            if began.elapsed() > TRYING {
+                tracing::warn!(?quota, "what was used of a quota could not be learnt");
+                return;
+            }
+            sleep(backoff.wait(random())).await;
+        }
+    }
+
+    /// `None`: nobody can tell.
+    async fn ask(
+        &self,
+        quota: &Forgotten,
+        clients: &[AuditQueryClient<Channel>],
+    ) -> Result<Option<Usage>, String> {
+        let period = match quota.calendar() {
+            Some(Calendar::Day) => UsagePeriod::Day,
+            Some(Calendar::Month) => UsagePeriod::Month,
+            None => return Ok(None),
+        };
+        let query = UsageQuery {
+            environment: self.identity.environment.to_string(),
+            key_id: quota.key_id.as_deref().unwrap_or_default().to_owned(),
+            route_id: quota.route_id.as_ref().map_or_else(String::new, ToString::to_string),
+            period: period.into(),
+        };
+        let mut fault = "there is no control plane".to_owned();
+        for client in clients {
+            let mut client = client.clone();
+            match timeout(PATIENCE, client.count_usage(query.clone())).await {
+                Ok(Ok(usage)) => return Ok(Some(usage.into_inner())),
+                Ok(Err(status)) if status.code() == Code::Unimplemented => return Ok(None),
+                Ok(Err(status)) => fault = dial::refusal(&status),
+                Err(_) => "it takes too long".clone_into(&mut fault),
+            }
+        }
+        Err(fault)
+    }
+}
