@@ -1,8 +1,11 @@
 //! Quotas: so many in a day or month, which begin anew with the next.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, ops::Range};
 
-use jiff::{SignedDuration, ToSpan as _, civil::DateTime};
+use jiff::{
+    SignedDuration, ToSpan as _,
+    civil::{Date, DateTime},
+};
 
 use super::bounds;
 
@@ -68,10 +71,10 @@ impl Calendar {
         }
     }
 
-    /// The period a second since 1970 is in: its number, counted from 1970, and the second it ends
-    /// at. `None` after the year 9999.
+    /// The period a second since 1970 is in: its number, counted from 1970, and the seconds it begins
+    /// and ends at. `None` after the year 9999.
     #[must_use]
-    pub fn period(self, unix_seconds: u64) -> Option<(u64, u64)> {
+    pub fn period(self, unix_seconds: u64) -> Option<(u64, Range<u64>)> {
         let since = SignedDuration::from_secs(i64::try_from(unix_seconds).ok()?);
         let today = EPOCH.checked_add(since).ok()?.date();
         let (begins, length) = match self {
@@ -85,9 +88,10 @@ impl Calendar {
                 years * 12 + u64::try_from(today.month() - 1).ok()?
             }
         };
-        let ends = begins.checked_add(length).ok()?.at(0, 0, 0, 0);
-        let ends = u64::try_from(ends.duration_since(EPOCH).as_secs()).ok()?;
-        Some((number, ends))
+        let midnight = |date: Date| date.at(0, 0, 0, 0).duration_since(EPOCH).as_secs();
+        let ends = begins.checked_add(length).ok()?;
+        let begins = u64::try_from(midnight(begins)).ok()?;
+        Some((number, begins..u64::try_from(midnight(ends)).ok()?))
     }
 }
 
@@ -110,8 +114,11 @@ mod tests {
             // 2100-02-28T12:00:00Z: no leap year.
             (4_107_499_200, 47_540, 4_107_542_400, 1561, 4_107_542_400),
         ] {
-            assert_eq!(Calendar::Day.period(second), Some((day, day_ends)), "{second}");
-            assert_eq!(Calendar::Month.period(second), Some((month, month_ends)), "{second}");
+            let ends = |calendar: Calendar| {
+                calendar.period(second).map(|(number, seconds)| (number, seconds.end))
+            };
+            assert_eq!(ends(Calendar::Day), Some((day, day_ends)), "{second}");
+            assert_eq!(ends(Calendar::Month), Some((month, month_ends)), "{second}");
         }
     }
 
@@ -119,10 +126,10 @@ mod tests {
     fn months_follow_each_other_without_a_gap() {
         let mut second = 0;
         for number in 0..12 * 500 {
-            let (month, ends) = Calendar::Month.period(second).expect("a month");
-            assert_eq!(month, number);
-            assert_eq!(Calendar::Month.period(ends - 1), Some((month, ends)));
-            second = ends;
+            let (month, seconds) = Calendar::Month.period(second).expect("a month");
+            assert_eq!((month, seconds.start), (number, second));
+            assert_eq!(Calendar::Month.period(seconds.end - 1), Some((month, seconds.clone())));
+            second = seconds.end;
         }
     }
 

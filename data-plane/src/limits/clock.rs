@@ -38,8 +38,8 @@ impl Clock {
     pub(super) fn moment(self, refill: Refill, now: u64) -> Moment {
         let Refill::Calendar(calendar) = refill else { return Moment { at: now, ends_in: None } };
         let wall = self.wall.saturating_add(now);
-        let (number, ends) = calendar.period(wall / NANOS_PER_SECOND).unwrap_or_default();
-        let ends_in = (ends * NANOS_PER_SECOND).saturating_sub(wall);
+        let (number, seconds) = calendar.period(wall / NANOS_PER_SECOND).unwrap_or_default();
+        let ends_in = (seconds.end * NANOS_PER_SECOND).saturating_sub(wall);
         Moment { at: number << Moment::QUOTA_BITS, ends_in: Some(ends_in) }
     }
 }

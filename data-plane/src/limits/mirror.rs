@@ -87,7 +87,8 @@ impl Kept {
                 (moment, Mark { begun: now / 1000, gross: 0 }, true)
             };
         };
-        let (_, ends) = calendar.period(now / 1_000_000_000).expect("a day");
+        let (_, seconds) = calendar.period(now / 1_000_000_000).expect("a day");
+        let ends = seconds.end;
         let moment = Moment { at: 0, ends_in: Some(ends * 1_000_000_000 - now) };
         (moment, Mark { begun: ends, gross: 0 }, self.mark.begun != ends)
     }
