@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::{
     audit::{Event, Texts},
     body::BodyFault,
-    error::client_gone,
+    error::{AUDIT_SPOOL_FULL, client_gone},
     forwarding,
     head::Kind,
     keys::HeldKey,
@@ -177,6 +177,9 @@ impl Drop for Exchange {
         if !self.charges.is_empty() {
             let (request, response) = (self.body.bytes(), self.response_size);
             self.worker.limiter.charge(&self.charges, request, response);
+        }
+        if self.error == Some(AUDIT_SPOOL_FULL) {
+            return self.worker.recorder.drop_one();
         }
         let (key, secret_version) = self.key.take().unzip();
         self.worker.recorder.record(Event {

@@ -39,7 +39,8 @@ pub struct RequestPath {
     snapshot: InUse,
     /// Of the key's secret.
     hash: SecretHash,
-    events: Tap,
+    /// `None`: somebody else has them.
+    events: Option<Tap>,
     bytes: Vec<u8>,
     parsed: Parsed,
     out: Vec<u8>,
@@ -73,7 +74,16 @@ impl RequestPath {
         let parsed = request::parse(&bytes).expect("a head").expect("to its end");
         let (gateway, watch) = (Gateway { worker, peer }, Watch::new(Instant::now()));
         let (hash, out) = (secret.hash(), Vec::with_capacity(4096));
-        Self { gateway, watch, snapshot, hash, events, bytes, parsed, out }
+        Self { gateway, watch, snapshot, hash, events: Some(events), bytes, parsed, out }
+    }
+
+    /// The collector's part of what becomes of the records from now on, with a spool in `dir`.
+    ///
+    /// # Panics
+    /// When they were taken before.
+    #[cfg(feature = "bench")]
+    pub fn batches(&mut self, dir: &std::path::Path) -> crate::audit::bench::Batches {
+        crate::audit::bench::Batches::of(self.events.take().expect("not taken yet"), dir)
     }
 
     /// Goes all of it, and records it. The length of the head for the upstream; 0: it was refused.
@@ -125,7 +135,7 @@ impl RequestPath {
 
     /// Takes what was recorded out of the worker's ring; how many records there were.
     pub fn take_records(&mut self) -> u64 {
-        std::iter::from_fn(|| self.events.pop()).count() as u64
+        std::iter::from_fn(|| self.events.as_mut()?.pop()).count() as u64
     }
 }
 
