@@ -26,6 +26,9 @@ pub(crate) enum Refusal {
     /// There is no snapshot yet.
     #[error("the gateway has no configuration yet")]
     NotReady,
+    /// There is no room for its audit event, and the setting is to refuse it.
+    #[error("the gateway can't record requests at the moment")]
+    AuditSpoolFull,
     /// No route is for this host and path.
     #[error("no route matches this host and path")]
     NoRoute,
@@ -80,6 +83,9 @@ pub(crate) enum Refusal {
     #[error("the upstream did not answer in time")]
     UpstreamTimeout,
 }
+
+/// What a request refused for want of room for its event is called: it has none.
+pub(crate) const AUDIT_SPOOL_FULL: &str = "audit_spool_full";
 
 impl From<Doubt> for Refusal {
     fn from(doubt: Doubt) -> Self {
@@ -159,7 +165,9 @@ impl Refusal {
             Self::ClientGone => client_gone(),
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unreachable | Self::Reset => StatusCode::BAD_GATEWAY,
-            Self::NotReady | Self::LimitsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::AuditSpoolFull | Self::LimitsUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -171,6 +179,7 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::NotReady => "not_ready",
+            Self::AuditSpoolFull => AUDIT_SPOOL_FULL,
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::KeyMissing => "key_missing",

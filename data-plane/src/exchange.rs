@@ -15,7 +15,7 @@ use crate::{
     audit::{Event, Texts},
     body::BodyFault,
     callers::Caller,
-    error::client_gone,
+    error::{AUDIT_SPOOL_FULL, client_gone},
     forwarding,
     head::Kind,
     limits::{Charges, Entered, Standings},
@@ -177,6 +177,9 @@ impl Drop for Exchange {
         if !self.charges.is_empty() {
             let (request, response) = (self.body.bytes(), self.response_size);
             self.worker.limiter.charge(&self.charges, request, response);
+        }
+        if self.error == Some(AUDIT_SPOOL_FULL) {
+            return self.worker.recorder.drop_one();
         }
         let entry = self.caller.as_ref().map(|caller| &caller.entry);
         self.worker.recorder.record(Event {

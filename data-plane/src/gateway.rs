@@ -59,6 +59,9 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let worker = &*self.worker;
         let snapshot = worker.snapshot().ok_or(Refusal::NotReady)?;
+        if !worker.recorder.has_room() {
+            return Err(Refusal::AuditSpoolFull);
+        }
 
         let (host, path) = match head.asked()? {
             Asked::Resource { host, path } => (host, path),

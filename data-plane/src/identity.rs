@@ -9,7 +9,7 @@ pub(crate) struct Identity {
     /// Chosen by the operator, the same after a restart.
     pub(crate) node_id: Id,
     /// New at every start of the process.
-    pub(crate) boot_id: String,
+    pub(crate) boot_id: Uuid,
     /// The environment it serves.
     pub(crate) environment: Id,
 }
@@ -20,6 +20,6 @@ impl Identity {
 
     /// The identity of a process that starts now.
     pub(crate) fn of_this_boot(environment: Id, node_id: Id) -> Self {
-        Self { node_id, boot_id: Uuid::now_v7().to_string(), environment }
+        Self { node_id, boot_id: Uuid::now_v7(), environment }
     }
 }

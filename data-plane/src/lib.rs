@@ -32,6 +32,7 @@ mod metrics;
 mod network;
 mod ops;
 mod persistent;
+mod private;
 mod random;
 mod record;
 mod reply;
@@ -57,6 +58,8 @@ mod worker;
 #[cfg(any(test, feature = "bench"))]
 #[doc(hidden)]
 pub mod bench {
+    #[cfg(feature = "bench")]
+    pub use crate::audit::bench::Batches;
     pub use crate::{
         compile::bench::Routes,
         gateway::bench::RequestPath,
@@ -66,6 +69,7 @@ pub mod bench {
     };
 }
 
+pub use audit::WhenFull;
 pub use limits::{RedisAddress, RedisAddressError, RedisSettings};
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};

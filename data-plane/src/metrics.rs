@@ -69,11 +69,17 @@ impl Collector for Metrics {
         let produced = self.audit.produced();
         counter(to, "audit_events_produced", "Audit events, dropped ones included", produced)?;
         let dropped = self.audit.dropped();
-        counter(to, "audit_events_dropped", "Audit events lost because a queue was full", dropped)?;
-        let stored = self.audit.shipped();
+        counter(
+            to,
+            "audit_events_dropped",
+            "Audit events lost: no room, or damaged on disk",
+            dropped,
+        )?;
+        let stored = self.audit.stored();
         counter(to, "audit_events_stored", "Audit events the control plane has stored", stored)?;
-        let waiting = self.audit.waiting();
-        gauge(to, "audit_events_waiting", "Audit events not stored yet", waiting)?;
+        let spooled = self.audit.spooled();
+        gauge(to, "audit_events_spooled", "Audit events not stored yet", spooled)?;
+        self.encode_spool(to)?;
         self.encode_config(to)?;
         let state = [("state", self.limiter.state().name())];
         let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";
@@ -94,6 +100,20 @@ impl Metrics {
         let rows: Vec<_> = refusals.iter().flat_map(row).collect();
         let help = "Requests a limit refused, or would have, were it not in shadow mode";
         family(to, "limits_refusals", help, &rows, Kind::Counter)
+    }
+
+    fn encode_spool(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let left = self.audit.left();
+        gauge(to, "audit_events_left", "Audit events of earlier starts not stored yet", left)?;
+        let lost = self.audit.lost().map(|(reason, events)| ([("reason", reason)], events));
+        let help = "Audit events of earlier starts that are lost";
+        family(to, "audit_events_lost", help, &lost, Kind::Counter)?;
+        let bytes = self.audit.spool_bytes();
+        gauge(to, "audit_spool_bytes", "Bytes of the audit spool on disk", bytes)?;
+        let limit = self.audit.spool_limit();
+        gauge(to, "audit_spool_limit_bytes", "Bytes it may take; 0: there is none", limit)?;
+        let help = "Whether it takes no events: it is full, or can't be written";
+        gauge(to, "audit_spool_full", help, self.audit.is_full().into())
     }
 
     fn encode_requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::Shipper,
+    audit::{Shipper, SpoolSettings},
     identity::Identity,
     limits::Limiter,
     metrics::Metrics,
@@ -41,7 +41,7 @@ pub struct Server {
     limiter: Limiter,
     identity: Arc<Identity>,
     control_planes: Vec<Uri>,
-    state_dir: Option<StateDir>,
+    state_dir: Option<Arc<StateDir>>,
 }
 
 /// Where a node listens.
@@ -129,10 +129,17 @@ impl Server {
         let state_dir = settings.state_dir.as_deref();
         let state_dir =
             state_dir.map(|dir| StateDir::open(dir, environment.clone())).transpose()?;
+        let state_dir = state_dir.map(Arc::new);
 
         let snapshots = SnapshotCell::default();
         let control_planes = settings.control_planes.clone();
-        let mut shipper = Shipper::new(identity.clone(), control_planes.clone());
+        let spool = state_dir.as_ref().map(|dir| SpoolSettings {
+            dir: dir.path().join("audit"),
+            limit: settings.spool_limit,
+            when_full: settings.spool_full,
+        });
+        let planes = control_planes.clone();
+        let mut shipper = Shipper::new(identity.clone(), planes, settings.workers, spool);
         let mut tls = tls.into_iter();
         let workers = plain
             .into_iter()
@@ -196,6 +203,8 @@ impl Server {
             control_planes: self.control_planes.clone(),
             limiter: self.limiter.clone(),
         };
+        // Held until the spool is done as well: another process must not find it in use.
+        let _state_dir = self.state_dir.clone();
         let follower = Follower::restore(Parts {
             identity: self.identity,
             control_planes: self.control_planes,

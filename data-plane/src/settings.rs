@@ -19,6 +19,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
+    audit::WhenFull,
     limit_headers::LimitHeaders,
     limits::{RedisAddress, RedisSettings},
     network::Network,
@@ -41,8 +42,12 @@ pub struct Settings {
     pub redis: Option<RedisSettings>,
     /// How clients are told where their limits stand.
     pub limit_headers: LimitHeaders,
-    /// Where the last good snapshot is kept; `None`: nowhere.
+    /// Where the last good snapshot and the audit spool are kept; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// The most bytes the audit spool may take.
+    pub spool_limit: u64,
+    /// What becomes of requests that come while the spool is full.
+    pub spool_full: WhenFull,
     /// Threads that serve requests.
     pub workers: NonZeroUsize,
     /// Names the node in the control plane and in audit events.
@@ -90,6 +95,8 @@ impl Settings {
             redis: None,
             limit_headers: LimitHeaders::default(),
             state_dir: None,
+            spool_limit: 1 << 30,
+            spool_full: WhenFull::Block,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             node_id,
             trusted_proxies: Vec::new(),
@@ -153,10 +160,19 @@ impl Settings {
         }
         let planes = found.take("--control-plane", given.control_plane, parse_control_planes);
         settings.control_planes = planes.unwrap_or_default();
-        let max_body_size = found.take("--max-body-size", given.max_body_size, parse_size);
+        let max_body_size = found.take("--max-body-size", given.max_body_size, parse_body_size);
         settings.max_body_size = max_body_size.flatten();
         settings.redis = check_redis(&mut found, given.redis_url, given.redis_ca);
         settings.state_dir = given.state_dir;
+        let of_spool = [("--spool-limit", &given.spool_limit), ("--spool-full", &given.spool_full)];
+        for (flag, _) in of_spool.iter().filter(|(_, given)| given.is_some()) {
+            if settings.state_dir.is_none() {
+                found.add(format!("--state-dir is missing: give it, or leave {flag} out"));
+            }
+        }
+        let Self { spool_limit, spool_full, .. } = &mut settings;
+        found.put("--spool-limit", given.spool_limit, parse_spool_limit, spool_limit);
+        found.put("--spool-full", given.spool_full, parse_when_full, spool_full);
         settings.tls = check_tls(&mut found, given.tls_listen, given.tls_cert, given.tls_key);
         found.or(settings)
     }
@@ -197,9 +213,17 @@ struct Given {
     /// What tells clients where limits stand: draft-10, draft-06, x-ratelimit or none [default: draft-10]
     #[arg(long, value_name = "KIND[,KIND]", env = "FASTGATE_LIMIT_HEADERS")]
     limit_headers: Option<String>,
-    /// Where the last good configuration is kept; without it, a start needs a control plane
+    /// Where the last good configuration and the audit spool are kept; without it, a start needs a
+    /// control plane, and audit events are in memory alone
     #[arg(long, value_name = "FOLDER", env = "FASTGATE_STATE_DIR")]
     state_dir: Option<PathBuf>,
+    /// Bytes of disk for audit events that are not stored yet, such as 1GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "FASTGATE_SPOOL_LIMIT")]
+    spool_limit: Option<String>,
+    /// What to do while those are used up: block (answer 503) or drop (serve, and count what is
+    /// lost) [default: block]
+    #[arg(long, value_name = "KIND", env = "FASTGATE_SPOOL_FULL")]
+    spool_full: Option<String>,
     /// Threads that serve requests [default: one for each core]
     #[arg(long, value_name = "COUNT", env = "FASTGATE_WORKERS")]
     workers: Option<String>,
@@ -209,8 +233,8 @@ struct Given {
     /// Peers whose X-Forwarded-* headers are believed, such as 10.0.0.0/8
     #[arg(long, value_name = "NETWORK[,NETWORK]", env = "FASTGATE_TRUSTED_PROXIES")]
     trusted_proxies: Option<String>,
-    /// Bytes of the largest request body; 0 for no bound [default: 0]
-    #[arg(long, value_name = "BYTES", env = "FASTGATE_MAX_BODY_SIZE")]
+    /// The largest request body, in bytes or such as 8MiB; 0 for no bound [default: 0]
+    #[arg(long, value_name = "SIZE", env = "FASTGATE_MAX_BODY_SIZE")]
     max_body_size: Option<String>,
     /// Seconds a client may take to send a request head [default: 10]
     #[arg(long, value_name = "SECONDS", env = "FASTGATE_HEADER_TIMEOUT")]
@@ -267,6 +291,8 @@ impl Given {
             redis_ca: self.redis_ca.or(other.redis_ca),
             limit_headers: self.limit_headers.or(other.limit_headers),
             state_dir: self.state_dir.or(other.state_dir),
+            spool_limit: self.spool_limit.or(other.spool_limit),
+            spool_full: self.spool_full.or(other.spool_full),
             workers: self.workers.or(other.workers),
             node_id: self.node_id.or(other.node_id),
             trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
@@ -316,10 +342,31 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs_f64).ok_or_else(mend)
 }
 
-fn parse_size(text: &str) -> Result<Option<u64>, String> {
-    let bytes: u64 =
-        text.parse().map_err(|_| format!("is '{text}': give a number of bytes, or 0"))?;
+/// Bytes, or so many KiB, MiB or GiB.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let with_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = with_unit.unwrap_or((text, 0));
+    number.trim_end().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+fn parse_body_size(text: &str) -> Result<Option<u64>, String> {
+    let bytes = parse_bytes(text);
+    let bytes = bytes.ok_or_else(|| format!("is '{text}': give bytes, such as 8MiB, or 0"))?;
     Ok((bytes > 0).then_some(bytes))
+}
+
+fn parse_spool_limit(text: &str) -> Result<u64, String> {
+    let mend = || format!("is '{text}': give at least 1MiB, such as 1GiB");
+    parse_bytes(text).filter(|bytes| *bytes >= 1 << 20).ok_or_else(mend)
+}
+
+fn parse_when_full(text: &str) -> Result<WhenFull, String> {
+    match text {
+        "block" => Ok(WhenFull::Block),
+        "drop" => Ok(WhenFull::Drop),
+        _ => Err(format!("is '{text}': give block or drop")),
+    }
 }
 
 fn parse_networks(text: &str) -> Result<Vec<Network>, String> {
@@ -425,10 +472,32 @@ mod tests {
             "--max-body-size=lots",
             "--redis-url=postgres://u:hidden@h",
             "--limit-headers=x-limit",
+            "--spool-limit=1023KiB",
+            "--spool-full=wait",
         ]);
         let flags: Vec<_> = found.iter().filter_map(|line| line.split(' ').next()).collect();
-        assert_eq!(flags.len(), 10, "{found:#?}");
+        assert_eq!(flags.len(), 14, "{found:#?}");
         assert!(!found.join("\n").contains("hidden"), "{found:#?}");
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("1048576", Some(1 << 20)),
+            ("3KiB", Some(3 << 10)),
+            ("2 GiB", Some(2 << 30)),
+            ("17179869184GiB", None),
+            ("1GB", None),
+            ("GiB", None),
+            ("-1", None),
+            ("1.5GiB", None),
+        ] {
+            assert_eq!(parse_bytes(text), bytes, "{text}");
+        }
+        let given = ["--state-dir=d", "--spool-limit=2MiB", "--spool-full=drop"];
+        let settings = load(&given).expect("valid");
+        assert_eq!((settings.spool_limit, settings.spool_full), (2 << 20, WhenFull::Drop));
     }
 
     #[test]

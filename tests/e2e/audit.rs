@@ -154,7 +154,7 @@ async fn as_many_events_are_stored_as_requests_were_sent() {
     for node in &gate.nodes {
         let count = async |name: &str| node.metric(&format!("fastgate_audit_events_{name}")).await;
         eventually("every event is shipped", async || {
-            (count("waiting").await == 0.0).then_some(())
+            (count("spooled").await == 0.0).then_some(())
         })
         .await;
         for (sum, name) in ledger.iter_mut().zip(["produced", "stored", "dropped"]) {

@@ -24,6 +24,7 @@ mod replicas;
 mod revocation;
 mod route_changes;
 mod slow_nodes;
+mod spool;
 mod start_and_stop;
 mod tls;
 mod two_nodes;

@@ -52,6 +52,7 @@ pub(crate) struct GateBuilder {
     redis: bool,
     alone: bool,
     hours_off: Vec<i32>,
+    node_args: Vec<String>,
 }
 
 /// Held by every gateway: tests run side by side, but for those that measure. A test starts one
@@ -93,6 +94,12 @@ impl GateBuilder {
         self
     }
 
+    /// Flags of the nodes.
+    pub(crate) fn with_node_args(mut self, args: &[&str]) -> Self {
+        self.node_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self
+    }
+
     /// The clocks of the nodes, in hours from the real time.
     pub(crate) fn with_clocks_off(mut self, hours: &[i32]) -> Self {
         self.hours_off = hours.to_vec();
@@ -124,7 +131,7 @@ impl GateBuilder {
         gate.admin = gate.admin.clone().with("authorization", &format!("Bearer {}", gate.token()));
         for n in 1..=self.nodes {
             let hours_off = self.hours_off.get(n - 1).copied().unwrap_or_default();
-            let node = gate.node(n, gate.node_port, hours_off);
+            let node = gate.node(n, gate.node_port, hours_off, &self.node_args);
             gate.nodes.push(node);
         }
         for node in &gate.nodes {
@@ -136,7 +143,13 @@ impl GateBuilder {
 
 impl Gate {
     pub(crate) fn with_nodes(nodes: usize) -> GateBuilder {
-        GateBuilder { nodes, redis: false, alone: false, hours_off: Vec::new() }
+        GateBuilder {
+            nodes,
+            redis: false,
+            alone: false,
+            hours_off: Vec::new(),
+            node_args: Vec::new(),
+        }
     }
 
     /// Starts the control plane, the first time or again, and waits until it answers.
@@ -156,7 +169,7 @@ impl Gate {
 
     /// Starts one more node, which follows that control plane, and waits until it serves.
     pub(crate) async fn add_node(&mut self, replica: &Replica) {
-        let node = self.node(self.nodes.len() + 1, replica.node_port, 0);
+        let node = self.node(self.nodes.len() + 1, replica.node_port, 0, &[]);
         node.ready().await;
         self.nodes.push(node);
     }
@@ -301,7 +314,7 @@ impl Gate {
         command
     }
 
-    fn node(&self, number: usize, node_port: u16, hours_off: i32) -> Node {
+    fn node(&self, number: usize, node_port: u16, hours_off: i32, args: &[String]) -> Node {
         let (proxy, ops) = (free_port(), free_port());
         let name = format!("node-{number}");
         let state_dir = self.dir.path().join(&name);
@@ -313,6 +326,7 @@ impl Gate {
             format!("--state-dir={}", state_dir.display()),
             "--workers=2".into(),
         ];
+        command.extend(args.iter().cloned());
         command.extend(self.redis.as_ref().map(|redis| format!("--redis-url={}", redis.url())));
         let proxy_url = format!("http://127.0.0.1:{proxy}");
         let mut node = Node {

@@ -128,7 +128,7 @@ fn check(batch: Batch) -> Result<EventBatch, Status> {
         &batch.environment,
         &[("node_id", &batch.node_id), ("boot_id", &batch.boot_id)],
     )?;
-    if batch.events.is_empty() || batch.events.len() > EVENTS {
+    if batch.events.len() > EVENTS || (batch.events.is_empty() && batch.gaps.is_empty()) {
         return Err(Status::invalid_argument(format!("events: must be 1 to {EVENTS}")));
     }
     // The database keeps numbers with a sign.

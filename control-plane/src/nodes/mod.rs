@@ -134,6 +134,12 @@ struct Node {
 struct Reported {
     events_produced: u64,
     events_dropped: u64,
+    events_stored: u64,
+    events_spooled: u64,
+    events_left: u64,
+    spool_bytes: u64,
+    spool_limit: u64,
+    spool_full: bool,
     limits_state: &'static str,
 }
 
@@ -283,6 +289,12 @@ impl Lease {
             node.reported = Reported {
                 events_produced: status.events_produced,
                 events_dropped: status.events_dropped,
+                events_stored: status.events_stored,
+                events_spooled: status.events_spooled,
+                events_left: status.events_left,
+                spool_bytes: status.spool_bytes,
+                spool_limit: status.spool_limit,
+                spool_full: status.spool_full,
                 limits_state: limits_state.unwrap_or_default(),
             };
         });
@@ -343,6 +355,12 @@ impl Node {
             last_nack: self.last_nack.clone(),
             events_produced: self.reported.events_produced,
             events_dropped: self.reported.events_dropped,
+            events_stored: self.reported.events_stored,
+            events_spooled: self.reported.events_spooled,
+            events_left: self.reported.events_left,
+            spool_bytes: self.reported.spool_bytes,
+            spool_limit: self.reported.spool_limit,
+            spool_full: self.reported.spool_full,
             limits_state: self.reported.limits_state.to_owned(),
         }
     }

@@ -42,7 +42,10 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
             revision(node.keys_revision, node.keys_lag),
             revision(node.config_revision, node.config_lag),
             node.limits_state.clone(),
+            node.events_stored.to_string(),
+            (node.events_spooled + node.events_left).to_string(),
             node.events_dropped.to_string(),
+            spool(node),
             time(node.last_seen_at.as_ref()),
             node.version.clone(),
             node.last_nack.clone(),
@@ -57,12 +60,24 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
             "KEYS REV",
             "CONFIG REV",
             "LIMITS",
-            "EVENTS LOST",
+            "STORED",
+            "SPOOLED",
+            "LOST",
+            "SPOOL",
             "LAST SEEN",
             "VERSION",
             "LAST REFUSAL",
         ],
         rows: nodes.iter().map(row).collect(),
         more,
+    }
+}
+
+/// How full the spool of audit events is.
+fn spool(node: &Node) -> String {
+    match (node.spool_limit, node.spool_full) {
+        (0, _) => "none".into(),
+        (_, true) => "full".into(),
+        (limit, false) => format!("{} %", u128::from(node.spool_bytes) * 100 / u128::from(limit)),
     }
 }

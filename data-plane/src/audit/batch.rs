@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{Event, encode::Encoder, ring::Tap};
 use crate::identity::Identity;
@@ -13,15 +14,65 @@ const EVENTS: u64 = 4096;
 /// A batch is closed when its events come to this many bytes.
 const BYTES: usize = 1 << 20;
 
-/// A batch ready to be sent, and sent again.
+/// A batch ready to be written and sent, and sent again: it is never changed.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Sealed {
-    /// Events of this boot before it, dropped ones included: names the batch.
+    /// Whose events it holds.
+    pub(super) boot: Uuid,
+    /// Events of the boot before it and before those dropped that it is the first to tell of.
+    pub(super) from: u64,
+    /// Events of the boot before it, dropped ones included: with the boot, names the batch.
     pub(super) first_seq: u64,
     /// How many events it holds.
     pub(super) events: u64,
     /// The encoded `Batch`.
     pub(super) encoded: Bytes,
+}
+
+impl Sealed {
+    /// Events of the boot up to the last one in it.
+    pub(super) fn end(&self) -> u64 {
+        self.first_seq + self.events
+    }
+}
+
+/// Events that were recorded and never come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Gap {
+    /// Events of the boot before them.
+    pub(super) first_seq: u64,
+    pub(super) events: u64,
+    pub(super) reason: Reason,
+}
+
+/// Why they never come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Reason {
+    /// There was no room for them.
+    Dropped,
+    /// They were in memory when the process ended.
+    Killed,
+    /// What the disk held of them can't be read.
+    Damaged,
+}
+
+impl Reason {
+    pub(super) const ALL: [Self; 3] = [Self::Dropped, Self::Killed, Self::Damaged];
+
+    /// As the control plane is told.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Killed => "killed",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+impl Gap {
+    pub(super) fn of((first_seq, end): (u64, u64), reason: Reason) -> Self {
+        Self { first_seq, events: end.saturating_sub(first_seq), reason }
+    }
 }
 
 /// Makes batches of what is in the rings.
@@ -32,28 +83,40 @@ pub(super) struct Batcher {
     turn: usize,
     /// Events of this boot so far, dropped ones included.
     seq: u64,
+    /// Of those, how many are in a batch or told of by one.
+    sealed: u64,
+    /// What the next batch has to tell.
+    gaps: Vec<Gap>,
+    /// Bytes of the last batch: the next one is likely to be as long.
+    len: usize,
 }
 
 impl Batcher {
     /// Batches the events of one boot.
     pub(super) fn new(identity: Arc<Identity>, taps: Vec<Tap>) -> Self {
-        Self { identity, taps, turn: 0, seq: 0 }
+        Self { identity, taps, turn: 0, seq: 0, sealed: 0, gaps: Vec::new(), len: 0 }
     }
 
     /// The events waiting in the rings, up to a batch of them; `None`: there are none.
     pub(super) fn next(&mut self) -> Option<Sealed> {
-        self.seq += self.taps.iter_mut().map(Tap::newly_dropped).sum::<u64>();
-        let first_seq = self.seq;
-        let identity = self.identity.clone();
-        let mut encoder = Encoder::new(&identity, first_seq);
-        let mut events = 0;
-        while events < EVENTS && encoder.len() < BYTES {
-            let Some(event) = self.pop() else { break };
-            encoder.push(&event);
-            events += 1;
-        }
-        self.seq += events;
-        (events > 0).then(|| Sealed { first_seq, events, encoded: encoder.finish().into() })
+        self.see_dropped();
+        (self.waiting() > 0).then(|| self.seal())
+    }
+
+    /// What is left to be told when no event will come any more.
+    pub(super) fn last(&mut self) -> Option<Sealed> {
+        self.see_dropped();
+        (!self.gaps.is_empty()).then(|| self.seal())
+    }
+
+    /// Notes what the next batch has to tell as lost.
+    pub(super) fn lose(&mut self, gap: Gap) {
+        self.gaps.push(gap);
+    }
+
+    /// Notes that all batches so far are on disk, and with them what they tell of dropped events.
+    pub(super) fn is_written(&self) {
+        self.taps.iter().for_each(Tap::tell);
     }
 
     /// Whether nothing more can come: every worker has ended, and its ring is empty.
@@ -64,6 +127,39 @@ impl Batcher {
     /// How many events are in the rings.
     pub(super) fn waiting(&self) -> u64 {
         self.taps.iter().map(|tap| tap.len() as u64).sum()
+    }
+
+    fn see_dropped(&mut self) {
+        let events = self.taps.iter_mut().map(Tap::newly_dropped).sum::<u64>();
+        if events == 0 {
+            return;
+        }
+        let begin = self.seq;
+        self.seq += events;
+        match self.gaps.last_mut() {
+            Some(gap) if gap.reason == Reason::Dropped && gap.first_seq + gap.events == begin => {
+                gap.events += events;
+            }
+            _ => self.gaps.push(Gap { first_seq: begin, events, reason: Reason::Dropped }),
+        }
+    }
+
+    fn seal(&mut self) -> Sealed {
+        let (from, first_seq) = (self.sealed, self.seq);
+        let identity = self.identity.clone();
+        let mut encoder = Encoder::new(&identity, first_seq, self.len + self.len / 8);
+        let mut events = 0;
+        while events < EVENTS && encoder.len() < BYTES {
+            let Some(event) = self.pop() else { break };
+            encoder.push(&event);
+            events += 1;
+        }
+        let encoded = encoder.finish(&self.gaps);
+        self.gaps.clear();
+        self.len = encoded.len();
+        self.seq += events;
+        self.sealed = self.seq;
+        Sealed { boot: identity.boot_id, from, first_seq, events, encoded }
     }
 
     fn pop(&mut self) -> Option<Event> {

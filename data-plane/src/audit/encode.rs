@@ -3,9 +3,14 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use prost::encoding::{WireType, encode_key, encode_varint, message};
+use bytes::Bytes;
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, message},
+};
+use uuid::{Uuid, fmt::Hyphenated};
 
-use super::Event;
+use super::{Event, batch::Gap};
 use crate::identity::Identity;
 
 /// A `Batch` under way.
@@ -17,13 +22,12 @@ pub(super) struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// A batch of this node that begins with the event of this number.
-    pub(super) fn new(identity: &'a Identity, first_seq: u64) -> Self {
-        let mut batch = Vec::new();
-        text(&mut batch, 1, identity.node_id.as_str().as_bytes());
-        text(&mut batch, 2, identity.boot_id.as_bytes());
-        text(&mut batch, 3, identity.environment.as_str().as_bytes());
-        number(&mut batch, 4, first_seq);
+    /// A batch of this node that begins with the event of this number, and will have about so many
+    /// bytes.
+    pub(super) fn new(identity: &'a Identity, first_seq: u64, len: usize) -> Self {
+        let mut batch = Vec::with_capacity(len);
+        let Identity { node_id, boot_id, environment } = identity;
+        begin(&mut batch, (node_id.as_str(), *boot_id, environment.as_str()), first_seq);
         Self { identity, batch, event: Vec::new() }
     }
 
@@ -62,9 +66,57 @@ impl<'a> Encoder<'a> {
         delimited(&mut self.batch, 5, &self.event);
     }
 
-    /// The whole batch.
-    pub(super) fn finish(self) -> Vec<u8> {
-        self.batch
+    /// The whole batch, which tells of these events before it.
+    pub(super) fn finish(mut self, gaps: &[Gap]) -> Bytes {
+        tell(&mut self.batch, gaps);
+        self.batch.into()
+    }
+}
+
+/// A batch without events, which tells what is lost of a boot.
+pub(super) fn last_words(whose: (&str, Uuid, &str), first_seq: u64, gaps: &[Gap]) -> Bytes {
+    let mut batch = Vec::new();
+    begin(&mut batch, whose, first_seq);
+    tell(&mut batch, gaps);
+    batch.into()
+}
+
+/// What is read of a batch of an earlier boot: all but its events, which may be many.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Opening {
+    #[prost(string, tag = "1")]
+    pub(super) node_id: String,
+    #[prost(string, tag = "3")]
+    pub(super) environment: String,
+    #[prost(uint64, tag = "4")]
+    pub(super) first_seq: u64,
+    #[prost(message, repeated, tag = "6")]
+    pub(super) gaps: Vec<ToldGap>,
+}
+
+/// A gap as it is written.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ToldGap {
+    #[prost(uint64, tag = "1")]
+    pub(super) first_seq: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) events: u64,
+    #[prost(string, tag = "3")]
+    pub(super) reason: String,
+}
+
+fn begin(batch: &mut Vec<u8>, (node_id, boot, environment): (&str, Uuid, &str), first_seq: u64) {
+    text(batch, 1, node_id.as_bytes());
+    let mut space = [0; Hyphenated::LENGTH];
+    text(batch, 2, boot.hyphenated().encode_lower(&mut space).as_bytes());
+    text(batch, 3, environment.as_bytes());
+    number(batch, 4, first_seq);
+}
+
+fn tell(batch: &mut Vec<u8>, gaps: &[Gap]) {
+    for Gap { first_seq, events, reason } in gaps {
+        let reason = reason.name().to_owned();
+        message::encode(6, &ToldGap { first_seq: *first_seq, events: *events, reason }, batch);
     }
 }
 
@@ -121,16 +173,18 @@ fn address(out: &mut Vec<u8>, tag: u32, address: IpAddr) {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::{
+        audit::{Texts, batch::Reason},
+        keys::HeldKey,
+        record::Record,
+    };
     use fastgate::{
         admin::v1::LogEvent,
         model::Id,
-        node::v1::{Batch, KeyRecord, SecretRecord},
+        node::v1::{self, Batch, KeyRecord, SecretRecord},
     };
     use http::{Method, StatusCode};
-    use prost::Message as _;
-
-    use super::*;
-    use crate::{audit::Texts, keys::HeldKey, record::Record};
 
     fn id(text: &str) -> Id {
         Id::parse(text).expect("an id")
@@ -187,10 +241,12 @@ mod tests {
     #[test]
     fn a_batch_is_what_the_api_says_it_is() {
         let identity = Identity::of_this_boot(id("default"), id("node-1"));
-        let mut encoder = Encoder::new(&identity, 7);
+        let mut encoder = Encoder::new(&identity, 7, 0);
         encoder.push(&event());
         encoder.push(&nothing());
-        let batch = Batch::decode(&*encoder.finish()).expect("a batch");
+        let gaps = [Gap::of((1, 3), Reason::Damaged), Gap::of((4, 7), Reason::Dropped)];
+        let encoded = encoder.finish(&gaps);
+        let batch = Batch::decode(&*encoded).expect("a batch");
         let wire = LogEvent {
             timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 }),
             method: "PATCH".into(),
@@ -222,12 +278,24 @@ mod tests {
         let second = LogEvent { ip_address: "2001:db8::1".into(), ..wire };
         let sent = Batch {
             node_id: "node-1".into(),
-            boot_id: identity.boot_id.clone(),
+            boot_id: identity.boot_id.to_string(),
             environment: "default".into(),
             first_seq: 7,
             events: vec![first, second],
-            gaps: Vec::new(),
+            gaps: [(1, 2, "damaged"), (4, 3, "dropped")]
+                .map(|(first_seq, events, reason)| v1::Gap {
+                    first_seq,
+                    events,
+                    reason: reason.into(),
+                })
+                .into(),
         };
         assert_eq!(batch, sent);
+        let read = Opening::decode(encoded).expect("the same batch");
+        assert_eq!((&*read.node_id, &*read.environment, read.first_seq), ("node-1", "default", 7));
+        let whose = (&*batch.node_id, identity.boot_id, &*batch.environment);
+        let last = Batch::decode(last_words(whose, 7, &gaps)).expect("a batch");
+        assert_eq!(last, Batch { events: Vec::new(), ..batch });
+        assert_eq!(read.gaps.len(), last.gaps.len());
     }
 }

@@ -1,27 +1,39 @@
 //! The audit trail of a node: every answered request becomes one event.
 //!
 //! ```text
-//! worker thread      second runtime                          control plane
-//! Recorder -> ring -> Shipper: batch -> pending -> Push stream -> store -> ack
+//! worker thread      collector thread            second runtime     control plane
+//! Recorder -> ring -> batch -> write(2) -> window -> Push stream -> store
+//!                                 spool -- behind --^     ack ------'
+//!                         unlink <-- watermark <-----------'
 //! ```
 //!
-//! Recording never waits: when the control plane is away, pending batches fill their bound, then
-//! the rings do, and what comes after that is dropped and counted. So at any moment
-//! `produced = stored + waiting + dropped`.
+//! Recording never waits. When the control plane is away the spool fills up to its limit, then
+//! the rings do; a setting says whether requests are refused by then, or what comes is dropped and
+//! counted. So at any moment `produced = stored + spooled + dropped`. Without a state directory
+//! batches are kept in memory, and what does not fit is dropped.
 
+mod alarm;
 mod batch;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
+mod collect;
 mod encode;
 mod event;
-mod pending;
+mod ledger;
 mod push;
 mod ring;
 mod ship;
+mod spool;
+mod tally;
+mod window;
 
 pub(crate) use event::{Event, Texts};
-pub(crate) use ring::{Counts, Recorder};
+pub(crate) use ledger::Ledger;
+pub(crate) use ring::Recorder;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};
-pub(crate) use ship::{Ledger, Shipper};
+pub use ship::WhenFull;
+pub(crate) use ship::{Shipper, SpoolSettings};
 
 #[cfg(test)]
 mod tests;

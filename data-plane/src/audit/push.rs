@@ -16,7 +16,10 @@ use tonic::{
 };
 use tonic_prost::ProstDecoder;
 
-use super::pending::{Pending, WrongAck};
+use super::{
+    batch::Sealed,
+    window::{Window, WrongAck},
+};
 use crate::dial::{self, SILENCE};
 
 /// Batches sent and not read by the connection yet: its flow control decides what is under way.
@@ -37,11 +40,11 @@ pub(super) enum Lost {
     OutOfTurn,
 }
 
-/// Sends what is pending until the stream is lost; `stored` is told of every batch that is safe.
+/// Sends what is in the window until the stream is lost; `stored` is told of every batch that is safe.
 pub(super) async fn push(
     uri: &Uri,
-    pending: &Pending,
-    mut stored: impl FnMut(u64),
+    window: &Window,
+    mut stored: impl FnMut(&Sealed),
 ) -> Result<std::convert::Infallible, Lost> {
     let channel = dial::connect(uri).await.map_err(Lost::Unreachable)?;
     let (outbound, batches) = mpsc::channel(QUEUE);
@@ -50,9 +53,9 @@ pub(super) async fn push(
     let path = PathAndQuery::from_static("/fastgate.node.v1.AuditIngest/Push");
     let request = Request::new(ReceiverStream::new(batches));
     // Before anything goes out: a control plane may answer only when the first batch is stored.
-    pending.rewind();
+    window.rewind();
     let mut opening = Box::pin(grpc.streaming(request, path, BatchCodec));
-    let mut feed = Box::pin(feed(&outbound, pending));
+    let mut feed = Box::pin(feed(&outbound, window));
     let response = tokio::select! {
         response = timeout(SILENCE, &mut opening) => response.map_err(|_| Lost::Silent)?,
         lost = &mut feed => return Err(lost),
@@ -63,12 +66,12 @@ pub(super) async fn push(
         tokio::select! {
             ack = acks.message() => {
                 let ack: BatchAck = ack.map_err(refused)?.ok_or(Lost::Closed)?;
-                let events = pending.acknowledge(ack.first_seq);
-                stored(events.map_err(|WrongAck| Lost::OutOfTurn)?);
+                let batch = window.acknowledge(ack.first_seq);
+                stored(&batch.map_err(|WrongAck| Lost::OutOfTurn)?);
             }
             lost = &mut feed => return Err(lost),
             _ = patience.tick() => {
-                if pending.waiting_since().is_some_and(|since| since.elapsed() >= SILENCE) {
+                if window.waiting_since().is_some_and(|since| since.elapsed() >= SILENCE) {
                     return Err(Lost::Silent);
                 }
             }
@@ -77,10 +80,10 @@ pub(super) async fn push(
 }
 
 /// Hands batches to the connection as fast as it takes them.
-async fn feed(outbound: &mpsc::Sender<Bytes>, pending: &Pending) -> Lost {
+async fn feed(outbound: &mpsc::Sender<Bytes>, window: &Window) -> Lost {
     loop {
         let Ok(place) = outbound.reserve().await else { return Lost::Closed };
-        place.send(pending.next().await.encoded);
+        place.send(window.next().await.encoded);
     }
 }
 

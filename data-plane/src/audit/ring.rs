@@ -1,84 +1,136 @@
-//! From a worker thread to the shipper: one bounded ring per worker, without locks or waiting.
+//! From a worker thread to the collector: one bounded ring per worker, without locks or waiting.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::Event;
+use super::{Event, tally::Counts};
 
 /// A worker's end of its ring.
 pub(crate) struct Recorder {
     // Borrowed for the length of one push, which calls nothing that could borrow it again.
     ring: RefCell<Producer<Event>>,
-    counts: Arc<Counts>,
-}
-
-/// What became of the events of one worker. Written by the worker, read by anyone.
-#[derive(Default, Debug)]
-pub(crate) struct Counts {
-    produced: AtomicU64,
-    dropped: AtomicU64,
-    /// Heap allocations of the worker's thread when it recorded its last event.
+    counts: &'static Counts,
+    /// `None`: what finds no room is dropped.
+    gate: Option<Arc<Gate>>,
+    /// Whether the ring is left to the requests under way, as nobody empties it.
+    is_tight: Cell<bool>,
+    /// Room for those.
+    reserve: usize,
     #[cfg(test)]
-    allocations: AtomicU64,
+    allocations: Arc<std::sync::atomic::AtomicU64>,
 }
 
-/// A ring for `capacity` events: the worker's end and the shipper's.
+/// Whether requests may come whose events could not be kept. Read for every request by all
+/// workers, and written only when that changes.
+#[derive(Default, Debug)]
+pub(super) struct Gate {
+    is_shut: AtomicBool,
+}
+
+impl Gate {
+    pub(super) fn set_shut(&self, is_shut: bool) {
+        // A store takes the cache line away from all workers.
+        if self.is_shut.load(Relaxed) != is_shut {
+            self.is_shut.store(is_shut, Relaxed);
+        }
+    }
+}
+
+/// A ring for `capacity` events, counted in memory: the worker's end and the collector's.
+#[cfg(any(test, feature = "bench"))]
 pub(crate) fn ring(capacity: usize) -> (Recorder, Tap) {
+    ring_of(capacity, Counts::in_memory(), None)
+}
+
+/// A ring for `capacity` events: the worker's end and the collector's.
+pub(super) fn ring_of(
+    capacity: usize,
+    counts: &'static Counts,
+    gate: Option<Arc<Gate>>,
+) -> (Recorder, Tap) {
     let (producer, consumer) = RingBuffer::new(capacity);
-    let counts = Arc::new(Counts::default());
-    let recorder = Recorder { ring: RefCell::new(producer), counts: counts.clone() };
-    (recorder, Tap { ring: consumer, counts, dropped_seen: 0 })
+    let recorder = Recorder {
+        ring: RefCell::new(producer),
+        counts,
+        gate,
+        is_tight: Cell::new(false),
+        reserve: capacity / 4,
+        #[cfg(test)]
+        allocations: Arc::default(),
+    };
+    let tap = Tap {
+        ring: consumer,
+        counts,
+        dropped_seen: 0,
+        #[cfg(test)]
+        allocations: recorder.allocations.clone(),
+    };
+    (recorder, tap)
 }
 
 impl Recorder {
-    /// Hands an event to the shipper, or drops and counts it where the ring is full.
+    /// Whether the event of a request that begins now can be kept.
+    pub(crate) fn has_room(&self) -> bool {
+        let Some(gate) = &self.gate else { return true };
+        !gate.is_shut.load(Relaxed) && (!self.is_tight.get() || self.is_emptied())
+    }
+
+    /// Whether the ring is emptied again that was nearly full.
+    #[cold]
+    fn is_emptied(&self) -> bool {
+        let is_tight = self.ring.try_borrow().is_ok_and(|ring| ring.slots() < self.reserve);
+        self.is_tight.set(is_tight);
+        !is_tight
+    }
+
+    /// Hands an event to the collector, or drops and counts it where the ring is full.
     pub(crate) fn record(&self, event: Event) {
-        let taken = self.ring.try_borrow_mut().is_ok_and(|mut ring| ring.push(event).is_ok());
-        // Only this thread writes the counts, so that plain loads and stores do.
+        // Counted first: whenever the process is killed, an event that is nowhere is counted.
+        self.counts.count_produced();
+        let taken = self.ring.try_borrow_mut().is_ok_and(|mut ring| {
+            let taken = ring.push(event).is_ok();
+            // What is known of the ring without asking the other thread says enough most times.
+            if ring.cached_slots() < self.reserve && ring.slots() < self.reserve {
+                self.is_tight.set(true);
+            }
+            taken
+        });
         if !taken {
-            add_one(&self.counts.dropped);
+            self.counts.count_dropped();
         }
         #[cfg(test)]
-        self.counts.allocations.store(crate::allocations::of_this_thread(), Relaxed);
-        add_one(&self.counts.produced);
+        self.allocations.store(crate::allocations::of_this_thread(), Relaxed);
+    }
+
+    /// Counts an event as dropped: that of a request refused because there is no room for it.
+    pub(crate) fn drop_one(&self) {
+        self.counts.count_produced();
+        self.counts.count_dropped();
     }
 }
 
-fn add_one(count: &AtomicU64) {
-    count.store(count.load(Relaxed) + 1, Relaxed);
-}
-
-impl Counts {
-    /// Events recorded, dropped ones included.
-    pub(crate) fn produced(&self) -> u64 {
-        self.produced.load(Relaxed)
-    }
-
-    /// Events lost because the ring was full.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
-    }
-}
-
-/// The shipper's end of a ring.
+/// The collector's end of a ring.
 pub(crate) struct Tap {
     ring: Consumer<Event>,
-    counts: Arc<Counts>,
+    counts: &'static Counts,
     dropped_seen: u64,
+    /// Heap allocations of the worker's thread when it recorded its last event.
+    #[cfg(test)]
+    allocations: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Tap {
     /// Heap allocations of the worker up to its last event.
     #[cfg(test)]
     pub(crate) fn allocations(&self) -> u64 {
-        self.counts.allocations.load(Relaxed)
+        self.allocations.load(Relaxed)
     }
 
     /// The oldest event in the ring.
@@ -105,8 +157,16 @@ impl Tap {
         new
     }
 
+    /// Notes that of the dropped ones seen so far a batch on disk tells.
+    pub(super) fn tell(&self) {
+        if self.dropped_seen > 0 {
+            self.counts.tell(self.dropped_seen);
+        }
+    }
+
     /// The counts of the worker behind it.
-    pub(super) fn counts(&self) -> &Arc<Counts> {
-        &self.counts
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> &'static Counts {
+        self.counts
     }
 }

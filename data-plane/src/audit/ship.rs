@@ -2,35 +2,31 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use http::Uri;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Counts, Recorder,
-    batch::Batcher,
-    pending::Pending,
+    Recorder,
+    alarm::Alarm,
+    batch::{Batcher, Sealed},
+    collect::{Collector, Disk},
+    ledger::{Ledger, Totals},
     push::push,
-    ring::{Tap, ring},
+    ring::{Gate, Tap, ring_of},
+    spool::Spool,
+    tally::{self, Counts},
+    window::Window,
 };
 use crate::{
     backoff::{Backoff, random},
     identity::Identity,
 };
-
-/// How long an event waits for others to fill its batch.
-const EVERY: Duration = Duration::from_millis(50);
-
-/// Batches kept for a control plane that is away; what does not fit stays in the rings, and what
-/// does not fit there is dropped.
-const PENDING_BYTES: usize = 32 << 20;
 
 /// How long a node that ends waits for its last events to be stored.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -38,127 +34,162 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// How often the log repeats that events can't be shipped.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
+/// Where batches are kept until they are stored.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolSettings {
+    /// A directory that this process has for itself; made if need be.
+    pub(crate) dir: PathBuf,
+    /// The most bytes its files may take.
+    pub(crate) limit: u64,
+    /// What becomes of requests that come while it is full.
+    pub(crate) when_full: WhenFull,
+}
+
+/// What becomes of requests whose events can't be kept.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum WhenFull {
+    /// They are refused: nothing is forwarded that is not recorded.
+    #[default]
+    Block,
+    /// They are served, and their events lost and counted.
+    Drop,
+}
+
 /// Drains the rings of all workers, batches what is in them and keeps each batch until the
 /// control plane has stored it.
 pub(crate) struct Shipper {
     identity: Arc<Identity>,
     control_planes: Vec<Uri>,
     taps: Vec<Tap>,
-    shipped: Arc<AtomicU64>,
-    pending_bytes: usize,
-}
-
-/// What became of all events of this boot.
-#[derive(Clone)]
-pub(crate) struct Ledger {
-    counts: Arc<[Arc<Counts>]>,
-    shipped: Arc<AtomicU64>,
-}
-
-impl Ledger {
-    /// Events recorded, dropped ones included.
-    pub(crate) fn produced(&self) -> u64 {
-        self.counts.iter().map(|counts| counts.produced()).sum()
-    }
-
-    /// Events lost because the queue was full.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.counts.iter().map(|counts| counts.dropped()).sum()
-    }
-
-    /// Events the control plane has stored.
-    pub(crate) fn shipped(&self) -> u64 {
-        self.shipped.load(Relaxed)
-    }
-
-    /// Events that wait to be shipped or stored.
-    pub(crate) fn waiting(&self) -> u64 {
-        // Read in this order, the sum never goes below zero by more than what saturation hides.
-        let gone = self.shipped() + self.dropped();
-        self.produced().saturating_sub(gone)
-    }
+    /// One for each worker, more than there are taps until all have theirs.
+    counts: Arc<[&'static Counts]>,
+    totals: Arc<Totals>,
+    /// `None`: requests are served whatever becomes of their events.
+    gate: Option<Arc<Gate>>,
+    spool: Option<SpoolSettings>,
+    #[cfg(test)]
+    bytes_in_memory: Option<usize>,
 }
 
 impl Shipper {
-    /// A shipper without rings, to one of these control planes.
-    pub(crate) fn new(identity: Arc<Identity>, control_planes: Vec<Uri>) -> Self {
+    /// A shipper for so many workers, to one of these control planes.
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        control_planes: Vec<Uri>,
+        workers: NonZeroUsize,
+        spool: Option<SpoolSettings>,
+    ) -> Self {
+        // Where there is nobody to ship to, a spool would only fill up.
+        let spool = spool.filter(|_| !control_planes.is_empty());
+        let blocks = spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::Block);
+        let counts = match &spool {
+            Some(spool) => counts_on_disk(spool, &identity, workers),
+            None => counts_in_memory(workers),
+        };
         Self {
             identity,
             control_planes,
             taps: Vec::new(),
-            shipped: Arc::default(),
-            pending_bytes: PENDING_BYTES,
+            counts,
+            totals: Arc::default(),
+            gate: blocks.then(Arc::default),
+            spool,
+            #[cfg(test)]
+            bytes_in_memory: None,
         }
     }
 
-    /// Keeps no more than this for a control plane that is away.
+    /// Keeps no more than this in memory where there is no spool.
     #[cfg(test)]
-    pub(super) fn with_pending_bytes(self, pending_bytes: usize) -> Self {
-        Self { pending_bytes, ..self }
+    pub(super) fn with_bytes_in_memory(self, bytes: usize) -> Self {
+        Self { bytes_in_memory: Some(bytes), ..self }
     }
 
     /// A ring of this many events for one more worker.
     pub(crate) fn recorder(&mut self, capacity: NonZeroUsize) -> Recorder {
-        let (recorder, tap) = ring(capacity.get());
+        let counts = self.counts.get(self.taps.len()).copied();
+        let counts = counts.unwrap_or_else(Counts::in_memory);
+        let (recorder, tap) = ring_of(capacity.get(), counts, self.gate.clone());
         self.taps.push(tap);
         recorder
     }
 
-    /// What became of the events of the workers there are now.
+    /// What became of the events.
     pub(crate) fn ledger(&self) -> Ledger {
-        let counts = self.taps.iter().map(|tap| tap.counts().clone()).collect();
-        Ledger { counts, shipped: self.shipped.clone() }
+        Ledger::new(self.counts.clone(), self.totals.clone())
     }
 
     /// Ships until `stop` is cancelled, then for a bounded time what is left. Cancel it when the
     /// workers have ended.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let pending = Pending::default();
-        let mut batcher = Batcher::new(self.identity, self.taps);
-        let collect = async {
-            let mut due = interval(EVERY);
-            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while !stop.is_cancelled() {
-                tokio::select! { _ = due.tick() => {}, () = stop.cancelled() => {} }
-                collect(&mut batcher, &pending, self.pending_bytes);
-            }
-            // Where there is nobody to ship to, waiting would help nothing.
-            let patience = if self.control_planes.is_empty() { Duration::ZERO } else { FLUSH };
-            let flushed = timeout(patience, async {
-                while !(batcher.is_exhausted() && pending.is_empty()) {
-                    collect(&mut batcher, &pending, self.pending_bytes);
-                    sleep(EVERY / 5).await;
-                }
-            });
-            if flushed.await.is_err() {
-                let events = pending.events() + batcher.waiting();
-                tracing::warn!(events, "audit events were left unshipped");
-            }
+        let window = Arc::new(Window::default());
+        let batcher = Batcher::new(self.identity.clone(), self.taps);
+        let disk = self.spool.map(|spool| {
+            self.totals.spool_limit.store(spool.limit, Relaxed);
+            disk(spool, &self.identity, self.gate)
+        });
+        let collector = Collector::new(batcher, window.clone(), self.totals.clone(), disk);
+        #[cfg(test)]
+        let collector = match self.bytes_in_memory {
+            Some(bytes) => collector.with_bytes_in_memory(bytes),
+            None => collector,
         };
+        // Where there is nobody to ship to, waiting would help nothing.
+        let patience = if self.control_planes.is_empty() { Duration::ZERO } else { FLUSH };
+        let sender_is_gone = CancellationToken::new();
+        let sending = sender_is_gone.clone().drop_guard();
+        let collecting = spawn_blocking(move || collector.run(&stop, &sender_is_gone, patience));
         tokio::select! {
-            () = collect => {}
-            () = send(&self.control_planes, &pending, &self.shipped) => {}
+            _ = collecting => {}
+            () = send(&self.control_planes, &window, &self.totals, &self.identity) => {}
+        }
+        drop(sending);
+    }
+}
+
+fn disk(settings: SpoolSettings, identity: &Arc<Identity>, gate: Option<Arc<Gate>>) -> Disk {
+    let SpoolSettings { dir, limit, when_full } = settings;
+    let becomes = match when_full {
+        WhenFull::Block => "requests are refused until it does",
+        WhenFull::Drop => "they are dropped until it does",
+    };
+    let spool = Spool::open(dir, identity, limit);
+    Disk { spool, gate, alarm: Alarm::new(limit, becomes), retry_at: None }
+}
+
+/// Counts that the next start finds.
+fn counts_on_disk(
+    spool: &SpoolSettings,
+    identity: &Identity,
+    workers: NonZeroUsize,
+) -> Arc<[&'static Counts]> {
+    match tally::create(&spool.dir, identity.boot_id, workers.get()) {
+        Ok(counts) => counts.iter().collect(),
+        Err(fault) => {
+            let dir = spool.dir.display();
+            tracing::warn!(%dir, %fault, "a kill of this process will lose audit events uncounted");
+            counts_in_memory(workers)
         }
     }
 }
 
-/// Moves what is in the rings to the pending batches, as far as it fits.
-fn collect(batcher: &mut Batcher, pending: &Pending, bound: usize) {
-    while pending.has_room(bound) {
-        let Some(batch) = batcher.next() else { break };
-        pending.push(batch);
-    }
+fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
+    std::iter::repeat_with(Counts::in_memory).take(workers.get()).collect()
 }
 
-/// Sends what is pending to one control plane after the other, for ever.
-async fn send(control_planes: &[Uri], pending: &Pending, shipped: &AtomicU64) {
+/// Sends what is in the window to one control plane after the other, for ever.
+async fn send(control_planes: &[Uri], window: &Window, totals: &Totals, identity: &Identity) {
     let mut backoff = Backoff::new();
     let mut reminded: Option<Instant> = None;
     for (at, uri) in control_planes.iter().enumerate().cycle() {
         let mut lived = false;
-        let ended = push(uri, pending, |events| {
+        let ended = push(uri, window, |batch: &Sealed| {
             lived = true;
-            shipped.fetch_add(events, Relaxed);
+            if batch.boot == identity.boot_id {
+                totals.stored.fetch_add(batch.events, Relaxed);
+            } else {
+                totals.left.fetch_sub(batch.events, Relaxed);
+            }
         });
         let lost = match ended.await {
             Ok(never) => match never {},
@@ -169,7 +200,7 @@ async fn send(control_planes: &[Uri], pending: &Pending, shipped: &AtomicU64) {
         }
         // With nothing to ship nothing is amiss: the config stream tells of what can't be reached.
         let due = lived || reminded.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
-        if due && !pending.is_empty() {
+        if due && !window.is_empty() {
             reminded = Some(Instant::now());
             tracing::warn!(control_plane = %uri, "audit events wait: the control plane {lost}");
         }

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -25,7 +27,12 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use super::{Event, Shipper, Texts, batch::Batcher, ring::ring};
+use super::{
+    Event, Ledger, Shipper, SpoolSettings, Texts, WhenFull,
+    batch::Batcher,
+    ring::{ring, ring_of},
+    tally::Counts,
+};
 use crate::identity::Identity;
 
 fn event(number: usize) -> Event {
@@ -58,7 +65,8 @@ fn identity() -> Arc<Identity> {
 /// Stores what it acknowledges, and breaks this many streams before it does.
 #[derive(Clone, Default)]
 struct Ingest {
-    stored: Arc<Mutex<BTreeMap<u64, Batch>>>,
+    /// By boot and number.
+    stored: Arc<Mutex<BTreeMap<(String, u64), Batch>>>,
     received: Arc<AtomicUsize>,
     to_break: Arc<AtomicUsize>,
 }
@@ -83,7 +91,8 @@ impl AuditIngest for Ingest {
                     return;
                 }
                 let first_seq = batch.first_seq;
-                let before = ingest.stored.lock().expect("no panic").insert(first_seq, batch);
+                let name = (batch.boot_id.clone(), first_seq);
+                let before = ingest.stored.lock().expect("no panic").insert(name, batch);
                 assert!(before.is_none(), "batch {first_seq} came again after its ack");
                 drop(answers.send(Ok(BatchAck { first_seq })).await);
             }
@@ -105,6 +114,30 @@ impl Ingest {
         let stored = self.stored.lock().expect("no panic");
         stored.values().flat_map(|batch| batch.events.clone()).collect()
     }
+
+    /// Events that are told to be lost, each boot's all accounted for: how many for which reason.
+    fn gaps(&self) -> BTreeMap<String, u64> {
+        let stored = self.stored.lock().expect("no panic");
+        let mut ranges: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        let mut gaps = BTreeMap::new();
+        for ((boot, first_seq), batch) in stored.iter() {
+            let of_boot = ranges.entry(boot).or_default();
+            of_boot.push((*first_seq, batch.events.len() as u64));
+            for gap in &batch.gaps {
+                of_boot.push((gap.first_seq, gap.events));
+                *gaps.entry(gap.reason.clone()).or_default() += gap.events;
+            }
+        }
+        for (boot, mut ranges) in ranges {
+            ranges.sort();
+            let mut next = 0;
+            for (first_seq, events) in ranges {
+                assert_eq!(first_seq, next, "{boot}: twice, or nowhere");
+                next = first_seq + events;
+            }
+        }
+        gaps
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -112,11 +145,37 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn shipper_to(address: SocketAddr) -> Shipper {
-    Shipper::new(identity(), vec![format!("http://{address}").parse().expect("a URL")])
+    let uri = format!("http://{address}").parse().expect("a URL");
+    Shipper::new(identity(), vec![uri], NonZeroUsize::MIN, None)
 }
 
 fn events(number: usize) -> NonZeroUsize {
     NonZeroUsize::new(number).expect("some")
+}
+
+/// The same with a spool in `dir`, which is full early.
+fn shipper_on_disk(address: SocketAddr, dir: &Path, limit: u64, when_full: WhenFull) -> Shipper {
+    let uri = format!("http://{address}").parse().expect("a URL");
+    let spool = SpoolSettings { dir: dir.to_owned(), limit, when_full };
+    Shipper::new(identity(), vec![uri], NonZeroUsize::MIN, Some(spool))
+}
+
+/// An event of about a kilobyte.
+fn large(number: usize) -> Event {
+    Event { target_url: Some("x".repeat(1000).into()), ..event(number) }
+}
+
+/// An address nobody listens at.
+async fn nowhere() -> SocketAddr {
+    let (address, server) = Ingest::default().serve_on(loopback(0)).await;
+    server.abort();
+    until("the port is free", || std::net::TcpListener::bind(address).is_ok()).await;
+    address
+}
+
+fn assert_balanced(ledger: &Ledger) {
+    let sum = ledger.stored() + ledger.spooled() + ledger.dropped();
+    assert_eq!(ledger.produced(), sum, "produced = stored + spooled + dropped");
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -131,7 +190,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 fn what_a_full_ring_drops_is_counted_and_leaves_a_gap_of_its_size() {
     let (recorder, tap) = ring(4);
     let (other, other_tap) = ring(4);
-    let counts = tap.counts().clone();
+    let counts = tap.counts();
     let mut batcher = Batcher::new(identity(), vec![tap, other_tap]);
     for number in 0..10 {
         recorder.record(event(number));
@@ -147,6 +206,25 @@ fn what_a_full_ring_drops_is_counted_and_leaves_a_gap_of_its_size() {
     assert!(!batcher.is_exhausted());
     drop((recorder, other));
     assert!(batcher.is_exhausted());
+}
+
+#[test]
+fn a_ring_nobody_empties_is_left_to_the_requests_under_way() {
+    let gate = Some(Arc::default());
+    let (recorder, mut tap) = ring_of(16, Counts::in_memory(), gate);
+    let recorded = (0..).take_while(|number| {
+        let has_room = recorder.has_room();
+        has_room.then(|| recorder.record(event(*number))).is_some()
+    });
+    assert_eq!(recorded.count(), 13, "a quarter is left");
+    (0..3).for_each(|number| recorder.record(event(number)));
+    assert_eq!((tap.counts().dropped(), recorder.has_room()), (0, false));
+    (0..4).for_each(|_| drop(tap.pop()));
+    assert!(recorder.has_room());
+    // Where what does not fit is dropped, there is always room.
+    let (recorder, _tap) = ring(4);
+    (0..10).for_each(|number| recorder.record(event(number)));
+    assert!(recorder.has_room());
 }
 
 #[test]
@@ -175,7 +253,7 @@ async fn an_event_arrives_whole_and_in_time() {
     let ledger = shipper.ledger();
     tokio::spawn(shipper.run(CancellationToken::new()));
     recorder.record(event(7));
-    until("the event", || ledger.shipped() == 1).await;
+    until("the event", || ledger.stored() == 1).await;
     let expected = LogEvent {
         timestamp: Some((SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)).into()),
         request_id: "request-7".into(),
@@ -215,8 +293,8 @@ async fn batches_without_an_ack_are_sent_again_and_stored_once() {
             tokio::time::sleep(Duration::from_millis(70)).await;
         }
     }
-    until("all events", || ledger.shipped() == 300).await;
-    assert_eq!((ledger.produced(), ledger.dropped(), ledger.waiting()), (300, 0, 0));
+    until("all events", || ledger.stored() == 300).await;
+    assert_eq!((ledger.produced(), ledger.dropped(), ledger.spooled()), (300, 0, 0));
     let stored: Vec<_> = ingest.events().into_iter().map(|event| event.request_id).collect();
     let sent: Vec<_> = (0..300).map(|number| format!("request-{number}")).collect();
     assert_eq!(stored, sent, "in order, once each");
@@ -225,11 +303,8 @@ async fn batches_without_an_ack_are_sent_again_and_stored_once() {
 
 #[tokio::test]
 async fn a_control_plane_that_is_away_costs_only_what_does_not_fit() {
-    let ingest = Ingest::default();
-    let (address, server) = ingest.serve_on(loopback(0)).await;
-    server.abort();
-    until("the port is free", || std::net::TcpListener::bind(address).is_ok()).await;
-    let mut shipper = shipper_to(address).with_pending_bytes(10_000);
+    let (ingest, address) = (Ingest::default(), nowhere().await);
+    let mut shipper = shipper_to(address).with_bytes_in_memory(10_000);
     let recorder = shipper.recorder(events(50));
     let ledger = shipper.ledger();
     let stop = CancellationToken::new();
@@ -241,23 +316,16 @@ async fn a_control_plane_that_is_away_costs_only_what_does_not_fit() {
         }
     }
     assert!(ledger.dropped() > 0, "memory is bounded");
-    assert!(ledger.waiting() > 50, "what fits is kept");
-    assert_eq!(ledger.shipped(), 0);
+    assert!(ledger.spooled() > 50, "what fits is kept");
+    assert_eq!(ledger.stored(), 0);
     let (_, _server) = ingest.serve_on(address).await;
     drop(recorder);
     stop.cancel();
     shipping.await.expect("ends");
     assert_eq!(ledger.produced(), 2000);
-    assert_eq!(ledger.produced(), ledger.shipped() + ledger.dropped());
-    assert_eq!(ingest.events().len() as u64, ledger.shipped());
-    // The numbers of the batches leave room for what was dropped, and for nothing else.
-    let stored = ingest.stored.lock().expect("no panic");
-    let mut next = 0;
-    for (first_seq, batch) in stored.iter() {
-        assert!(*first_seq >= next, "batches overlap");
-        next = first_seq + batch.events.len() as u64;
-    }
-    assert!(next <= 2000);
+    assert_eq!(ledger.produced(), ledger.stored() + ledger.dropped());
+    assert_eq!(ingest.events().len() as u64, ledger.stored());
+    assert_eq!(ingest.gaps(), [("dropped".into(), ledger.dropped())].into());
 }
 
 #[tokio::test]
@@ -282,4 +350,142 @@ async fn a_node_that_ends_ships_what_is_left_or_gives_up_in_time() {
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         assert_eq!(ingest.events().len(), stored, "reachable: {reachable}");
     }
+}
+
+#[tokio::test]
+async fn a_spool_holds_what_is_not_stored_and_is_gone_when_all_is() {
+    let (ingest, address) = (Ingest::default(), nowhere().await);
+    let dir = tempfile::tempdir().expect("a folder");
+    let spool = dir.path().join("audit");
+    let mut shipper = shipper_on_disk(address, &spool, 1 << 30, WhenFull::Block);
+    let recorder = shipper.recorder(events(20_000));
+    let ledger = shipper.ledger();
+    let stop = CancellationToken::new();
+    let shipping = tokio::spawn(shipper.run(stop.clone()));
+    // More than what is kept in memory.
+    const EVENTS: u64 = 12_000;
+    for number in 0..EVENTS {
+        recorder.record(large(number as usize));
+    }
+    until("all is on disk", || ledger.spool_bytes() > EVENTS * 1000).await;
+    assert_eq!((ledger.produced(), ledger.stored(), ledger.spooled()), (EVENTS, 0, EVENTS));
+    ingest.to_break.store(3, SeqCst);
+    let (_, _server) = ingest.serve_on(address).await;
+    until("all is stored", || ledger.stored() == EVENTS).await;
+    recorder.record(event(EVENTS as usize));
+    until("the sender keeps up again", || ledger.stored() == EVENTS + 1).await;
+    let stored: Vec<_> = ingest.events().into_iter().map(|event| event.request_id).collect();
+    let sent: Vec<_> = (0..=EVENTS).map(|number| format!("request-{number}")).collect();
+    assert_eq!(stored, sent, "in order, once each");
+    assert_eq!((ledger.dropped(), ledger.spooled(), ingest.gaps()), (0, 0, [].into()));
+    drop(recorder);
+    stop.cancel();
+    shipping.await.expect("ends");
+    assert_eq!(fs::read_dir(&spool).expect("a folder").count(), 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_is_stored_or_counted_by_the_next() {
+    let (ingest, address) = (Ingest::default(), nowhere().await);
+    let dir = tempfile::tempdir().expect("a folder");
+    let (killed, left) = (dir.path().join("killed"), dir.path().join("left"));
+    let mut shipper = shipper_on_disk(address, &killed, 1 << 30, WhenFull::Block);
+    let recorder = shipper.recorder(events(1000));
+    let ledger = shipper.ledger();
+    let shipping = tokio::spawn(shipper.run(CancellationToken::new()));
+    (0..500).for_each(|number| recorder.record(event(number)));
+    until("some are on disk", || ledger.spool_bytes() > 0).await;
+    (500..600).for_each(|number| recorder.record(event(number)));
+    // The directory as a kill leaves it. The counts come last, as all else would be before them.
+    fs::create_dir(&left).expect("made");
+    let mut files: Vec<_> = fs::read_dir(&killed)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort_by_key(|path| path.extension().is_some_and(|it| it == "counts"));
+    for file in files {
+        fs::copy(&file, left.join(file.file_name().expect("a name"))).expect("copied");
+    }
+    shipping.abort();
+    drop(shipping.await);
+
+    let (_, _server) = ingest.serve_on(address).await;
+    let mut shipper = shipper_on_disk(address, &left, 1 << 30, WhenFull::Block);
+    let recorder = shipper.recorder(events(1000));
+    let ledger = shipper.ledger();
+    let stop = CancellationToken::new();
+    let shipping = tokio::spawn(shipper.run(stop.clone()));
+    (0..10).for_each(|number| recorder.record(event(number)));
+    until("its own are stored", || ledger.stored() == 10).await;
+    until("those of the other are", || ledger.left() == 0).await;
+    drop(recorder);
+    stop.cancel();
+    shipping.await.expect("ends");
+    let killed = ledger.lost().into_iter().find(|(reason, _)| *reason == "killed");
+    let (_, killed) = killed.expect("counted");
+    assert_eq!(ingest.events().len() as u64, 600 - killed + 10);
+    assert_eq!(ingest.gaps().get("killed").copied().unwrap_or(0), killed);
+    assert_balanced(&ledger);
+    assert_eq!(fs::read_dir(&left).expect("a folder").count(), 0);
+}
+
+#[tokio::test]
+async fn a_full_spool_shuts_the_gate_or_drops_and_tells_of_it() {
+    for when_full in [WhenFull::Block, WhenFull::Drop] {
+        let (ingest, address) = (Ingest::default(), nowhere().await);
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut shipper = shipper_on_disk(address, dir.path(), 1 << 20, when_full);
+        let recorder = shipper.recorder(events(50));
+        let ledger = shipper.ledger();
+        let stop = CancellationToken::new();
+        let shipping = tokio::spawn(shipper.run(stop.clone()));
+        let blocks = when_full == WhenFull::Block;
+        let patience = Instant::now() + Duration::from_secs(20);
+        for number in 0.. {
+            if if blocks { !recorder.has_room() } else { ledger.dropped() > 100 } {
+                break;
+            }
+            recorder.record(large(number));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert!(Instant::now() < patience, "never full");
+        }
+        assert_eq!((recorder.has_room(), ledger.is_full()), (!blocks, !blocks), "{when_full:?}");
+        assert!(ledger.spool_bytes() <= 1 << 20);
+        // Under way when it got full: there is room for it.
+        let dropped = ledger.dropped();
+        if blocks {
+            (0..40).for_each(|number| recorder.record(large(number)));
+            recorder.drop_one();
+            assert_eq!((dropped, ledger.dropped()), (0, 1));
+        }
+        assert_balanced(&ledger);
+        let (_, _server) = ingest.serve_on(address).await;
+        until("all is stored", || ledger.spooled() == 0).await;
+        until("there is room", || recorder.has_room() && !ledger.is_full()).await;
+        recorder.record(event(0));
+        drop(recorder);
+        stop.cancel();
+        shipping.await.expect("ends");
+        assert_eq!(ledger.produced(), ledger.stored() + ledger.dropped());
+        assert_eq!(ingest.gaps(), [("dropped".into(), ledger.dropped())].into());
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_as_a_full_spool_until_it_is_mended() {
+    let ingest = Ingest::default();
+    let (address, _server) = ingest.serve_on(loopback(0)).await;
+    let dir = tempfile::tempdir().expect("a folder");
+    let spool = dir.path().join("audit");
+    fs::write(&spool, "in the way").expect("written");
+    let mut shipper = shipper_on_disk(address, &spool, 1 << 20, WhenFull::Block);
+    let recorder = shipper.recorder(events(50));
+    let ledger = shipper.ledger();
+    tokio::spawn(shipper.run(CancellationToken::new()));
+    assert!(recorder.has_room(), "nothing was tried yet");
+    recorder.record(event(0));
+    until("the gate is shut", || !recorder.has_room() && ledger.is_full()).await;
+    assert_balanced(&ledger);
+    fs::remove_file(&spool).expect("removed");
+    until("it is stored", || ledger.stored() == 1 && recorder.has_room()).await;
 }

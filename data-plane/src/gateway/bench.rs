@@ -40,7 +40,8 @@ pub struct RequestPath {
     snapshot: InUse,
     /// Whose key it is.
     caller: Rc<Caller>,
-    events: Tap,
+    /// `None`: somebody else has them.
+    events: Option<Tap>,
     bytes: Vec<u8>,
     parsed: Parsed,
     out: Vec<u8>,
@@ -77,7 +78,16 @@ impl RequestPath {
         let entry = snapshot.keys.get(&hash).expect("a key");
         let caller = Caller::new(hash, entry, snapshot.generation);
         let out = Vec::with_capacity(4096);
-        Self { gateway, watch, snapshot, caller, events, bytes, parsed, out }
+        Self { gateway, watch, snapshot, caller, events: Some(events), bytes, parsed, out }
+    }
+
+    /// The collector's part of what becomes of the records from now on, with a spool in `dir`.
+    ///
+    /// # Panics
+    /// When they were taken before.
+    #[cfg(feature = "bench")]
+    pub fn batches(&mut self, dir: &std::path::Path) -> crate::audit::bench::Batches {
+        crate::audit::bench::Batches::of(self.events.take().expect("not taken yet"), dir)
     }
 
     /// Goes all of it, and records it. The length of the head for the upstream; 0: it was refused.
@@ -129,7 +139,7 @@ impl RequestPath {
 
     /// Takes what was recorded out of the worker's ring; how many records there were.
     pub fn take_records(&mut self) -> u64 {
-        std::iter::from_fn(|| self.events.pop()).count() as u64
+        std::iter::from_fn(|| self.events.as_mut()?.pop()).count() as u64
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) struct Parts {
     /// What became of the audit events.
     pub(crate) audit: audit::Ledger,
     /// Where the last good state is; `None`: nowhere.
-    pub(crate) state_dir: Option<StateDir>,
+    pub(crate) state_dir: Option<Arc<StateDir>>,
 }
 
 /// Why a stream ended.
@@ -116,7 +116,7 @@ impl Follower {
     /// Puts the last good state on disk in force, if there is one. Call it inside a runtime.
     pub(crate) fn restore(parts: Parts) -> Self {
         let dir = parts.state_dir;
-        let guard = CrashGuard::open(dir.as_ref().map(StateDir::path), Instant::now());
+        let guard = CrashGuard::open(dir.as_ref().map(|dir| dir.path()), Instant::now());
         let mut follower = Self {
             replica: Replica::new(parts.identity.environment.clone()),
             identity: parts.identity,
@@ -129,7 +129,6 @@ impl Follower {
             disk: None,
         };
         follower.disk = dir.map(|dir| {
-            let dir = Arc::new(dir);
             let [keys, config] = Namespace::ALL.map(|ns| {
                 let newest_is_sound = follower.restore_from(&dir, ns);
                 Saver::start(dir.clone(), ns, newest_is_sound)
@@ -297,7 +296,7 @@ impl Follower {
     fn hello(&mut self) -> Hello {
         Hello {
             node_id: self.identity.node_id.to_string(),
-            boot_id: self.identity.boot_id.clone(),
+            boot_id: self.identity.boot_id.to_string(),
             version: Identity::VERSION.to_owned(),
             environment: self.identity.environment.to_string(),
             held: self.replica.open_stream(),
@@ -309,6 +308,12 @@ impl Follower {
         Status {
             events_produced: self.audit.produced(),
             events_dropped: self.audit.dropped(),
+            events_stored: self.audit.stored(),
+            events_spooled: self.audit.spooled(),
+            events_left: self.audit.left(),
+            spool_bytes: self.audit.spool_bytes(),
+            spool_limit: self.audit.spool_limit(),
+            spool_full: self.audit.is_full(),
             limits_state: self.limiter.state().name().to_owned(),
             quarantined: self.replica.quarantined().iter().take(TOLD).cloned().collect(),
         }

@@ -10,9 +10,8 @@
 //! all the time would want an appended journal of deltas beside a snapshot.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -26,6 +25,7 @@ use prost::Message;
 use thiserror::Error;
 
 use super::{Holding, Namespace};
+use crate::private;
 
 /// A state directory, held by this process alone.
 pub(crate) struct StateDir {
@@ -95,8 +95,8 @@ impl StateDir {
     /// When it can't be used, or another process holds it.
     pub(crate) fn open(dir: &Path, environment: Id) -> Result<Self, StateDirError> {
         let unusable = |source| StateDirError::Unusable { dir: dir.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
-        let lock = private().truncate(false).open(dir.join("lock")).map_err(unusable)?;
+        private::make_dir(dir).map_err(unusable)?;
+        let lock = private::file().truncate(false).open(dir.join("lock")).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.to_owned(), environment, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { dir: dir.to_owned() }),
@@ -125,7 +125,7 @@ impl StateDir {
     /// Saves a state; it survives a crash of the machine once this returns.
     pub(crate) fn save(&self, ns: Namespace, state: &Holding, newest: Newest) -> io::Result<()> {
         let draft = self.dir.join(format!("{}.draft", ns.name()));
-        let mut file = private().truncate(true).open(&draft)?;
+        let mut file = private::file().truncate(true).open(&draft)?;
         self.write(ns, state, &mut file)?;
         file.sync_all()?;
         let target = self.file(ns, Generation::Newest);
@@ -232,13 +232,6 @@ fn read_frame<M: Message + Default>(file: &mut impl Read) -> Result<Option<M>, U
         return Err(Unfit::Damaged);
     }
     M::decode(Bytes::from(body)).map(Some).map_err(|_| Unfit::Damaged)
-}
-
-/// Files nobody else may read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).mode(0o600);
-    options
 }
 
 #[cfg(test)]

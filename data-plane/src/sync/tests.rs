@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -146,8 +147,8 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
         control_planes: control_planes.iter().copied().cloned().collect(),
         cell: cell.clone(),
         limiter: Limiter::new(&environment, None).expect("no URL"),
-        audit: Shipper::new(identity, Vec::new()).ledger(),
-        state_dir: dir.map(open),
+        audit: Shipper::new(identity, Vec::new(), NonZeroUsize::MIN, None).ledger(),
+        state_dir: dir.map(open).map(Arc::new),
     });
     let progress = follower.progress();
     Node { follower, cell, progress }

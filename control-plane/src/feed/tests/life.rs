@@ -80,6 +80,12 @@ async fn a_node_is_listed_with_what_it_said() {
     let status = Status {
         events_produced: 7,
         events_dropped: 2,
+        events_stored: 4,
+        events_spooled: 1,
+        events_left: 5,
+        spool_bytes: 100,
+        spool_limit: 1000,
+        spool_full: true,
         limits_state: "local".into(),
         ..Status::default()
     };
@@ -90,6 +96,8 @@ async fn a_node_is_listed_with_what_it_said() {
     assert_eq!((&*listed.node_id, &*listed.boot_id, listed.connected), ("n1", "boot-1", true));
     assert_eq!((listed.keys_revision, listed.keys_lag), (1, 0));
     assert_eq!((listed.events_produced, listed.events_dropped), (7, 2));
+    assert_eq!((listed.events_stored, listed.events_spooled, listed.events_left), (4, 1, 5));
+    assert_eq!((listed.spool_bytes, listed.spool_limit, listed.spool_full), (100, 1000, true));
     assert_eq!(listed.limits_state, "local");
     assert!(world.plane.feed.nodes(Some(&id("staging"))).is_empty());
 }

@@ -1,4 +1,5 @@
-//! Batches that the control plane has not stored yet, in bounded memory.
+//! The batches under way to the control plane, in bounded memory: those sent and not acknowledged
+//! yet, and the next ones to be sent.
 
 use std::{
     collections::VecDeque,
@@ -6,34 +7,43 @@ use std::{
 };
 
 use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
 
-use super::batch::Sealed;
+use super::{batch::Sealed, spool::Place};
 
 /// Batches in order, those at the front sent and not yet acknowledged.
 ///
-/// The batcher puts in at the back, the sender moves `sent` along and takes acknowledged ones out
-/// at the front; both run in one task, so that the lock is never waited for.
+/// The collector puts in at the back, on its own thread; the sender moves `sent` along and takes
+/// acknowledged ones out at the front. Neither holds the lock for more than that.
 #[derive(Default)]
-pub(super) struct Pending {
+pub(super) struct Window {
     state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    batches: VecDeque<Sealed>,
+    batches: VecDeque<Entry>,
     bytes: usize,
     /// How many batches, from the front, were sent over the current stream.
     sent: usize,
     /// Since when the front one has been waited for.
     waiting_since: Option<Instant>,
+    /// The boot of the last batch that was acknowledged, and the place behind it.
+    stored: Option<(Uuid, Place)>,
+}
+
+struct Entry {
+    batch: Sealed,
+    /// Behind it in the spool; `None`: it is in memory alone.
+    place: Option<Place>,
 }
 
 /// An acknowledgement of a batch that was not sent, or not next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct WrongAck;
 
-impl Pending {
+impl Window {
     /// Whether another batch fits. One that is put in regardless overshoots by its own size.
     pub(super) fn has_room(&self, bound: usize) -> bool {
         self.state().bytes < bound
@@ -44,16 +54,11 @@ impl Pending {
         self.state().batches.is_empty()
     }
 
-    /// Events that wait here.
-    pub(super) fn events(&self) -> u64 {
-        self.state().batches.iter().map(|batch| batch.events).sum()
-    }
-
     /// Adds a batch at the end.
-    pub(super) fn push(&self, batch: Sealed) {
+    pub(super) fn push(&self, batch: Sealed, place: Option<Place>) {
         let mut state = self.state();
         state.bytes += batch.encoded.len();
-        state.batches.push_back(batch);
+        state.batches.push_back(Entry { batch, place });
         drop(state);
         self.changed.notify_one();
     }
@@ -81,22 +86,29 @@ impl Pending {
         self.state().waiting_since
     }
 
-    /// Forgets the oldest batch, which is stored; returns how many events were in it.
-    pub(super) fn acknowledge(&self, first_seq: u64) -> Result<u64, WrongAck> {
+    /// Forgets the oldest batch, which is stored, and returns it.
+    pub(super) fn acknowledge(&self, first_seq: u64) -> Result<Sealed, WrongAck> {
         let mut state = self.state();
-        if state.sent == 0 || state.batches.front().is_none_or(|b| b.first_seq != first_seq) {
+        if state.sent == 0 || state.batches.front().is_none_or(|e| e.batch.first_seq != first_seq) {
             return Err(WrongAck);
         }
-        let Some(batch) = state.batches.pop_front() else { return Err(WrongAck) };
+        let Some(entry) = state.batches.pop_front() else { return Err(WrongAck) };
         state.sent -= 1;
         state.waiting_since = (state.sent > 0).then(Instant::now);
-        state.bytes -= batch.encoded.len();
-        Ok(batch.events)
+        state.bytes -= entry.batch.encoded.len();
+        let Entry { batch, place } = entry;
+        state.stored = place.map(|place| (batch.boot, place));
+        Ok(batch)
+    }
+
+    /// The boot of the last batch acknowledged since this was last asked, and the place behind it.
+    pub(super) fn newly_stored(&self) -> Option<(Uuid, Place)> {
+        self.state().stored.take()
     }
 
     fn try_next(&self) -> Option<Sealed> {
         let mut state = self.state();
-        let batch = state.batches.get(state.sent).cloned()?;
+        let batch = state.batches.get(state.sent)?.batch.clone();
         state.sent += 1;
         state.waiting_since.get_or_insert_with(Instant::now);
         Some(batch)

@@ -1,0 +1,218 @@
+//! The thread between the rings and the sender: it empties the rings, writes what was in them to
+//! the spool, and keeps the sender supplied.
+//!
+//! A batch just written goes to the sender as the bytes that were written. The spool is read only
+//! where the sender is behind by more than the window, or earlier boots left something.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    alarm::Alarm,
+    batch::{Batcher, Gap, Sealed},
+    ledger::Totals,
+    ring::Gate,
+    spool::{Read, Spool, Unwritten},
+    window::Window,
+};
+
+/// How long an event waits for others to fill its batch. It is in the spool within 50 ms, the
+/// time the thread waits for a core and writes included.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// What is under way to the control plane; what comes on top of it is on disk alone.
+const WINDOW: usize = 8 << 20;
+
+/// Without a spool: what is kept for a control plane that is away. What does not fit stays in the
+/// rings, and what does not fit there is dropped.
+const IN_MEMORY: usize = 32 << 20;
+
+/// How long until a disk that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Moves events from the rings to where they are kept until they are stored.
+pub(super) struct Collector {
+    batcher: Batcher,
+    window: Arc<Window>,
+    totals: Arc<Totals>,
+    /// Where batches are kept on disk; `None`: in memory.
+    disk: Option<Disk>,
+    /// A batch that found no room.
+    unkept: Option<Sealed>,
+    in_memory: usize,
+}
+
+/// A spool and what goes with it.
+pub(super) struct Disk {
+    pub(super) spool: Spool,
+    /// Shut while the spool is full; `None`: what does not fit is dropped.
+    pub(super) gate: Option<Arc<Gate>>,
+    pub(super) alarm: Alarm,
+    /// Not written before, as it failed.
+    pub(super) retry_at: Option<Instant>,
+}
+
+impl Collector {
+    pub(super) fn new(
+        batcher: Batcher,
+        window: Arc<Window>,
+        totals: Arc<Totals>,
+        disk: Option<Disk>,
+    ) -> Self {
+        Self { batcher, window, totals, disk, unkept: None, in_memory: IN_MEMORY }
+    }
+
+    /// Keeps no more than this in memory where there is no spool.
+    #[cfg(test)]
+    pub(super) fn with_bytes_in_memory(self, in_memory: usize) -> Self {
+        Self { in_memory, ..self }
+    }
+
+    /// Collects until `stop` is cancelled, then what is left, and waits for so long until that is
+    /// stored. Ends early when nobody sends any more. Blocks.
+    pub(super) fn run(
+        mut self,
+        stop: &CancellationToken,
+        sender_is_gone: &CancellationToken,
+        patience: Duration,
+    ) {
+        while !stop.is_cancelled() && !sender_is_gone.is_cancelled() {
+            let began = Instant::now();
+            self.step(began);
+            thread::sleep(EVERY.saturating_sub(began.elapsed()));
+        }
+        let asked = Instant::now();
+        while !self.has_ended() && !sender_is_gone.is_cancelled() && asked.elapsed() < patience {
+            thread::sleep(EVERY / 4);
+        }
+        self.finish();
+    }
+
+    fn step(&mut self, now: Instant) {
+        self.let_go();
+        self.collect(now);
+        self.supply();
+        let Some(Disk { spool, gate, alarm, .. }) = &mut self.disk else { return };
+        spool.sync_closed(now);
+        let is_full = self.unkept.is_some();
+        if let Some(gate) = gate {
+            // The last sixteenth is for requests that are under way by then.
+            gate.set_shut(is_full || spool.bytes() > spool.limit() / 16 * 15);
+        }
+        alarm.look(spool.bytes(), is_full, now);
+        self.totals.spool_bytes.store(spool.bytes(), Relaxed);
+        self.totals.is_full.store(is_full.into(), Relaxed);
+    }
+
+    /// Takes in what was stored, and what recovery found.
+    fn let_go(&mut self) {
+        let Some(Disk { spool, .. }) = &mut self.disk else { return };
+        if let Some(recovered) = spool.recovered() {
+            self.totals.left.fetch_add(recovered.events, Relaxed);
+            if recovered.events > 0 {
+                tracing::info!(events = recovered.events, "an earlier start left audit events");
+            }
+            for (boot, Gap { first_seq, events, reason }) in recovered.lost {
+                self.totals.lost_by(reason).fetch_add(events, Relaxed);
+                let reason = reason.name();
+                tracing::warn!(%boot, first_seq, events, reason, "audit events of an earlier start are lost");
+            }
+        }
+        if let Some((boot, place)) = self.window.newly_stored() {
+            spool.stored(boot, place);
+        }
+    }
+
+    /// Empties the rings, as far as there is room.
+    fn collect(&mut self, now: Instant) {
+        while let Some(batch) = self.unkept.take().or_else(|| self.batcher.next()) {
+            if let Err(batch) = self.keep(batch, now) {
+                self.unkept = Some(batch);
+                return;
+            }
+        }
+    }
+
+    fn keep(&mut self, batch: Sealed, now: Instant) -> Result<(), Sealed> {
+        let Some(Disk { spool, alarm, retry_at, .. }) = &mut self.disk else {
+            if !self.window.has_room(self.in_memory) {
+                return Err(batch);
+            }
+            self.window.push(batch, None);
+            return Ok(());
+        };
+        if retry_at.is_some_and(|at| now < at) {
+            return Err(batch);
+        }
+        let is_next = spool.is_read() && self.window.has_room(WINDOW);
+        match spool.append(&batch) {
+            Ok(place) => {
+                *retry_at = None;
+                self.batcher.is_written();
+                if is_next {
+                    spool.passed_on(place);
+                    self.window.push(batch, Some(place));
+                }
+                Ok(())
+            }
+            Err(Unwritten::Full) => Err(batch),
+            Err(Unwritten::Disk(fault)) => {
+                alarm.tell(&fault, now);
+                *retry_at = Some(now + RETRY);
+                Err(batch)
+            }
+        }
+    }
+
+    /// Reads what the sender needs next and does not have.
+    fn supply(&mut self) {
+        let Some(Disk { spool, .. }) = &mut self.disk else { return };
+        while self.window.has_room(WINDOW) {
+            match spool.read() {
+                Some(Read::Batch(batch, place)) => self.window.push(batch, Some(place)),
+                Some(Read::Lost(gap)) => {
+                    let Gap { first_seq, events, .. } = gap;
+                    tracing::error!(first_seq, events, "audit events in the spool are damaged");
+                    self.totals.damaged.fetch_add(events, Relaxed);
+                    self.batcher.lose(gap);
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Goes on as before, and finds out whether nothing more will come and all is stored.
+    fn has_ended(&mut self) -> bool {
+        self.step(Instant::now());
+        if self.is_all_kept() {
+            self.unkept = self.batcher.last();
+            self.step(Instant::now());
+        }
+        let is_read = self.disk.as_mut().is_none_or(|disk| disk.spool.is_read());
+        self.is_all_kept() && self.window.is_empty() && is_read
+    }
+
+    /// Whether every event there will be is in the spool, or in memory where there is none.
+    fn is_all_kept(&self) -> bool {
+        self.unkept.is_none() && self.batcher.is_exhausted()
+    }
+
+    fn finish(mut self) {
+        let is_over = self.has_ended();
+        if self.is_all_kept()
+            && let Some(Disk { spool, .. }) = self.disk
+        {
+            spool.finish();
+            if !is_over {
+                tracing::info!("audit events wait on disk for the next start");
+            }
+        } else if !is_over {
+            tracing::warn!("audit events were left unshipped");
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Batches on disk from when they are made until the control plane has stored them.
+//!
+//! ```text
+//! <state-dir>/audit/
+//!     000000000017-<boot>-0.spool      what an earlier boot left, shipped first
+//!     000000000018-<boot>-0.spool      this boot's first 64 MiB
+//!     000000000019-<boot>-204800.spool written to; 204,800 events of the boot come before it
+//!     stored                           up to where all of it is stored
+//!     <boot>.counts                    what the workers of a boot counted (tally.rs)
+//! ```
+//!
+//! A segment is written to by `write(2)` and never read while the sender keeps up; it goes when
+//! all of it is stored. What a process wrote is there after its end, however that came. After a
+//! power cut what the system had not written back is missing: the last half minute on Linux. One
+//! thread has all of this, so that there are no locks; recovery has another one, and what earlier
+//! boots left to itself.
+
+mod frame;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod watermark;
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, IoSlice, Write as _},
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::Buf as _;
+use thiserror::Error;
+use uuid::Uuid;
+
+pub(super) use self::recovery::Recovered;
+use self::{
+    frame::{HEAD, Head},
+    recovery::Recovery,
+    segment::{Reader, Segment},
+    watermark::{Keeper, Watermark},
+};
+use super::{
+    batch::{Gap, Reason, Sealed},
+    tally::Tally,
+};
+use crate::{identity::Identity, private};
+
+/// A segment is closed at this size; of a small spool, at an eighth of its limit.
+const SEGMENT: u64 = 64 << 20;
+
+/// A closed segment still there after so long is synced, against power cuts. Before that it would
+/// be work for nothing, as most are stored and gone in less.
+const SYNC_AFTER: Duration = Duration::from_secs(2);
+
+/// How often a segment that can't be read is tried, a tick apart, before it is passed over.
+const TRIES: u32 = 50;
+
+/// A place in the spool. Places are in the order of shipping.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Place {
+    /// The number of the segment.
+    segment: u64,
+    offset: u64,
+    /// Events of the boot before it.
+    seq: u64,
+}
+
+/// The spool of a node, for one thread.
+pub(super) struct Spool {
+    dir: PathBuf,
+    boot: Uuid,
+    /// The most bytes its segments may take.
+    limit: u64,
+    /// The oldest first.
+    segments: VecDeque<Segment>,
+    /// Bytes of all segments.
+    bytes: u64,
+    next_number: u64,
+    /// The last segment, while it is written to.
+    writer: Option<File>,
+    /// Up to where batches were read, or passed on when they were written.
+    cursor: Place,
+    /// The same in events of this boot.
+    read_to: u64,
+    reader: Option<Reader>,
+    /// How often in a row the segment under the cursor could not be read.
+    tries: u32,
+    /// Up to where all is stored.
+    stored: Place,
+    keeper: Keeper,
+    /// Closed segments that are not synced yet, and since when.
+    unsynced: VecDeque<(u64, Instant)>,
+    /// Under way: nothing is read before it is over.
+    recovery: Option<JoinHandle<Recovered>>,
+}
+
+/// Why a batch was not written.
+#[derive(Debug, Error)]
+pub(super) enum Unwritten {
+    #[error("the spool is full")]
+    Full,
+    #[error("the spool can't be written: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// What reading the spool comes to.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// The next batch, and the place behind it.
+    Batch(Sealed, Place),
+    /// Events of this boot whose batches are damaged.
+    Lost(Gap),
+}
+
+impl Spool {
+    /// The spool in a directory that this process has for itself. What is in it already is looked
+    /// through on a thread of its own; where the directory can't be used, writing will say so.
+    pub(super) fn open(dir: PathBuf, identity: &Arc<Identity>, limit: u64) -> Self {
+        let tell = |fault: io::Error| tracing::error!(dir = %dir.display(), %fault, "can't look into the spool");
+        let made = private::make_dir(&dir);
+        let segments = made.and_then(|()| Segment::list(&dir)).map_err(tell).unwrap_or_default();
+        let mut tallies = Tally::list(&dir).unwrap_or_default();
+        tallies.retain(|(boot, _)| *boot != identity.boot_id);
+        let stored = Watermark::read(&dir);
+        let last = segments.last().map_or(0, |segment| segment.number);
+        let first_free = stored.map_or(0, |stored| stored.place.segment).max(last) + 1;
+        let bytes = segments.iter().map(|segment| segment.len).sum();
+        // Recovery adds one segment for each boot at most, which are to be shipped before ours.
+        let next_number = first_free + (segments.len() + tallies.len()) as u64;
+        let (dir_of_it, identity_of_it) = (dir.clone(), identity.clone());
+        let recovery = Recovery {
+            dir: dir_of_it,
+            identity: identity_of_it,
+            segments,
+            tallies,
+            stored,
+            first_free,
+        };
+        let recovery = thread::Builder::new().name("recovery".into()).spawn(|| recovery.run());
+        let recovery = recovery.map_err(tell).ok();
+        Self {
+            dir,
+            boot: identity.boot_id,
+            limit,
+            segments: VecDeque::new(),
+            bytes,
+            next_number,
+            writer: None,
+            cursor: Place::default(),
+            read_to: 0,
+            reader: None,
+            tries: 0,
+            stored: stored.map_or_else(Place::default, |stored| stored.place),
+            keeper: Keeper::default(),
+            unsynced: VecDeque::new(),
+            recovery,
+        }
+    }
+
+    /// What earlier boots left, once it is looked through; it comes first from then on.
+    pub(super) fn recovered(&mut self) -> Option<Recovered> {
+        let recovery = self.recovery.take_if(|recovery| recovery.is_finished())?;
+        // A panic would be a fault of the program; what it looked through stays for the next start.
+        let mut recovered = recovery.join().unwrap_or_default();
+        self.bytes = self.segments.iter().chain(&recovered.segments).map(|it| it.len).sum();
+        for segment in recovered.segments.drain(..).rev() {
+            self.segments.push_front(segment);
+        }
+        if self.segments.front().is_some_and(|oldest| oldest.number == self.stored.segment) {
+            self.cursor = self.stored;
+        }
+        Some(recovered)
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The most there may be.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Writes a batch at the end; returns the place behind it.
+    pub(super) fn append(&mut self, batch: &Sealed) -> Result<Place, Unwritten> {
+        let len = HEAD as u64 + batch.encoded.len() as u64;
+        if self.bytes + len > self.limit {
+            self.close_if_stored();
+        }
+        // An empty one takes any batch: else a large one would wait for ever.
+        if self.bytes > 0 && self.bytes + len > self.limit {
+            return Err(Unwritten::Full);
+        }
+        if self.tail().is_none_or(|tail| tail.len >= SEGMENT.min(self.limit / 8)) {
+            self.begin_segment(batch.from)?;
+        }
+        let (Some(file), Some(tail)) = (&mut self.writer, self.segments.back_mut()) else {
+            return Err(io::Error::other("there is no segment to write to").into());
+        };
+        if let Err(fault) = write_frame(file, batch) {
+            // Half a frame must not be in the way of the next one. Where it can't be cut off, that
+            // goes into another segment.
+            if file.set_len(tail.len).is_err() {
+                self.writer = None;
+            }
+            return Err(fault.into());
+        }
+        tail.len += len;
+        self.bytes += len;
+        Ok(Place { segment: tail.number, offset: tail.len, seq: batch.end() })
+    }
+
+    /// Whether all there is was read or passed on.
+    pub(super) fn is_read(&self) -> bool {
+        self.recovery.is_none() && self.unread().is_none()
+    }
+
+    /// Notes that a batch was passed on when it was written, all before it having been read.
+    pub(super) fn passed_on(&mut self, place: Place) {
+        self.cursor = place;
+        self.read_to = place.seq;
+    }
+
+    /// The next batch that was not read yet; `None`: there is none, or it can't be read now.
+    pub(super) fn read(&mut self) -> Option<Read> {
+        if self.recovery.is_some() {
+            return None;
+        }
+        while let Some(segment) = self.unread().cloned() {
+            if segment.number != self.cursor.segment {
+                self.reader = None;
+                self.cursor = Place { segment: segment.number, offset: 0, seq: segment.from };
+            }
+            match self.read_from(&segment) {
+                Ok(Some(read)) => return Some(read),
+                Ok(None) => self.cursor.offset = segment.len,
+                Err(fault) => {
+                    self.reader = None;
+                    self.tries += 1;
+                    if self.tries < TRIES && fault.kind() != io::ErrorKind::NotFound {
+                        return None;
+                    }
+                    let file = segment.path(&self.dir);
+                    tracing::error!(file = %file.display(), %fault, "audit events can't be read");
+                    self.cursor.offset = segment.len;
+                }
+            }
+            self.tries = 0;
+        }
+        None
+    }
+
+    /// Notes that all before a place is stored, and lets go of segments that hold nothing else.
+    pub(super) fn stored(&mut self, boot: Uuid, place: Place) {
+        self.stored = place;
+        // Written before a segment goes, but not waited for: see there.
+        if let Err(fault) = self.keeper.write(&self.dir, Watermark { boot, place }) {
+            tracing::debug!(%fault, "can't note how far the spool is stored");
+        }
+        self.release();
+    }
+
+    /// Syncs what was closed a while ago and is still there, without waiting for it.
+    pub(super) fn sync_closed(&mut self, now: Instant) {
+        while let Some((number, _)) =
+            self.unsynced.pop_front_if(|(_, closed)| now.duration_since(*closed) >= SYNC_AFTER)
+        {
+            let Some(segment) = self.segments.iter().find(|segment| segment.number == number)
+            else {
+                continue;
+            };
+            let (dir, file) = (self.dir.clone(), segment.path(&self.dir));
+            let sync =
+                move || File::open(file)?.sync_data().and_then(|()| File::open(dir)?.sync_data());
+            // It is tried for the power cut that comes next; there is nothing to do where it fails.
+            drop(thread::Builder::new().name("sync".into()).spawn(sync));
+        }
+    }
+
+    /// Ends a boot all of whose events are in the spool: its counts are of no more use, and where
+    /// all is stored, nothing is.
+    pub(super) fn finish(mut self) {
+        Tally::remove(&self.dir, self.boot);
+        self.close_if_stored();
+        if self.segments.is_empty() && self.recovery.is_none() {
+            self.keeper.remove(&self.dir);
+        } else if let Some(tail) = self.tail() {
+            drop(File::open(tail.path(&self.dir)).and_then(|file| file.sync_data()));
+        }
+    }
+
+    /// The segment that is written to.
+    fn tail(&self) -> Option<&Segment> {
+        self.writer.as_ref().and(self.segments.back())
+    }
+
+    /// The segment under the cursor, or the next one if that is read to its end.
+    fn unread(&self) -> Option<&Segment> {
+        let Place { segment, offset, .. } = self.cursor;
+        self.segments.iter().find(|it| match it.number.cmp(&segment) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => it.len > offset,
+            std::cmp::Ordering::Greater => it.len > 0,
+        })
+    }
+
+    fn read_from(&mut self, segment: &Segment) -> io::Result<Option<Read>> {
+        let Self { dir, cursor, read_to, reader, .. } = self;
+        let reader = match reader {
+            Some(reader) if reader.at() == cursor.offset => reader,
+            _ => reader.insert(Reader::open(dir, segment, cursor.offset)?),
+        };
+        // What is damaged of an earlier boot was found and told by recovery.
+        let is_ours = segment.boot == self.boot;
+        while let Some(found) = reader.next(segment.len)? {
+            let Head { boot, from, first_seq, events, .. } = found.head;
+            let Some(encoded) = found.batch else { continue };
+            if is_ours && from > *read_to {
+                let events = from - *read_to;
+                let lost = Gap { first_seq: *read_to, events, reason: Reason::Damaged };
+                // The frame is read once more, when the loss is told.
+                *read_to = from;
+                self.reader = None;
+                return Ok(Some(Read::Lost(lost)));
+            }
+            if is_ours {
+                *read_to = found.head.end();
+            }
+            let batch = Sealed { boot, from, first_seq, events: events.into(), encoded };
+            *cursor = Place { segment: segment.number, offset: found.end, seq: batch.end() };
+            return Ok(Some(Read::Batch(batch, *cursor)));
+        }
+        Ok(None)
+    }
+
+    fn begin_segment(&mut self, from: u64) -> io::Result<()> {
+        if self.writer.take().is_some()
+            && let Some(tail) = self.segments.back()
+        {
+            self.unsynced.push_back((tail.number, Instant::now()));
+        }
+        let segment = Segment { number: self.next_number, boot: self.boot, from, len: 0 };
+        self.next_number += 1;
+        let path = segment.path(&self.dir);
+        let file = match private::file().create_new(true).append(true).open(&path) {
+            // The directory may have been taken away.
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
+                private::make_dir(&self.dir)?;
+                private::file().create_new(true).append(true).open(&path)?
+            }
+            opened => opened?,
+        };
+        self.segments.push_back(segment);
+        self.writer = Some(file);
+        self.release();
+        Ok(())
+    }
+
+    /// Makes room where the segment that is written to holds nothing that is not stored.
+    fn close_if_stored(&mut self) {
+        let is_stored = |tail: &Segment| {
+            tail.len == 0 || (self.stored.segment, self.stored.offset) >= (tail.number, tail.len)
+        };
+        if self.tail().is_some_and(is_stored) {
+            self.writer = None;
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        while let Some(oldest) = self.segments.front() {
+            let is_written = self.writer.is_some() && self.segments.len() == 1;
+            let is_stored =
+                (self.stored.segment, self.stored.offset) >= (oldest.number, oldest.len);
+            if is_written || !is_stored {
+                return;
+            }
+            let path = oldest.path(&self.dir);
+            if let Err(fault) = fs::remove_file(&path) {
+                tracing::warn!(file = %path.display(), %fault, "can't remove what is stored");
+            }
+            self.bytes = self.bytes.saturating_sub(oldest.len);
+            self.segments.pop_front();
+        }
+    }
+}
+
+fn write_frame(file: &mut File, batch: &Sealed) -> io::Result<()> {
+    let head = Head::of(batch).to_bytes();
+    let mut rest = head.chain(&*batch.encoded);
+    while rest.has_remaining() {
+        let mut pieces = [IoSlice::new(&[]), IoSlice::new(&[])];
+        let count = rest.chunks_vectored(&mut pieces);
+        match file.write_vectored(pieces.get(..count).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest.advance(written),
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}

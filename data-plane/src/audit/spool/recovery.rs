@@ -1,0 +1,272 @@
+//! Looks through what earlier boots left: how much of it is sound, and what is missing.
+//!
+//! Of each boot, every event it counted is in a batch, in a gap that a batch tells of, or lost. Of
+//! the lost ones it writes one more batch, without events, that ends the boot: so each is told
+//! once, and again only as the same batch.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use prost::Message;
+use uuid::Uuid;
+
+use super::{
+    Place,
+    segment::{Reader, Segment},
+    watermark::Watermark,
+    write_frame,
+};
+use crate::{
+    audit::{
+        batch::{Gap, Reason, Sealed},
+        encode::{self, Opening},
+        tally::Tally,
+    },
+    identity::Identity,
+    private,
+};
+
+/// A count beyond this is none: the file that holds it is damaged.
+const PLAUSIBLE: u64 = 1 << 48;
+
+/// What there is to look through.
+pub(super) struct Recovery {
+    pub(super) dir: PathBuf,
+    pub(super) identity: Arc<Identity>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) tallies: Vec<(Uuid, Tally)>,
+    /// Up to where all is stored.
+    pub(super) stored: Option<Watermark>,
+    /// The first of the numbers kept free for segments that tell what is lost.
+    pub(super) first_free: u64,
+}
+
+/// What was found.
+#[derive(Default)]
+pub(in crate::audit) struct Recovered {
+    /// What is to be shipped.
+    pub(super) segments: Vec<Segment>,
+    /// Events in it.
+    pub(in crate::audit) events: u64,
+    /// What is lost, with the boot that had it.
+    pub(in crate::audit) lost: Vec<(Uuid, Gap)>,
+}
+
+impl Recovery {
+    /// Reads every frame there is.
+    pub(super) fn run(self) -> Recovered {
+        let mut boots: BTreeMap<Uuid, Boot> = BTreeMap::new();
+        for segment in &self.segments {
+            // What was before its first segment is stored, even if an old watermark knows nothing
+            // of it.
+            let first = || Boot { end: segment.from, ..Boot::default() };
+            boots.entry(segment.boot).or_insert_with(first);
+        }
+        for (boot, tally) in &self.tallies {
+            boots.entry(*boot).or_default().tally = Some(*tally);
+        }
+        if let Some(stored) = self.stored
+            && let Some(boot) = boots.get_mut(&stored.boot)
+        {
+            boot.end = boot.end.max(stored.place.seq);
+        }
+        let mut recovered = Recovered::default();
+        for segment in &self.segments {
+            let boot = boots.entry(segment.boot).or_default();
+            match self.look_through(boot, segment) {
+                Ok(Some(kept)) => recovered.segments.push(kept),
+                Ok(None) => {}
+                Err(fault) => {
+                    let file = segment.path(&self.dir);
+                    tracing::error!(file = %file.display(), %fault, "a file of the spool is not used");
+                }
+            }
+        }
+        let ends = boots.iter().zip(self.first_free..);
+        for ((id, boot), number) in ends {
+            recovered.events += boot.events;
+            let lost = boot.lost();
+            if lost.is_empty() {
+                Tally::remove(&self.dir, *id);
+                continue;
+            }
+            match self.tell(*id, boot, &lost, number) {
+                Ok(segment) => {
+                    recovered.segments.push(segment);
+                    Tally::remove(&self.dir, *id);
+                }
+                // The next start finds the same.
+                Err(fault) => tracing::error!(%fault, "can't tell which audit events are lost"),
+            }
+            recovered.lost.extend(lost.into_iter().map(|gap| (*id, gap)));
+        }
+        recovered.segments.sort_by_key(|segment| segment.number);
+        recovered
+    }
+
+    /// Notes what is in a segment; `None`: nothing that is still to be stored.
+    fn look_through(&self, boot: &mut Boot, segment: &Segment) -> io::Result<Option<Segment>> {
+        let path = segment.path(&self.dir);
+        let stored = self.stored.map_or_else(Place::default, |stored| stored.place);
+        let is_begun = stored.segment == segment.number;
+        if stored.segment < segment.number {
+            boot.miss_until(segment.from);
+        }
+        if stored.segment > segment.number || segment.len == 0 {
+            fs::remove_file(&path)?;
+            return Ok(None);
+        }
+        let begin = if is_begun { stored.offset.min(segment.len) } else { 0 };
+        let mut reader = Reader::open(&self.dir, segment, begin)?;
+        let mut intact = None;
+        while let Some(found) = reader.next(segment.len)? {
+            match found.batch {
+                Some(batch) => {
+                    let opening = Opening::decode(batch).map_err(io::Error::other)?;
+                    boot.hold(found.head.from, found.head.end(), found.head.events, opening);
+                    intact = Some(reader.passed());
+                }
+                None => boot.damaged_to = boot.damaged_to.max(found.head.end()),
+            }
+        }
+        let (whole, passed) = (reader.at(), reader.passed());
+        boot.passed += passed - intact.unwrap_or(0);
+        if passed > 0 {
+            tracing::error!(file = %path.display(), bytes = passed, "a file of the spool is damaged");
+        }
+        if intact.is_none() && passed > 0 {
+            // Of another program or version, or beyond help: whoever knows more may look at it.
+            fs::rename(&path, path.with_extension("unreadable"))?;
+            return Ok(None);
+        }
+        if whole < segment.len {
+            let bytes = segment.len - whole;
+            tracing::info!(file = %path.display(), bytes, "cut off a frame that was not written whole");
+            private::file().open(&path)?.set_len(whole)?;
+        }
+        if whole == 0 {
+            fs::remove_file(&path)?;
+            return Ok(None);
+        }
+        Ok(Some(Segment { len: whole, ..segment.clone() }))
+    }
+
+    /// Writes the batch that tells what is lost of a boot.
+    fn tell(&self, id: Uuid, boot: &Boot, lost: &[Gap], number: u64) -> io::Result<Segment> {
+        let first_seq = boot.last_seq(lost);
+        let (node_id, environment) = match &boot.opening {
+            Some(opening) => (opening.node_id.as_str(), opening.environment.as_str()),
+            None => (self.identity.node_id.as_str(), self.identity.environment.as_str()),
+        };
+        let encoded = encode::last_words((node_id, id, environment), first_seq, lost);
+        let batch = Sealed { boot: id, from: first_seq, first_seq, events: 0, encoded };
+        let segment = Segment { number, boot: id, from: first_seq, len: 0 };
+        let path = segment.path(&self.dir);
+        let written = self.write(&path, &batch);
+        let len = written.inspect_err(|_| drop(fs::remove_file(&path)))?;
+        Ok(Segment { len, ..segment })
+    }
+
+    /// Writes a segment of one batch; returns its length.
+    fn write(&self, path: &Path, batch: &Sealed) -> io::Result<u64> {
+        let mut file = private::file().truncate(true).open(path)?;
+        write_frame(&mut file, batch)?;
+        // Before the counts go, which say the same.
+        file.sync_all()?;
+        File::open(&self.dir)?.sync_all()?;
+        Ok(file.metadata()?.len())
+    }
+}
+
+/// What is found of one boot.
+#[derive(Default)]
+struct Boot {
+    tally: Option<Tally>,
+    /// Up to where its events are accounted for.
+    end: u64,
+    /// Ranges before that of which nothing was found.
+    missing: Vec<(u64, u64)>,
+    /// What batches tell of as lost.
+    told: Vec<(u64, u64)>,
+    /// Events of batches that are to be stored.
+    events: u64,
+    /// The number of the last batch.
+    last: Option<u64>,
+    /// Who wrote it.
+    opening: Option<Opening>,
+    /// Events up to here were on disk, and are damaged where nothing else is known of them.
+    damaged_to: u64,
+    /// Bytes behind the last sound batch that are no frame.
+    passed: u64,
+}
+
+impl Boot {
+    fn miss_until(&mut self, from: u64) {
+        if from > self.end {
+            self.missing.push((self.end, from));
+            self.end = from;
+        }
+    }
+
+    fn hold(&mut self, from: u64, end: u64, events: u32, opening: Opening) {
+        self.miss_until(from);
+        self.end = self.end.max(end);
+        self.events += u64::from(events);
+        self.last = self.last.max(Some(opening.first_seq));
+        let told = opening.gaps.iter();
+        self.told.extend(told.map(|gap| (gap.first_seq, gap.first_seq.saturating_add(gap.events))));
+        self.opening.get_or_insert(opening);
+        self.passed = 0;
+    }
+
+    /// What no batch holds or tells of.
+    fn lost(&self) -> Vec<Gap> {
+        let end = self.end;
+        let mut damaged = self.missing.clone();
+        let mut lost = Vec::new();
+        let tally = self.tally.unwrap_or_default();
+        let produced = if tally.produced < PLAUSIBLE { tally.produced } else { 0 };
+        // Behind the last sound batch: damaged ones, then what never came so far.
+        let rest_is_damaged = self.passed > 0;
+        let damaged_to =
+            if rest_is_damaged { produced.max(self.damaged_to) } else { self.damaged_to };
+        if damaged_to > end {
+            damaged.push((end, damaged_to));
+        }
+        lost.extend(subtract(&damaged, &self.told).map(|range| Gap::of(range, Reason::Damaged)));
+        let end = end.max(damaged_to);
+        if produced > end {
+            let dropped = tally.dropped_untold.min(produced - end);
+            let ranges = [(end, end + dropped), (end + dropped, produced)];
+            let gaps = ranges.into_iter().zip([Reason::Dropped, Reason::Killed]);
+            lost.extend(
+                gaps.map(|(range, reason)| Gap::of(range, reason)).filter(|gap| gap.events > 0),
+            );
+        }
+        lost
+    }
+
+    /// The number of the batch that ends the boot, which no other one has.
+    fn last_seq(&self, lost: &[Gap]) -> u64 {
+        let ends = lost.iter().map(|gap| gap.first_seq + gap.events);
+        let end = ends.fold(self.end, u64::max);
+        end.max(self.last.map_or(0, |last| last + 1))
+    }
+}
+
+/// What of some ranges is in none of the others.
+fn subtract(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> impl Iterator<Item = (u64, u64)> {
+    let mut left = ranges.to_vec();
+    for (from, to) in others {
+        let cut = |(begin, end): (u64, u64)| {
+            [(begin, end.min(*from)), (begin.max(*to), end)].into_iter().filter(|(a, b)| a < b)
+        };
+        left = left.into_iter().flat_map(cut).collect();
+    }
+    left.into_iter()
+}

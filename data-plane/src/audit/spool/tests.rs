@@ -1,0 +1,449 @@
+//! The spool on real files, sound and damaged in every way.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastgate::{model::Id, node::v1};
+use proptest::prelude::*;
+use prost::Message as _;
+use tempfile::TempDir;
+
+use super::*;
+use crate::audit::encode::last_words;
+
+const LIMIT: u64 = 1 << 20;
+
+fn identity() -> Arc<Identity> {
+    let id = |text| Id::parse(text).expect("an id");
+    Arc::new(Identity::of_this_boot(id("default"), id("n1")))
+}
+
+/// A batch of so many events, of which only the number matters here, behind others.
+fn batch(boot: Uuid, from: u64, first_seq: u64, events: u64) -> Sealed {
+    let dropped = (first_seq > from).then(|| Gap::of((from, first_seq), Reason::Dropped));
+    let mut encoded = last_words(("n1", boot, "default"), first_seq, dropped.as_slice()).to_vec();
+    // An event with nothing in it.
+    (0..events).for_each(|_| encoded.extend([5 << 3 | 2, 0]));
+    Sealed { boot, from, first_seq, events, encoded: encoded.into() }
+}
+
+/// One after the other, each with this many events, `dropped` before each.
+fn batches(boot: Uuid, events: &[u64], dropped: u64) -> Vec<Sealed> {
+    let mut from = 0;
+    let mut next = |events: &u64| {
+        let batch = batch(boot, from, from + dropped, *events);
+        from = batch.end();
+        batch
+    };
+    events.iter().map(&mut next).collect()
+}
+
+/// A spool whose earlier boots are looked through; what is lost of them.
+fn open(dir: &Path, identity: &Arc<Identity>, limit: u64) -> (Spool, Vec<Gap>) {
+    let mut spool = Spool::open(dir.to_owned(), identity, limit);
+    let began = Instant::now();
+    loop {
+        if let Some(recovered) = spool.recovered() {
+            return (spool, recovered.lost.into_iter().map(|(_, gap)| gap).collect());
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "recovery goes on for ever");
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+fn append_all(spool: &mut Spool, batches: &[Sealed]) -> Vec<Place> {
+    batches.iter().map(|batch| spool.append(batch).expect("room")).collect()
+}
+
+fn read_all(spool: &mut Spool) -> Vec<(Sealed, Place)> {
+    std::iter::from_fn(|| match spool.read()? {
+        Read::Batch(batch, place) => Some((batch, place)),
+        Read::Lost(gap) => panic!("of this boot: {gap:?}"),
+    })
+    .collect()
+}
+
+/// What the next start makes of a folder: batches of events, and what is lost, as the control
+/// plane is told.
+fn restart(dir: &Path) -> (Vec<Sealed>, Vec<Gap>) {
+    let (mut spool, lost) = open(dir, &identity(), LIMIT);
+    let (batches, last): (Vec<_>, Vec<_>) =
+        read_all(&mut spool).into_iter().map(|(batch, _)| batch).partition(|b| b.events > 0);
+    let told: Vec<_> = last.iter().flat_map(gaps).collect();
+    assert_eq!(told, lost, "told as it was found");
+    let names: BTreeSet<_> = batches.iter().chain(&last).map(|b| (b.boot, b.first_seq)).collect();
+    assert_eq!(names.len(), batches.len() + last.len(), "each batch has a name of its own");
+    (batches, lost)
+}
+
+fn gaps(batch: &Sealed) -> Vec<Gap> {
+    let wire = v1::Batch::decode(batch.encoded.clone()).expect("a batch");
+    let reason = |name: &str| Reason::ALL.into_iter().find(|it| it.name() == name).expect(name);
+    let gaps = wire.gaps.iter();
+    gaps.map(|gap| Gap {
+        first_seq: gap.first_seq,
+        events: gap.events,
+        reason: reason(&gap.reason),
+    })
+    .collect()
+}
+
+/// A folder with one segment of a boot that counted `produced` events, and its bytes.
+fn one_segment(batches: &[Sealed], produced: u64) -> (TempDir, PathBuf, Vec<u8>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let boot = batches[0].boot;
+    let segment = Segment { number: 1, boot, from: batches[0].from, len: 0 };
+    let path = segment.path(dir.path());
+    let mut file = fs::File::create(&path).expect("made");
+    batches.iter().for_each(|batch| write_frame(&mut file, batch).expect("written"));
+    count(dir.path(), boot, produced);
+    let bytes = fs::read(&path).expect("read");
+    (dir, path, bytes)
+}
+
+fn count(dir: &Path, boot: Uuid, produced: u64) {
+    Tally::remove(dir, boot);
+    let mut row = [0; 64];
+    row[..8].copy_from_slice(&produced.to_ne_bytes());
+    fs::write(dir.join(format!("{}.counts", boot.simple())), row).expect("written");
+}
+
+/// As it was before a restart changed it.
+fn reset(dir: &Path, path: &Path, bytes: &[u8], (boot, produced): (Uuid, u64)) {
+    for entry in fs::read_dir(dir).expect("a folder") {
+        fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    fs::write(path, bytes).expect("written");
+    count(dir, boot, produced);
+}
+
+/// Every event of the boot is in a batch or in a gap, and in one of them.
+fn assert_accounted(found: &[Sealed], lost: &[Gap], produced: u64, what: &str) {
+    let mut ranges: Vec<_> = found.iter().map(|batch| (batch.from, batch.end())).collect();
+    ranges.extend(lost.iter().map(|gap| (gap.first_seq, gap.first_seq + gap.events)));
+    ranges.sort();
+    let mut at = 0;
+    for (from, to) in ranges {
+        assert_eq!(from, at, "{what}: {found:?} {lost:?}");
+        at = to;
+    }
+    assert_eq!(at, produced, "{what}: {lost:?}");
+}
+
+#[test]
+fn what_is_written_is_read_back_byte_for_byte_in_order() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, lost) = open(dir.path(), &me, LIMIT);
+    assert_eq!((lost, spool.read().is_none(), spool.is_read()), (vec![], true, true));
+    let written = batches(me.boot_id, &[3, 1, 4000, 4096], 2);
+    let places = append_all(&mut spool, &written);
+    assert!(places.is_sorted() && !spool.is_read());
+    let read = read_all(&mut spool);
+    assert_eq!(read, written.iter().cloned().zip(places).collect::<Vec<_>>());
+    assert!(spool.is_read());
+
+    // The next start finds it under the boot that wrote it, and what it has to say behind it.
+    count(dir.path(), me.boot_id, 9000);
+    drop(spool);
+    let next = identity();
+    let (mut spool, lost) = open(dir.path(), &next, LIMIT);
+    let end = written[3].end();
+    assert_eq!(lost, [Gap::of((end, 9000), Reason::Killed)]);
+    let own = batch(next.boot_id, 0, 0, 7);
+    spool.append(&own).expect("room");
+    let read: Vec<_> = read_all(&mut spool).into_iter().map(|(batch, _)| batch).collect();
+    assert_eq!(read[..4], written[..]);
+    assert_eq!((gaps(&read[4]), read[4].boot), (lost, me.boot_id));
+    assert_eq!(read[5..], [own]);
+}
+
+#[test]
+fn what_is_stored_is_not_sent_again_and_its_segments_go() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    // A segment of a spool of 1 MiB has 128 KiB.
+    let written = batches(me.boot_id, &[4096; 60], 0);
+    let places = append_all(&mut spool, &written);
+    let files = || Segment::list(dir.path()).expect("listed").len();
+    assert_eq!(files(), 4);
+    let bytes = spool.bytes();
+    spool.stored(me.boot_id, places[20]);
+    assert_eq!((files(), spool.bytes() < bytes), (3, true));
+    drop(spool);
+    count(dir.path(), me.boot_id, 60 * 4096);
+    let (found, lost) = restart(dir.path());
+    assert_eq!((found.as_slice(), lost), (&written[21..], vec![]));
+
+    // Without the watermark, or with an old one, whole segments are sent again.
+    let old = Watermark { boot: me.boot_id, place: places[0] };
+    let file = dir.path().join("stored");
+    for watermark in [None, Some(old)] {
+        fs::remove_file(&file).expect("removed");
+        watermark.inspect(|old| Keeper::default().write(dir.path(), *old).expect("written"));
+        let (found, lost) = restart(dir.path());
+        assert_eq!((found.last(), lost), (written.last(), vec![]));
+        assert!(found.len() > 39);
+        fs::write(&file, "").expect("written");
+    }
+}
+
+#[test]
+fn a_batch_as_large_as_the_spool_is_taken_when_it_is_empty() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    let large = vec![0; LIMIT as usize].into();
+    let large = Sealed { encoded: large, ..batch(me.boot_id, 1, 1, 1) };
+    let place = spool.append(&batch(me.boot_id, 0, 0, 1)).expect("room");
+    assert!(matches!(spool.append(&large), Err(Unwritten::Full)));
+    spool.stored(me.boot_id, place);
+    spool.append(&large).expect("there is nothing else");
+}
+
+#[test]
+fn an_end_with_all_of_it_stored_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    count(dir.path(), me.boot_id, 5);
+    let place = spool.append(&batch(me.boot_id, 0, 0, 5)).expect("room");
+    spool.stored(me.boot_id, place);
+    spool.finish();
+    assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_full_spool_takes_nothing_until_a_segment_is_stored() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    let mut places = Vec::new();
+    let mut all = batches(me.boot_id, &[4096; 200], 0).into_iter();
+    let refused = all.find_map(|batch| match spool.append(&batch) {
+        Ok(place) => {
+            places.push(place);
+            None
+        }
+        Err(fault) => Some((batch, fault)),
+    });
+    let (batch, fault) = refused.expect("full");
+    assert!(matches!(fault, Unwritten::Full), "{fault}");
+    assert!(spool.bytes() <= LIMIT && spool.bytes() > LIMIT - 10_000);
+    spool.stored(me.boot_id, places[10]);
+    assert!(spool.append(&batch).is_err(), "its segment is not stored yet");
+    spool.stored(me.boot_id, places[20]);
+    places.push(spool.append(&batch).expect("room"));
+    // All stored: nothing of it is in the way.
+    spool.stored(me.boot_id, places[places.len() - 1]);
+    for batch in all {
+        places.push(spool.append(&batch).expect("room"));
+        spool.stored(me.boot_id, places[places.len() - 1]);
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_byte_gives_back_all_before_the_cut() {
+    let written = batches(Uuid::now_v7(), &[2, 3, 1], 1);
+    let (dir, path, bytes) = one_segment(&written, 12);
+    let boot = written[0].boot;
+    let ends: Vec<_> = written
+        .iter()
+        .scan(0, |end, batch| {
+            *end += HEAD + batch.encoded.len();
+            Some(*end)
+        })
+        .collect();
+    for cut in 0..bytes.len() {
+        reset(dir.path(), &path, &bytes[..cut], (boot, 12));
+        let (found, lost) = restart(dir.path());
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        assert_eq!(found, written[..whole], "cut at {cut}");
+        assert_accounted(&found, &lost, 12, &format!("cut at {cut}"));
+        assert!(lost.iter().all(|gap| gap.reason == Reason::Killed), "cut at {cut}: {lost:?}");
+        // A second start finds nothing new.
+        assert_eq!(restart_twice(dir.path()), (found, lost), "cut at {cut}");
+    }
+}
+
+/// What a start finds that comes right behind another one which shipped nothing.
+fn restart_twice(dir: &Path) -> (Vec<Sealed>, Vec<Gap>) {
+    let (mut spool, lost) = open(dir, &identity(), LIMIT);
+    assert_eq!(lost, [], "told before");
+    let (batches, last): (Vec<_>, Vec<_>) =
+        read_all(&mut spool).into_iter().map(|(batch, _)| batch).partition(|b| b.events > 0);
+    (batches, last.iter().flat_map(gaps).collect())
+}
+
+#[test]
+fn a_flipped_bit_costs_its_own_batch_alone() {
+    // Most of the time goes into syncing what recovery writes: side by side it is waited for once.
+    std::thread::scope(|scope| {
+        (0..8).for_each(|bit| drop(scope.spawn(move || flip_in_every_byte(1 << bit))));
+    });
+}
+
+fn flip_in_every_byte(bit: u8) {
+    let written = batches(Uuid::now_v7(), &[2, 3, 1], 1);
+    let (dir, path, bytes) = one_segment(&written, 9);
+    let boot = written[0].boot;
+    let mut begin = 0;
+    for (at, batch) in written.iter().enumerate() {
+        let end = begin + HEAD + batch.encoded.len();
+        for byte in begin..end {
+            let mut bad = bytes.clone();
+            bad[byte] ^= bit;
+            reset(dir.path(), &path, &bad, (boot, 9));
+            let what = format!("bit {bit:#x} of byte {byte}");
+            let (found, lost) = restart(dir.path());
+            let mut others = written.clone();
+            others.remove(at);
+            assert_eq!(found, others, "{what}");
+            assert_eq!(lost, [Gap::of((batch.from, batch.end()), Reason::Damaged)], "{what}");
+            if byte % 8 == 0 {
+                assert_eq!(restart_twice(dir.path()), (found, lost), "{what}");
+            }
+        }
+        begin = end;
+    }
+}
+
+#[test]
+fn what_is_no_segment_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let boot = Uuid::now_v7();
+    let name = |number, from| Segment { number, boot, from, len: 0 }.path(dir.path());
+    fs::write(name(1, 0), []).expect("written");
+    fs::write(name(2, 0), [b'x'; 10_000]).expect("written");
+    fs::write(dir.path().join("notes.txt"), "mine").expect("written");
+    fs::write(dir.path().join("1-2-3.spool"), "mine").expect("written");
+    fs::write(dir.path().join("stored"), "damaged").expect("written");
+    fs::create_dir(name(3, 0)).expect("made");
+    let (found, lost) = restart(dir.path());
+    assert_eq!((found, lost), (vec![], vec![]));
+    let mut left: Vec<_> = fs::read_dir(dir.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    left.sort();
+    let mut expected =
+        vec![name(2, 0).with_extension("unreadable"), name(3, 0), dir.path().join("1-2-3.spool")];
+    expected.extend(["notes.txt", "stored"].map(|name| dir.path().join(name)));
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn a_missing_segment_is_a_gap_of_its_size() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    let written = batches(me.boot_id, &[4096; 60], 0);
+    append_all(&mut spool, &written);
+    drop(spool);
+    let segments = Segment::list(dir.path()).expect("listed");
+    fs::remove_file(segments[1].path(dir.path())).expect("removed");
+    let (_, lost) = restart(dir.path());
+    assert_eq!(lost, [Gap::of((segments[1].from, segments[2].from), Reason::Damaged)]);
+}
+
+#[test]
+fn damage_of_this_boot_is_found_when_it_is_read_and_told_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    let written = batches(me.boot_id, &[5, 6, 7], 0);
+    append_all(&mut spool, &written);
+    let path = Segment::list(dir.path()).expect("listed")[0].path(dir.path());
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[HEAD + written[0].encoded.len()] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let read: Vec<_> = std::iter::from_fn(|| spool.read()).collect();
+    let [Read::Batch(first, _), Read::Lost(gap), Read::Batch(third, _)] = &read[..] else {
+        panic!("{read:?}")
+    };
+    assert_eq!((first, third), (&written[0], &written[2]));
+    assert_eq!(*gap, Gap::of((5, 11), Reason::Damaged));
+
+    // A batch on disk tells of it by the time the process is killed.
+    let encoded = last_words(("n1", me.boot_id, "default"), 18, &[*gap]);
+    let telling = Sealed { boot: me.boot_id, from: 18, first_seq: 18, events: 0, encoded };
+    spool.append(&telling).expect("room");
+    count(dir.path(), me.boot_id, 20);
+    drop(spool);
+    let (_, lost) = open(dir.path(), &identity(), LIMIT);
+    assert_eq!(lost, [Gap::of((18, 20), Reason::Killed)]);
+}
+
+#[test]
+fn dropped_events_that_no_batch_tells_of_are_no_killed_ones() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let boot = Uuid::now_v7();
+    let mut row = [0; 64];
+    for (at, number) in [100u64, 30, 10].into_iter().enumerate() {
+        row[at * 8..][..8].copy_from_slice(&number.to_ne_bytes());
+    }
+    fs::write(dir.path().join(format!("{}.counts", boot.simple())), row).expect("written");
+    let (found, lost) = restart(dir.path());
+    assert_eq!(found, []);
+    assert_eq!(lost, [Gap::of((0, 20), Reason::Dropped), Gap::of((20, 100), Reason::Killed)]);
+    assert_eq!(restart_twice(dir.path()).1, lost);
+}
+
+#[test]
+fn a_directory_that_can_t_be_used_is_tried_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let audit = dir.path().join("audit");
+    fs::write(&audit, "in the way").expect("written");
+    let me = identity();
+    let (mut spool, lost) = open(&audit, &me, LIMIT);
+    assert_eq!(lost, []);
+    let batch = batch(me.boot_id, 0, 0, 1);
+    assert!(matches!(spool.append(&batch), Err(Unwritten::Disk(_))));
+    fs::remove_file(&audit).expect("removed");
+    spool.append(&batch).expect("written");
+    assert_eq!(read_all(&mut spool).len(), 1);
+}
+
+proptest! {
+    /// Whatever a file holds, sound batches are given back and nothing else.
+    #[test]
+    fn no_bytes_stop_a_start(
+        pieces in prop::collection::vec(
+            prop_oneof![
+                (1u64..5).prop_map(Ok),
+                prop::collection::vec(any::<u8>(), 0..80).prop_map(Err),
+                Just(Err(frame::MARK.to_vec())),
+            ],
+            0..8,
+        ),
+    ) {
+        let boot = Uuid::now_v7();
+        let (mut bytes, mut written, mut from) = (Vec::new(), Vec::new(), 0);
+        for piece in pieces {
+            match piece {
+                Ok(events) => {
+                    let batch = batch(boot, from, from, events);
+                    bytes.extend(Head::of(&batch).to_bytes());
+                    bytes.extend(&batch.encoded);
+                    from = batch.end();
+                    written.push(batch);
+                }
+                Err(garbage) => bytes.extend(garbage),
+            }
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = Segment { number: 1, boot, from: 0, len: 0 }.path(dir.path());
+        fs::write(path, bytes).expect("written");
+        count(dir.path(), boot, from + 2);
+        let (found, lost) = restart(dir.path());
+        assert_accounted(&found, &lost, from + 2, "garbage between");
+        prop_assert_eq!(found, written);
+    }
+}
