@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fastgate::node::v1::{
-    Batch, BatchAck,
+    Batch, BatchAck, Gap,
     audit_ingest_server::{AuditIngest, AuditIngestServer},
 };
 use tokio::sync::mpsc;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
-    domain::EventBatch,
+    domain::{EventBatch, EventGap},
     metrics::IngestCounts,
     nodes::check_names,
     store::{Store, StoreError},
@@ -21,6 +21,9 @@ use crate::{
 
 /// Events of one batch.
 const EVENTS: usize = 4096;
+
+/// Bytes of the reason of a gap.
+const MAX_REASON: usize = 32;
 
 /// The largest batch taken in: events of that many with every field at its longest stay below it.
 const BATCH: usize = 64 << 20;
@@ -128,19 +131,37 @@ fn check(batch: Batch) -> Result<EventBatch, Status> {
         &batch.environment,
         &[("node_id", &batch.node_id), ("boot_id", &batch.boot_id)],
     )?;
-    if batch.events.is_empty() || batch.events.len() > EVENTS {
-        return Err(Status::invalid_argument(format!("events: must be 1 to {EVENTS}")));
+    if batch.events.len() > EVENTS || (batch.events.is_empty() && batch.gaps.is_empty()) {
+        let fault = format!("events: must be 1 to {EVENTS}, or none where there are gaps");
+        return Err(Status::invalid_argument(fault));
     }
     // The database keeps numbers with a sign.
     let after = batch.first_seq.checked_add(batch.events.len() as u64);
     if after.is_none_or(|after| after > i64::MAX as u64) {
         return Err(Status::invalid_argument("first_seq: is beyond what a node can have counted"));
     }
+    let gaps = batch.gaps.into_iter().map(|gap| check_gap(gap, batch.first_seq));
+    let gaps = gaps.collect::<Result<_, _>>()?;
     Ok(EventBatch {
         node_id: batch.node_id,
         boot_id: batch.boot_id,
         environment,
         first_seq: batch.first_seq,
         events: batch.events,
+        gaps,
     })
+}
+
+fn check_gap(gap: Gap, before: u64) -> Result<EventGap, Status> {
+    let fault =
+        |field: &str, fault: &str| Status::invalid_argument(format!("gaps.{field}: {fault}"));
+    let after = gap.first_seq.checked_add(gap.events);
+    if gap.events == 0 || after.is_none_or(|after| after > before) {
+        return Err(fault("events", "must be some, all of them before first_seq"));
+    }
+    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+    if gap.reason.is_empty() || gap.reason.len() > MAX_REASON || !gap.reason.chars().all(is_word) {
+        return Err(fault("reason", "must be a word such as 'dropped'"));
+    }
+    Ok(EventGap { first_seq: gap.first_seq, events: gap.events, reason: gap.reason })
 }

@@ -14,10 +14,10 @@ use tonic::{Code, Status, Streaming, service::Routes, transport::Endpoint};
 
 use super::Ingest;
 use crate::{
-    domain::{EventFilter, Expect, Op, Usage},
+    domain::{EventFilter, EventMatch, Expect, Op, Usage},
     listen,
     store::{
-        Page, Store,
+        Store,
         tests::samples::{commit, id, key, scratch},
     },
 };
@@ -59,16 +59,9 @@ impl World {
             environment: id("default"),
             from: SystemTime::UNIX_EPOCH,
             until: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100_000),
-            key_id: None,
-            source_path: None,
-            path_prefix: None,
-            method: None,
-            status: None,
-            request_id: None,
-            route_id: None,
+            matching: EventMatch::default(),
         };
-        let page = Page { after: None, limit: 10_000 };
-        let events = self.store.events(&filter, &page).await.expect("reads");
+        let events = self.store.events(&filter, None, 10_000).await.expect("reads");
         events.into_iter().map(|(_, event)| event.request_id).collect()
     }
 

@@ -2,14 +2,18 @@
 
 mod change;
 mod event;
+mod histogram;
 mod object;
+mod rollup;
 mod token;
 
 pub(crate) use change::{
     Actor, CallId, Change, Committed, Expect, Op, Outcome, Repeatable, Replay,
 };
-pub(crate) use event::{EventBatch, EventFilter};
+pub(crate) use event::{EventBatch, EventFilter, EventGap, EventMatch, EventPosition};
+pub(crate) use histogram::Histogram;
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,
 };
+pub(crate) use rollup::{Kind, Metrics, MetricsQuery, Rollup, Step, Sums, Total};
 pub(crate) use token::{Role, Token};

@@ -3,12 +3,15 @@
 //! This folder is compiled once below `postgres` and once below `sqlite`: `super::Db` says for
 //! which, and `super::Backend` holds what differs. Nothing here asks which of the two it is.
 
+mod append;
 mod commit;
 mod events;
+mod metrics;
 mod nodes;
 mod objects;
 mod requests;
 mod revisions;
+mod rollups;
 mod tokens;
 mod value;
 
@@ -23,19 +26,21 @@ use fastgate::{
 use sqlx::Transaction;
 
 use self::objects::{PLANS, ROUTES, UPSTREAMS};
-use super::{Backend, Db, NOW_US};
+use super::{Backend, Db, FIND, NOW_US, rows::Rows};
 use crate::{
     domain::{
-        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
-        Outcome, Plan, Replay, Route, Stored, Token, Upstream, Usage,
+        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
+        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Route, Step, Stored, Token,
+        Upstream, Usage,
     },
     store::{
-        Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, SaidNode, Store, StoreError,
+        Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention, SaidNode, Store,
+        StoreError,
     },
 };
 
 /// One connection, in a transaction.
-type Tx = Transaction<'static, Db>;
+pub(super) type Tx = Transaction<'static, Db>;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -231,13 +236,44 @@ impl Store for SqlStore {
 
     async fn append_events(&self, batch: &EventBatch) -> Result<bool> {
         let mut tx = self.write().await?;
-        let is_new = events::append(&mut tx, batch).await?;
+        let is_new = append::append(&mut tx, batch, SystemTime::now()).await?;
         tx.commit().await?;
         Ok(is_new)
     }
 
-    async fn events(&self, filter: &EventFilter, page: &Page) -> Result<Vec<(Cursor, LogEvent)>> {
-        events::list(&mut self.read().await?, filter, page).await
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventPosition>,
+        limit: u32,
+    ) -> Result<Vec<(EventPosition, LogEvent)>> {
+        events::list(&mut self.read().await?, filter, after, limit).await
+    }
+
+    async fn metrics(&self, query: &MetricsQuery) -> Result<Metrics> {
+        metrics::read(&mut self.read().await?, query).await
+    }
+
+    async fn roll_up(&self, now: SystemTime) -> Result<()> {
+        let running_us = Step::Minute.floor(value::to_us(now));
+        loop {
+            let mut tx = self.write().await?;
+            if !self.backend.keeps(&mut tx).await? {
+                return Ok(());
+            }
+            let oldest_us = rollups::oldest_part(&mut tx).await?;
+            let Some(oldest_us) = oldest_us.filter(|oldest_us| *oldest_us < running_us) else {
+                rollups::gather(&mut tx, running_us).await?;
+                return Ok(tx.commit().await?);
+            };
+            let until_us = Step::Hour.end(oldest_us).min(running_us);
+            rollups::settle(&mut tx, oldest_us, until_us).await?;
+            tx.commit().await?;
+        }
+    }
+
+    async fn keep(&self, retention: &Retention, now: SystemTime) -> Result<()> {
+        self.backend.keep(retention, now).await
     }
 
     async fn put_nodes(

@@ -20,8 +20,13 @@ type Common = (Vec<u8>, String, i64, i64);
 /// Those of a key, then its description, use count and last use.
 type KeyRow = (Vec<u8>, String, i64, i64, String, Option<i64>, Option<i64>);
 
-const KEYS: &str = "SELECT k.entity, k.etag, k.created_us, k.updated_us, k.description, u.used, \
-     u.last_used_us FROM api_keys k LEFT JOIN key_usage u \
+/// The use of a key is what was added up of it and what was not yet.
+const KEYS: &str = "SELECT k.entity, k.etag, k.created_us, k.updated_us, k.description, \
+     COALESCE(u.used, 0) + COALESCE((SELECT CAST(SUM(p.requests) AS BIGINT) FROM rollup_parts p \
+     WHERE p.environment = k.environment AND p.key_id = k.key_id), 0), \
+     COALESCE((SELECT MAX(p.last_us) FROM rollup_parts p WHERE p.environment = k.environment \
+     AND p.key_id = k.key_id AND p.last_us > COALESCE(u.last_used_us, -1)), u.last_used_us) \
+     FROM api_keys k LEFT JOIN key_usage u \
      ON u.environment = k.environment AND u.key_id = k.key_id WHERE k.environment = ";
 
 pub(super) async fn key(

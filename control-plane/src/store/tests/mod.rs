@@ -5,6 +5,7 @@ mod cases;
 #[path = "../../../../tests/support/command.rs"]
 mod command;
 mod concurrency;
+mod events;
 mod many;
 mod plans;
 #[path = "../../../../tests/support/postgres.rs"]
@@ -67,8 +68,8 @@ contract! {
     many::the_log_is_read_in_bounded_parts,
     cases::the_last_owner_stays,
     cases::an_expired_owner_locks_nobody_out,
-    cases::events_are_stored_once_and_counted,
-    cases::events_are_found_by_every_field,
+    events::events_are_stored_once_and_counted,
+    events::events_are_found_by_every_field,
     repeated::a_repeated_call_is_answered_from_memory,
     repeated::a_repeated_call_that_creates_its_environment_is_too,
     repeated::calls_that_come_at_once_are_one,

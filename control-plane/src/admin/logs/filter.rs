@@ -1,72 +1,57 @@
-//! The audit log, as users search it.
+//! What a request asks of events, as the store is asked.
 
 use std::time::{Duration, SystemTime};
 
 use fastgate::{
-    admin::v1::{ListLogsRequest, ListLogsResponse, log_service_server::LogService},
+    admin::v1::{ExportLogsRequest, ListLogsRequest},
     model::{Id, Violations},
 };
-use tonic::{Request, Response, Status};
 
-use super::{Admin, page::Paging, some_text, time};
-use crate::{domain::EventFilter, error::Error};
+use super::super::{some_text, time};
+use crate::{
+    domain::{EventFilter, EventMatch},
+    error::Error,
+};
 
-/// How far back the list reaches when the request names no time.
+/// How far back a request reaches that names no start.
 const WINDOW: Duration = Duration::from_secs(3600);
 /// How far ahead of this clock a node's clock may be for its events to be listed as of now.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// Bytes of any text that is searched for.
 const MAX_TEXT: usize = 2048;
 
-#[tonic::async_trait]
-impl LogService for Admin {
-    async fn list_logs(
-        &self,
-        request: Request<ListLogsRequest>,
-    ) -> Result<Response<ListLogsResponse>, Status> {
-        let request = request.into_inner();
-        let environment = self.environment(&request.environment, "").await?;
-        let times = format!("{:?} {:?}", request.start_time, request.end_time);
-        let list = [
-            "logs",
-            environment.as_str(),
-            &request.key_id,
-            &request.source_path,
-            &request.path_prefix,
-            &request.method,
-            &request.status_code,
-            &request.request_id,
-            &request.route_id,
-            &times,
-        ];
-        let paging = Paging::parse(request.page_size, &request.page_token, &list)?;
-        let filter = parse(environment, request, SystemTime::now())?;
-        let found = self.store.events(&filter, &paging.query()).await.map_err(Error::from)?;
-        let (page, next_page_token) = paging.cut(found, |(cursor, _)| cursor.clone());
-        let logs = page.into_iter().map(|(_, event)| event).collect();
-        Ok(Response::new(ListLogsResponse { logs, next_page_token }))
-    }
-}
-
-fn parse(environment: Id, request: ListLogsRequest, now: SystemTime) -> Result<EventFilter, Error> {
+/// Takes the filters of a request; its page is none of them.
+pub(super) fn parse(
+    environment: Id,
+    request: ListLogsRequest,
+    now: SystemTime,
+) -> Result<EventFilter, Error> {
     let mut faults = Violations::default();
     let start = time("start_time", request.start_time, &mut faults);
     let end = time("end_time", request.end_time, &mut faults);
     let until = end.unwrap_or(now + CLOCK_SKEW);
-    let from = match (start, end) {
-        (Some(start), _) => start,
-        (None, Some(_)) => SystemTime::UNIX_EPOCH,
-        (None, None) => now - WINDOW,
-    };
-    if let (Some(start), Some(end)) = (start, end)
-        && end < start
-    {
-        faults.add("end_time", "is before start_time: swap them or leave one out");
+    let hour_before = || end.unwrap_or(now).checked_sub(WINDOW).unwrap_or(SystemTime::UNIX_EPOCH);
+    let from = start.unwrap_or_else(hour_before);
+    if until < from {
+        let (field, fault) = match end {
+            Some(_) => ("end_time", "is before start_time: swap them or leave one out"),
+            None => ("start_time", "is in the future: give an earlier time"),
+        };
+        faults.add(field, fault);
     }
     let status = parse_status(&request.status_code).unwrap_or_else(|fault| {
         faults.add("status_code", fault);
         None
     });
+    let mut least = |field: &str, ms: f64| {
+        if !ms.is_finite() || ms < 0.0 {
+            faults.add(field, "must be milliseconds from 0 up");
+        }
+        Some(ms).filter(|ms| *ms > 0.0)
+    };
+    let min_response_time_ms = least("min_response_time_ms", request.min_response_time_ms);
+    let min_upstream_time_ms = least("min_upstream_time_ms", request.min_upstream_time_ms);
+    let min_ttfb_ms = least("min_ttfb_ms", request.min_ttfb_ms);
     let mut text = |field: &str, text: String| {
         if text.len() > MAX_TEXT {
             faults.add(field, format!("is longer than {MAX_TEXT} bytes"));
@@ -76,23 +61,66 @@ fn parse(environment: Id, request: ListLogsRequest, now: SystemTime) -> Result<E
         }
         some_text(text)
     };
-    let filter = EventFilter {
-        environment,
-        from,
-        until,
+    let matching = EventMatch {
         key_id: text("key_id", request.key_id),
         source_path: text("source_path", request.source_path),
         path_prefix: text("path_prefix", request.path_prefix),
+        path_contains: text("path_contains", request.path_contains),
         method: text("method", request.method),
         status,
         request_id: text("request_id", request.request_id),
         route_id: text("route_id", request.route_id),
+        target_url: text("target_url", request.target_url),
+        error: text("error", request.error),
+        ip_address: text("ip_address", request.ip_address),
+        user_agent_contains: text("user_agent_contains", request.user_agent_contains),
+        node_id: text("node_id", request.node_id),
+        rate_limited: request.rate_limited,
+        secret_version: request.secret_version,
+        min_attempts: Some(request.min_attempts).filter(|least| *least > 0),
+        min_response_time_ms,
+        min_upstream_time_ms,
+        min_ttfb_ms,
+        min_request_size: Some(request.min_request_size).filter(|least| *least > 0),
+        min_response_size: Some(request.min_response_size).filter(|least| *least > 0),
     };
-    Ok(faults.or(filter)?)
+    Ok(faults.or(EventFilter { environment, from, until, matching })?)
+}
+
+/// The list of what an export holds.
+pub(super) fn of_export(request: ExportLogsRequest) -> ListLogsRequest {
+    ListLogsRequest {
+        environment: request.environment,
+        key_id: request.key_id,
+        source_path: request.source_path,
+        path_prefix: request.path_prefix,
+        method: request.method,
+        status_code: request.status_code,
+        start_time: request.start_time,
+        end_time: request.end_time,
+        request_id: request.request_id,
+        route_id: request.route_id,
+        path_contains: request.path_contains,
+        target_url: request.target_url,
+        error: request.error,
+        ip_address: request.ip_address,
+        user_agent_contains: request.user_agent_contains,
+        node_id: request.node_id,
+        rate_limited: request.rate_limited,
+        secret_version: request.secret_version,
+        min_attempts: request.min_attempts,
+        min_response_time_ms: request.min_response_time_ms,
+        min_upstream_time_ms: request.min_upstream_time_ms,
+        min_ttfb_ms: request.min_ttfb_ms,
+        min_request_size: request.min_request_size,
+        min_response_size: request.min_response_size,
+        page_size: 0,
+        page_token: String::new(),
+    }
 }
 
 /// `404` or `4xx`, as the first and last status meant.
-fn parse_status(text: &str) -> Result<Option<(u16, u16)>, String> {
+pub(in crate::admin) fn parse_status(text: &str) -> Result<Option<(u16, u16)>, String> {
     let fault = || "must be a status such as '404' or a class such as '4xx'".to_owned();
     if text.is_empty() {
         return Ok(None);
@@ -137,9 +165,10 @@ mod tests {
         let soon = at(10_060);
         assert_eq!(window(None, None).expect("a window"), (at(6_400), soon));
         assert_eq!(window(Some(5), None).expect("a window"), (at(5), soon));
-        assert_eq!(window(None, Some(9)).expect("a window"), (at(0), at(9)));
+        assert_eq!(window(None, Some(9_000)).expect("a window"), (at(5_400), at(9_000)));
         assert_eq!(window(Some(5), Some(9)).expect("a window"), (at(5), at(9)));
         assert!(window(Some(9), Some(5)).is_err());
+        assert!(window(Some(20_000), None).is_err());
     }
 
     #[test]
@@ -150,6 +179,12 @@ mod tests {
                 key_id: text(),
                 source_path: text(),
                 path_prefix: text(),
+                path_contains: text(),
+                target_url: text(),
+                error: text(),
+                ip_address: text(),
+                user_agent_contains: text(),
+                node_id: text(),
                 method: text(),
                 request_id: text(),
                 route_id: text(),
@@ -163,7 +198,7 @@ mod tests {
         };
         assert_eq!(refused("用户"), 0);
         for text in ["\0", "a\nb", "\u{7f}", &"x".repeat(2049)] {
-            assert_eq!(refused(text), 6, "{text:?}");
+            assert_eq!(refused(text), 12, "{text:?}");
         }
     }
 
