@@ -6,7 +6,7 @@ use fastgate::node::v1::{
     Batch, BatchAck, Gap,
     audit_ingest_server::{AuditIngest, AuditIngestServer},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -28,6 +28,10 @@ const MAX_REASON: usize = 32;
 /// The largest batch taken in: events of that many with every field at its longest stay below it.
 const BATCH: usize = 64 << 20;
 
+/// Batches stored at the same time. Further ones wait here and not for a connection of the database:
+/// those are for everyone.
+const AT_ONCE: usize = 8;
+
 /// Acknowledgements on their way to one node.
 const OUTBOUND: usize = 16;
 
@@ -36,13 +40,15 @@ const OUTBOUND: usize = 16;
 pub(crate) struct Ingest {
     store: Arc<dyn Store>,
     counts: IngestCounts,
+    turns: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Ingest {
     /// Stores into `store`; streams end with `stop`.
     pub(crate) fn new(store: Arc<dyn Store>, stop: CancellationToken) -> Self {
-        Self { store, counts: IngestCounts::default(), stop }
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { store, counts: IngestCounts::default(), turns, stop }
     }
 
     /// The service nodes push to.
@@ -72,16 +78,18 @@ impl Ingest {
     async fn take(&self, batch: Batch) -> Result<BatchAck, Status> {
         let batch = check(batch)?;
         let ack = BatchAck { first_seq: batch.first_seq };
+        // Never closed.
+        let _turn = self.turns.acquire().await;
         let environment = self.store.environment(batch.environment.as_str()).await;
         if environment.map_err(|fault| refusal(&batch, &fault))?.is_none() {
             let fault = format!("environment '{}' does not exist", batch.environment);
             return Err(Status::not_found(fault));
         }
-        let stored = self.store.append_events(&batch).await;
-        let is_new = stored.map_err(|fault| refusal(&batch, &fault))?;
-        if is_new {
-            self.counts.stored.inc_by(batch.events.len() as u64);
-        } else {
+        let appended = self.store.append_events(&batch).await;
+        let appended = appended.map_err(|fault| refusal(&batch, &fault))?;
+        self.counts.stored.inc_by(appended.events);
+        self.counts.lost.inc_by(appended.lost);
+        if appended.events == 0 && !batch.events.is_empty() {
             self.counts.repeated.inc();
         }
         Ok(ack)

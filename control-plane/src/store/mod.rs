@@ -133,8 +133,8 @@ pub(crate) trait Store: Send + Sync {
         page: &Page,
     ) -> Result<Vec<(Cursor, AdminEvent)>, StoreError>;
 
-    /// Stores a batch, and counts what it holds, in one transaction; false when it was stored before.
-    async fn append_events(&self, batch: &EventBatch) -> Result<bool, StoreError>;
+    /// Stores a batch, and counts what it holds, in one transaction.
+    async fn append_events(&self, batch: &EventBatch) -> Result<Appended, StoreError>;
     /// Newest first, those after a position in that order.
     async fn events(
         &self,
@@ -165,6 +165,14 @@ pub(crate) trait Store: Send + Sync {
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What of a batch was not stored before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Appended {
+    pub(crate) events: u64,
+    /// Events the batch says are lost.
+    pub(crate) lost: u64,
 }
 
 /// How long what nodes report is kept.
@@ -284,6 +292,9 @@ pub(crate) enum StoreError {
     RequestReused { request_id: String },
     #[error("this is the last owner token")]
     LastOwner,
+    /// Too much had to be looked through.
+    #[error("the search took too long: ask for a shorter time, or for what one key did")]
+    TooSlow,
     /// The database can't be reached or gave up; a retry may help.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<sqlx::Error>),

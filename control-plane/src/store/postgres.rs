@@ -62,10 +62,11 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
     {
         return Err(OpenError::Tls);
     }
-    // A writer that waits for longer than this stands behind another that hangs.
+    // A writer that waits for longer than this stands behind another that hangs. To compile a statement
+    // takes longer than to run any of these, and the planner takes those over many partitions for dear.
     let options = options
         .application_name("fastgate")
-        .options([("lock_timeout", "5s"), ("statement_timeout", "30s")])
+        .options([("lock_timeout", "5s"), ("statement_timeout", "30s"), ("jit", "off")])
         .disable_statement_logging();
     let name = options.get_database().unwrap_or(options.get_username()).to_owned();
     let place = format!("{}:{}/{name}", options.get_host(), options.get_port());

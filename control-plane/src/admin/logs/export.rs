@@ -3,7 +3,7 @@
 //! A line is an event, whatever clients sent: control characters, those a terminal obeys among
 //! them, are written as `\\u001b`.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fastgate::{
@@ -15,7 +15,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{domain::EventFilter, error::Error, store::Store};
+use crate::{
+    domain::EventFilter,
+    error::Error,
+    escape::{escape, is_unsafe},
+    store::Store,
+};
 
 /// Events read at once.
 const PAGE: u32 = 1000;
@@ -162,17 +167,19 @@ fn written(event: &LogEvent) -> String {
 fn json_line(event: &LogEvent, out: &mut String) {
     out.push('{');
     for (at, (name, value)) in COLUMNS.iter().enumerate() {
-        let comma = if at > 0 { "," } else { "" };
-        // A String takes everything, here and below.
-        let _ = write!(out, "{comma}\"{name}\":");
+        if at > 0 {
+            out.push(',');
+        }
+        out.extend(["\"", name, "\":"]);
         match value(event) {
             Value::Text(text) => json_text(text, out),
             Value::Time(text) => json_text(&text, out),
-            Value::Whole(number) => drop(write!(out, "{number}")),
+            Value::Whole(number) => out.push_str(&number.to_string()),
             // JSON has no other numbers.
             Value::Part(number) if !number.is_finite() => out.push_str("null"),
-            Value::Part(number) => drop(write!(out, "{number}")),
-            Value::Truth(truth) => drop(write!(out, "{truth}")),
+            // As REST writes it, with a point.
+            Value::Part(number) => out.push_str(&format!("{number:?}")),
+            Value::Truth(truth) => out.push_str(&truth.to_string()),
         }
     }
     out.push('}');
@@ -196,9 +203,9 @@ fn csv_value(value: &Value<'_>, out: &mut String) {
     let text = match value {
         Value::Text(text) => *text,
         Value::Time(text) => text,
-        Value::Whole(number) => return drop(write!(out, "{number}")),
-        Value::Part(number) => return drop(write!(out, "{number}")),
-        Value::Truth(truth) => return drop(write!(out, "{truth}")),
+        Value::Whole(number) => return out.push_str(&number.to_string()),
+        Value::Part(number) => return out.push_str(&number.to_string()),
+        Value::Truth(truth) => return out.push_str(&truth.to_string()),
     };
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let is_quoted = is_formula || text.contains([',', '"', '\'', ';']);
@@ -220,13 +227,81 @@ fn csv_value(value: &Value<'_>, out: &mut String) {
     }
 }
 
-/// Control characters, and what else may break a line or turn it around.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// As JSON has it.
-fn escape(c: char, out: &mut String) {
-    let _ = write!(out, "\\u{:04x}", u32::from(c));
+    /// What clients may have sent.
+    const HOSTILE: &str = "=1+1\r\nx\u{1b}[31m\u{9b}31m\u{2028}\u{202e}\",'\\;\u{7f}用户";
+
+    fn hostile() -> LogEvent {
+        let text = || HOSTILE.to_owned();
+        LogEvent {
+            timestamp: Some(prost_types::Timestamp { seconds: 1, nanos: 5_000_000 }),
+            request_id: text(),
+            key_id: text(),
+            source_path: text(),
+            method: text(),
+            path: text(),
+            target_url: text(),
+            status_code: 200,
+            response_time_ms: 1.5,
+            request_size: u64::MAX,
+            user_agent: text(),
+            ip_address: text(),
+            node_id: text(),
+            route_id: text(),
+            error: text(),
+            rate_limited: true,
+            ..LogEvent::default()
+        }
+    }
+
+    fn written(format: Format, event: &LogEvent) -> String {
+        let mut out = String::new();
+        format.write(event, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_line_of_json_reads_back_as_it_was() {
+        let line = written(Format::JsonLines, &hostile());
+        let (line, rest) = line.split_once('\n').expect("a line");
+        assert!(rest.is_empty() && !line.contains(is_unsafe), "{line}");
+        let read: serde_json::Value = serde_json::from_str(line).expect("json");
+        assert_eq!(read["user_agent"], HOSTILE);
+        assert_eq!(read["request_size"], u64::MAX);
+        assert_eq!(read["timestamp"], "1970-01-01T00:00:01.005Z");
+        assert_eq!(read["rate_limited"], true);
+        assert_eq!(read.as_object().map(serde_json::Map::len), Some(COLUMNS.len()));
+        let odd = LogEvent { ttfb_ms: f64::NAN, upstream_time_ms: f64::INFINITY, ..hostile() };
+        let read: serde_json::Value =
+            serde_json::from_str(&written(Format::JsonLines, &odd)).expect("json");
+        assert!(read["ttfb_ms"].is_null() && read["upstream_time_ms"].is_null());
+    }
+
+    #[test]
+    fn a_line_of_csv_has_its_columns_and_no_formula() {
+        let line = written(Format::Csv, &hostile());
+        let line = line.strip_suffix("\r\n").expect("a line");
+        assert!(!line.contains(is_unsafe), "{line}");
+        let cell =
+            "\"'=1+1\\u000d\\u000ax\\u001b[31m\\u009b31m\\u2028\\u202e\"\",'\\;\\u007f用户\"";
+        assert_eq!(line.matches(cell).count(), 11, "{line}");
+        let rest = line.replace(cell, "x");
+        assert_eq!(rest.split(',').count(), COLUMNS.len(), "{rest}");
+        assert_eq!(Format::Csv.head().split(',').count(), COLUMNS.len());
+        for (sent, cell) in [
+            ("-1", "\"'-1\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("+x", "\"'+x\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("plain", "plain"),
+            ("", ""),
+        ] {
+            let mut out = String::new();
+            csv_value(&Value::Text(sent), &mut out);
+            assert_eq!(out, cell);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use fastgate::{
-    admin::v1::{ExportLogsRequest, ListLogsRequest},
+    admin::v1::{ExportLogsRequest, ListLogsRequest, TailLogsRequest},
     model::{Id, Violations},
 };
 
@@ -114,8 +114,36 @@ pub(super) fn of_export(request: ExportLogsRequest) -> ListLogsRequest {
         min_ttfb_ms: request.min_ttfb_ms,
         min_request_size: request.min_request_size,
         min_response_size: request.min_response_size,
-        page_size: 0,
-        page_token: String::new(),
+        ..ListLogsRequest::default()
+    }
+}
+
+/// The list of what a tail shows.
+pub(super) fn of_tail(request: TailLogsRequest) -> ListLogsRequest {
+    ListLogsRequest {
+        environment: request.environment,
+        key_id: request.key_id,
+        source_path: request.source_path,
+        path_prefix: request.path_prefix,
+        method: request.method,
+        status_code: request.status_code,
+        request_id: request.request_id,
+        route_id: request.route_id,
+        path_contains: request.path_contains,
+        target_url: request.target_url,
+        error: request.error,
+        ip_address: request.ip_address,
+        user_agent_contains: request.user_agent_contains,
+        node_id: request.node_id,
+        rate_limited: request.rate_limited,
+        secret_version: request.secret_version,
+        min_attempts: request.min_attempts,
+        min_response_time_ms: request.min_response_time_ms,
+        min_upstream_time_ms: request.min_upstream_time_ms,
+        min_ttfb_ms: request.min_ttfb_ms,
+        min_request_size: request.min_request_size,
+        min_response_size: request.min_response_size,
+        ..ListLogsRequest::default()
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod export;
 mod filter;
+mod tail;
 
 use std::time::SystemTime;
 
 use fastgate::admin::v1::{
-    ExportLogsRequest, FilePart, ListLogsRequest, ListLogsResponse, log_service_server::LogService,
+    ExportLogsRequest, FilePart, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
+    log_service_server::LogService,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -15,9 +17,11 @@ use super::{Admin, page::Paging};
 use crate::{domain::EventPosition, error::Error, store::Cursor, streams::Endless};
 use export::{Export, Format};
 pub(super) use filter::parse_status;
+use tail::Tail;
 
 #[tonic::async_trait]
 impl LogService for Admin {
+    type TailLogsStream = ReceiverStream<Result<LogEvent, Status>>;
     type ExportLogsStream = ReceiverStream<Result<FilePart, Status>>;
 
     async fn list_logs(
@@ -49,6 +53,20 @@ impl LogService for Admin {
         let filter = filter::parse(environment, filter::of_export(request), SystemTime::now())?;
         let export = Export { store: self.store.clone(), filter, format };
         let mut response = Response::new(export.start(self.stop.clone()));
+        response.extensions_mut().insert(Endless);
+        Ok(response)
+    }
+
+    async fn tail_logs(
+        &self,
+        request: Request<TailLogsRequest>,
+    ) -> Result<Response<Self::TailLogsStream>, Status> {
+        let request = request.into_inner();
+        let environment = self.environment(&request.environment, "").await?;
+        let lines = request.lines;
+        let filter = filter::parse(environment, filter::of_tail(request), SystemTime::now())?;
+        let tail = Tail { store: self.store.clone(), filter, lines };
+        let mut response = Response::new(tail.start(self.stop.clone()));
         response.extensions_mut().insert(Endless);
         Ok(response)
     }

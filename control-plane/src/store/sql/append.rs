@@ -12,7 +12,10 @@ use super::{
     Result, Rows, Tx, rollups,
     value::{to_i64, to_us},
 };
-use crate::domain::{EventBatch, Kind, Rollup, Step};
+use crate::{
+    domain::{EventBatch, Kind, Rollup, Step},
+    store::Appended,
+};
 
 /// The columns of an event but for its number, which the table gives it.
 const COLUMNS: &[&str] = &[
@@ -44,12 +47,12 @@ const COLUMNS: &[&str] = &[
 /// counts as the time of its arrival, or no list would show it and no retention end it.
 const AHEAD_US: i64 = 24 * 3_600_000_000;
 
-/// Stores a batch; false when it was stored before.
-pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> Result<bool> {
+/// Stores what is new of a batch: all of its events or none.
+pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> Result<Appended> {
     let now_us = to_us(now);
-    store_gaps(tx, batch, now_us).await?;
+    let lost = store_gaps(tx, batch, now_us).await?;
     if batch.events.is_empty() {
-        return Ok(true);
+        return Ok(Appended { events: 0, lost });
     }
     // Whoever stores the same batch at the same time waits here, and then finds it stored.
     let advanced = sqlx::query(
@@ -65,7 +68,7 @@ pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> 
     .execute(&mut **tx)
     .await?;
     if advanced.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(Appended { events: 0, lost });
     }
     let mut rows = Rows::new("events", COLUMNS);
     let mut rollup = Rollup::new();
@@ -76,12 +79,14 @@ pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> 
     }
     rows.store(tx).await?;
     rollups::add(tx, rollups::PARTS, batch.environment.as_str(), &rollup).await?;
-    Ok(true)
+    Ok(Appended { events: batch.events.len() as u64, lost })
 }
 
-async fn store_gaps(tx: &mut Tx, batch: &EventBatch, now_us: i64) -> Result<()> {
+/// How many events are newly known to be lost.
+async fn store_gaps(tx: &mut Tx, batch: &EventBatch, now_us: i64) -> Result<u64> {
+    let mut lost = 0;
     for gap in &batch.gaps {
-        sqlx::query(
+        let added = sqlx::query(
             "INSERT INTO event_gaps \
              (node_id, boot_id, first_seq, events, reason, environment, at_us) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -95,8 +100,9 @@ async fn store_gaps(tx: &mut Tx, batch: &EventBatch, now_us: i64) -> Result<()> 
         .bind(now_us)
         .execute(&mut **tx)
         .await?;
+        lost += gap.events * added.rows_affected();
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// In the order of [`COLUMNS`].

@@ -34,8 +34,8 @@ use crate::{
         Upstream, Usage,
     },
     store::{
-        Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention, SaidNode, Store,
-        StoreError,
+        Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention, SaidNode,
+        Store, StoreError,
     },
 };
 
@@ -234,11 +234,11 @@ impl Store for SqlStore {
         tokens::admin_events(&mut self.read().await?, environment, page).await
     }
 
-    async fn append_events(&self, batch: &EventBatch) -> Result<bool> {
+    async fn append_events(&self, batch: &EventBatch) -> Result<Appended> {
         let mut tx = self.write().await?;
-        let is_new = append::append(&mut tx, batch, SystemTime::now()).await?;
+        let appended = append::append(&mut tx, batch, SystemTime::now()).await?;
         tx.commit().await?;
-        Ok(is_new)
+        Ok(appended)
     }
 
     async fn events(
@@ -247,11 +247,12 @@ impl Store for SqlStore {
         after: Option<EventPosition>,
         limit: u32,
     ) -> Result<Vec<(EventPosition, LogEvent)>> {
-        events::list(&mut self.read().await?, filter, after, limit).await
+        let found = events::list(&mut self.read().await?, filter, after, limit).await;
+        found.map_err(StoreError::of_search)
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<Metrics> {
-        metrics::read(&mut self.read().await?, query).await
+        metrics::read(&mut self.read().await?, query).await.map_err(StoreError::of_search)
     }
 
     async fn roll_up(&self, now: SystemTime) -> Result<()> {
