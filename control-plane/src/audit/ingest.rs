@@ -22,6 +22,9 @@ use crate::{
 /// Events of one batch.
 const EVENTS: usize = 4096;
 
+/// Gaps of one batch.
+const GAPS: usize = 256;
+
 /// Bytes of the reason of a gap.
 const MAX_REASON: usize = 32;
 
@@ -147,6 +150,9 @@ fn check(batch: Batch) -> Result<EventBatch, Status> {
     let after = batch.first_seq.checked_add(batch.events.len() as u64);
     if after.is_none_or(|after| after > i64::MAX as u64) {
         return Err(Status::invalid_argument("first_seq: is beyond what a node can have counted"));
+    }
+    if batch.gaps.len() > GAPS {
+        return Err(Status::invalid_argument(format!("gaps: must be at most {GAPS}")));
     }
     let gaps = batch.gaps.into_iter().map(|gap| check_gap(gap, batch.first_seq));
     let gaps = gaps.collect::<Result<_, _>>()?;

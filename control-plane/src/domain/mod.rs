@@ -6,6 +6,7 @@ mod histogram;
 mod object;
 mod rollup;
 mod token;
+pub(crate) mod varint;
 
 pub(crate) use change::{
     Actor, CallId, Change, Committed, Expect, Op, Outcome, Repeatable, Replay,

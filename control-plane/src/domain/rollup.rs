@@ -62,6 +62,34 @@ pub(crate) struct Kind<S> {
     pub(crate) status_code: i16,
 }
 
+impl Kind<&str> {
+    pub(crate) fn to_owned(&self) -> Kind<String> {
+        Kind {
+            at_us: self.at_us,
+            key_id: self.key_id.map(str::to_owned),
+            source_path: self.source_path.to_owned(),
+            route_id: self.route_id.to_owned(),
+            target_url: self.target_url.to_owned(),
+            error: self.error.to_owned(),
+            status_code: self.status_code,
+        }
+    }
+}
+
+impl Kind<String> {
+    pub(crate) fn as_ref(&self) -> Kind<&str> {
+        Kind {
+            at_us: self.at_us,
+            key_id: self.key_id.as_deref(),
+            source_path: &self.source_path,
+            route_id: &self.route_id,
+            target_url: &self.target_url,
+            error: &self.error,
+            status_code: self.status_code,
+        }
+    }
+}
+
 /// What they come to.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Sums {

@@ -3,26 +3,6 @@
 -- `at_us` is where the time begins; `latency` a histogram (`domain/histogram.rs`). Where `key_id` is NULL, the
 -- row sums up all keys: who asks for no key need not read those of each.
 
--- As batches of events bring them, by the minute. They are taken out of here once their minute is over: the
--- other tables hold nothing of what stands here.
-CREATE TABLE rollup_parts (
-    at_us BIGINT NOT NULL,
-    requests BIGINT NOT NULL,
-    rate_limited BIGINT NOT NULL,
-    request_bytes BIGINT NOT NULL,
-    response_bytes BIGINT NOT NULL,
-    last_us BIGINT NOT NULL,
-    status_code SMALLINT NOT NULL,
-    environment TEXT NOT NULL,
-    key_id TEXT,
-    source_path TEXT NOT NULL,
-    route_id TEXT NOT NULL,
-    target_url TEXT NOT NULL,
-    error TEXT NOT NULL,
-    latency BYTEA NOT NULL
-);
-CREATE INDEX rollup_parts_of_key ON rollup_parts (environment, key_id);
-
 CREATE TABLE rollup_hours (
     at_us BIGINT NOT NULL,
     requests BIGINT NOT NULL,
@@ -31,8 +11,8 @@ CREATE TABLE rollup_hours (
     response_bytes BIGINT NOT NULL,
     last_us BIGINT NOT NULL,
     status_code SMALLINT NOT NULL,
-    environment TEXT NOT NULL,
-    key_id TEXT,
+    environment TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C",
     source_path TEXT NOT NULL,
     route_id TEXT NOT NULL,
     target_url TEXT NOT NULL,
@@ -51,8 +31,8 @@ CREATE TABLE rollup_days (
     response_bytes BIGINT NOT NULL,
     last_us BIGINT NOT NULL,
     status_code SMALLINT NOT NULL,
-    environment TEXT NOT NULL,
-    key_id TEXT,
+    environment TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C",
     source_path TEXT NOT NULL,
     route_id TEXT NOT NULL,
     target_url TEXT NOT NULL,

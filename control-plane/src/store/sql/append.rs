@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use fastgate::admin::v1::LogEvent;
 
 use super::{
-    Result, Rows, Tx, rollups,
+    Result, Rows, Tx, parts,
     value::{to_i64, to_us},
 };
 use crate::{
@@ -78,7 +78,7 @@ pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> 
         count(&mut rollup, event, at_us);
     }
     rows.store(tx).await?;
-    rollups::add(tx, rollups::PARTS, batch.environment.as_str(), &rollup).await?;
+    parts::add(tx, batch.environment.as_str(), &rollup).await?;
     Ok(Appended { events: batch.events.len() as u64, lost })
 }
 
@@ -100,7 +100,9 @@ async fn store_gaps(tx: &mut Tx, batch: &EventBatch, now_us: i64) -> Result<u64>
         .bind(now_us)
         .execute(&mut **tx)
         .await?;
-        lost += gap.events * added.rows_affected();
+        if added.rows_affected() > 0 {
+            lost = gap.events.saturating_add(lost);
+        }
     }
     Ok(lost)
 }

@@ -6,23 +6,48 @@ use sqlx::QueryBuilder;
 
 use super::{
     Db, Result, Tx,
+    parts::{self, Line},
     rollups::{self, kind_of, sums_of},
-    value::to_us,
+    value::{to_u64, to_us},
 };
 use crate::domain::{Kind, Metrics, MetricsQuery, Sums, Total};
 
 pub(super) async fn read(tx: &mut Tx, query: &MetricsQuery) -> Result<Metrics> {
+    let parts = parts::all(tx, query.environment.as_str()).await?;
     let mut found = Found::default();
-    rows(tx, query, query.key_id.as_slice(), |kind, sums| found.add(query, &kind, &sums)).await?;
+    settled(tx, query, query.key_id.as_slice(), |kind, sums| {
+        found.add(query, &kind.as_ref(), &sums);
+    })
+    .await?;
+    // By key, how many requests.
+    let mut used: HashMap<String, u64> = HashMap::new();
+    unsettled(&parts, query, |line| {
+        found.add(query, &line.kind, &line.sums()?);
+        let key_id = line.kind.key_id.unwrap_or_default();
+        match used.get_mut(key_id) {
+            Some(count) => *count = count.saturating_add(line.requests),
+            None if key_id.is_empty() => {}
+            None => drop(used.insert(key_id.to_owned(), line.requests)),
+        }
+        Ok(())
+    })?;
+    let busiest = busiest_keys(tx, query, used).await?;
     let mut keys: HashMap<String, Total> = HashMap::new();
-    let busiest = busiest_keys(tx, query).await?;
     if !busiest.is_empty() {
-        rows(tx, query, &busiest, |kind, sums| {
+        settled(tx, query, &busiest, |kind, sums| {
             let total = keys.entry(kind.key_id.unwrap_or_default()).or_default();
             total.add(kind.status_code, &sums);
         })
         .await?;
     }
+    unsettled(&parts, query, |line| {
+        let key_id = line.kind.key_id.unwrap_or_default();
+        if busiest.iter().any(|busy| busy == key_id) {
+            let total = keys.entry(key_id.to_owned()).or_default();
+            total.add(line.kind.status_code, &line.sums()?);
+        }
+        Ok(())
+    })?;
     Ok(Metrics {
         totals: found.totals,
         series: found.series,
@@ -46,21 +71,21 @@ struct Found {
 }
 
 impl Found {
-    fn add(&mut self, query: &MetricsQuery, kind: &Kind<String>, sums: &Sums) {
+    fn add(&mut self, query: &MetricsQuery, kind: &Kind<&str>, sums: &Sums) {
         self.totals.add(kind.status_code, sums);
         let at_us = query.step.floor(kind.at_us);
         self.series.entry(at_us).or_default().add(kind.status_code, sums);
         for (named, name) in [
-            (&mut self.source_paths, &kind.source_path),
-            (&mut self.routes, &kind.route_id),
-            (&mut self.targets, &kind.target_url),
-            (&mut self.errors, &kind.error),
+            (&mut self.source_paths, kind.source_path),
+            (&mut self.routes, kind.route_id),
+            (&mut self.targets, kind.target_url),
+            (&mut self.errors, kind.error),
         ] {
             if name.is_empty() {
                 continue;
             }
             if !named.contains_key(name) {
-                named.insert(name.clone(), Total::default());
+                named.insert(name.to_owned(), Total::default());
             }
             if let Some(total) = named.get_mut(name) {
                 total.add(kind.status_code, sums);
@@ -69,50 +94,80 @@ impl Found {
     }
 }
 
-/// The rows of these keys, or of all together where none is named.
-async fn rows(
+/// The sums of these keys, or of all together where none is named.
+async fn settled(
     tx: &mut Tx,
     query: &MetricsQuery,
     keys: &[String],
     mut add: impl FnMut(Kind<String>, Sums),
 ) -> Result<()> {
-    for table in [rollups::table(query.step), rollups::PARTS] {
-        let mut select = QueryBuilder::<Db>::new("SELECT * FROM ");
-        select.push(table);
-        restrict(&mut select, query);
-        if !keys.is_empty() {
-            select.push(" AND key_id IN (");
-            let mut listed = select.separated(", ");
-            for key_id in keys {
-                listed.push_bind(key_id.clone());
-            }
-            select.push(")");
-        } else if table != rollups::PARTS {
-            // Parts are of one key each.
-            select.push(" AND key_id IS NULL");
+    let mut select = QueryBuilder::<Db>::new("SELECT * FROM ");
+    select.push(rollups::table(query.step));
+    restrict(&mut select, query);
+    if keys.is_empty() {
+        select.push(" AND key_id IS NULL");
+    } else {
+        select.push(" AND key_id IN (");
+        let mut listed = select.separated(", ");
+        for key_id in keys {
+            listed.push_bind(key_id.clone());
         }
-        for row in select.build().fetch_all(&mut **tx).await? {
-            add(kind_of(&row)?, sums_of(&row)?);
-        }
+        select.push(")");
+    }
+    for row in select.build().fetch_all(&mut **tx).await? {
+        add(kind_of(&row)?, sums_of(&row)?);
     }
     Ok(())
 }
 
-/// The keys with most requests.
-async fn busiest_keys(tx: &mut Tx, query: &MetricsQuery) -> Result<Vec<String>> {
+/// The lines of parts the query is about.
+fn unsettled<'a>(
+    parts: &'a [Vec<u8>],
+    query: &MetricsQuery,
+    mut show: impl FnMut(Line<'a>) -> Result<()>,
+) -> Result<()> {
+    let (from_us, until_us) = (to_us(query.from), to_us(query.until));
+    let is = |asked: &Option<String>, is: &str| asked.as_ref().is_none_or(|asked| asked == is);
+    let is_asked = |kind: &Kind<&str>| {
+        (from_us..until_us).contains(&kind.at_us)
+            && is(&query.key_id, kind.key_id.unwrap_or_default())
+            && is(&query.source_path, kind.source_path)
+            && is(&query.route_id, kind.route_id)
+            && is(&query.target_url, kind.target_url)
+            && is(&query.error, kind.error)
+            && query.status.is_none_or(|(first, last)| {
+                (i32::from(first)..=i32::from(last)).contains(&i32::from(kind.status_code))
+            })
+    };
+    for part in parts {
+        parts::each(part, |line| if is_asked(&line.kind) { show(line) } else { Ok(()) })?;
+    }
+    Ok(())
+}
+
+/// The keys with most requests; `used` has those of parts.
+async fn busiest_keys(
+    tx: &mut Tx,
+    query: &MetricsQuery,
+    mut used: HashMap<String, u64>,
+) -> Result<Vec<String>> {
     if let Some(key_id) = &query.key_id {
         return Ok(vec![key_id.clone()]);
     }
-    let mut select = QueryBuilder::<Db>::new("SELECT key_id FROM (");
-    for (table, union) in [(rollups::table(query.step), ""), (rollups::PARTS, " UNION ALL ")] {
-        select.push(union).push("SELECT key_id, requests FROM ").push(table);
-        restrict(&mut select, query);
-        // Neither those without a key nor the sum of all.
-        select.push(" AND key_id > ''");
+    let mut select = QueryBuilder::<Db>::new("SELECT key_id, CAST(SUM(requests) AS BIGINT) FROM ");
+    select.push(rollups::table(query.step));
+    restrict(&mut select, query);
+    // Neither those without a key nor the sum of all.
+    select.push(" AND key_id > '' GROUP BY key_id");
+    let rows: Vec<(String, i64)> = select.build_query_as().fetch_all(&mut **tx).await?;
+    for (key_id, requests) in rows {
+        let count = used.entry(key_id).or_default();
+        *count = count.saturating_add(to_u64(requests));
     }
-    select.push(") AS used GROUP BY key_id ORDER BY SUM(requests) DESC, key_id LIMIT ");
-    select.push_bind(i64::try_from(query.top).unwrap_or(i64::MAX));
-    Ok(select.build_query_scalar().fetch_all(&mut **tx).await?)
+    let mut used: Vec<_> = used.into_iter().collect();
+    used.sort_unstable_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+    used.truncate(query.top);
+    Ok(used.into_iter().map(|(key_id, _)| key_id).collect())
 }
 
 fn restrict(select: &mut QueryBuilder<Db>, query: &MetricsQuery) {

@@ -9,6 +9,7 @@ mod events;
 mod metrics;
 mod nodes;
 mod objects;
+mod parts;
 mod requests;
 mod revisions;
 mod rollups;
@@ -262,14 +263,11 @@ impl Store for SqlStore {
             if !self.backend.keeps(&mut tx).await? {
                 return Ok(());
             }
-            let oldest_us = rollups::oldest_part(&mut tx).await?;
-            let Some(oldest_us) = oldest_us.filter(|oldest_us| *oldest_us < running_us) else {
-                rollups::gather(&mut tx, running_us).await?;
-                return Ok(tx.commit().await?);
-            };
-            let until_us = Step::Hour.end(oldest_us).min(running_us);
-            rollups::settle(&mut tx, oldest_us, until_us).await?;
+            let may_be_more = rollups::settle(&mut tx, running_us).await?;
             tx.commit().await?;
+            if !may_be_more {
+                return Ok(());
+            }
         }
     }
 

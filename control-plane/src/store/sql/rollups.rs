@@ -1,22 +1,22 @@
 //! Requests added up: batches leave what they add to a sum beside what others left
-//! ([`PARTS`]), and once a minute is over one transaction takes that out and adds it to the sums
-//! of minutes, hours and days and to the use of keys.
+//! ([`super::parts`]), and once a minute is over one transaction takes that out and adds it to the
+//! sums of minutes, hours and days and to the use of keys.
 //!
 //! So batches never wait for each other's rows, and whoever reads sums of a table and the parts in
 //! one snapshot misses nothing and counts nothing twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::Row as _;
 
 use super::{
-    Db, ROWS, Result, Rows, Tx,
+    Db, ROWS, Result, Rows, Tx, parts,
     value::{broken, to_i64, to_u64},
 };
 use crate::domain::{Histogram, Kind, Rollup, Step, Sums};
 
-/// Where batches leave what they add.
-pub(super) const PARTS: &str = "rollup_parts";
+/// Parts that are added up in one transaction: some millions of events.
+const AT_ONCE: i64 = 500;
 
 const COLUMNS: &[&str] = &[
     "at_us",
@@ -44,8 +44,47 @@ pub(super) fn table(step: Step) -> &'static str {
     }
 }
 
+/// Adds up the oldest parts, as far as their minutes are over; the rest of them are parts again,
+/// but fewer. Whether there may be more to add up.
+pub(super) async fn settle(tx: &mut Tx, running_us: i64) -> Result<bool> {
+    let taken = parts::take_oldest(tx, AT_ONCE).await?;
+    let may_be_more = taken.len() as i64 == AT_ONCE;
+    let mut of: BTreeMap<&str, [Rollup<&str>; 2]> = BTreeMap::new();
+    for (environment, part) in &taken {
+        let [over, running] = of.entry(environment).or_default();
+        parts::each(part, |line| {
+            let sums = line.sums()?;
+            let rollup = if line.kind.at_us < running_us { &mut *over } else { &mut *running };
+            rollup.entry(line.kind).or_default().add(&sums);
+            Ok(())
+        })?;
+    }
+    for (environment, [over, running]) in of {
+        parts::add(tx, environment, &running).await?;
+        if !over.is_empty() {
+            settle_over(tx, environment, over).await?;
+        }
+    }
+    Ok(may_be_more)
+}
+
+async fn settle_over(tx: &mut Tx, environment: &str, over: Rollup<&str>) -> Result<()> {
+    count_usage(tx, environment, &over).await?;
+    let over = with_all_keys(over);
+    add(tx, table(Step::Minute), environment, &over).await?;
+    for step in [Step::Hour, Step::Day] {
+        let mut sums = coarser(&over, step);
+        let begins: BTreeSet<i64> = sums.keys().map(|kind| kind.at_us).collect();
+        for at_us in begins {
+            take_sums(tx, environment, step, at_us, &mut sums).await?;
+        }
+        add(tx, table(step), environment, &sums).await?;
+    }
+    Ok(())
+}
+
 /// Adds rows to a table.
-pub(super) async fn add<S: AsRef<str>>(
+async fn add<S: AsRef<str>>(
     tx: &mut Tx,
     table: &'static str,
     environment: &str,
@@ -72,80 +111,34 @@ pub(super) async fn add<S: AsRef<str>>(
     Ok(rows.store(tx).await?)
 }
 
-/// The oldest minute there are parts of.
-pub(super) async fn oldest_part(tx: &mut Tx) -> Result<Option<i64>> {
-    let query = sqlx::query_scalar("SELECT MIN(at_us) FROM rollup_parts");
-    Ok(query.fetch_one(&mut **tx).await?)
-}
-
-/// Takes the parts of minutes from one time to another, in one hour, into the sums.
-pub(super) async fn settle(tx: &mut Tx, from_us: i64, until_us: i64) -> Result<()> {
-    for (environment, taken) in take(tx, from_us, until_us).await? {
-        count_usage(tx, &environment, &taken).await?;
-        let taken = with_all_keys(taken);
-        add(tx, table(Step::Minute), &environment, &taken).await?;
-        for step in [Step::Hour, Step::Day] {
-            let mut sums = coarser(&taken, step);
-            for (kind, more) in take_sums(tx, &environment, step, from_us).await? {
-                sums.entry(kind).or_default().add(&more);
-            }
-            add(tx, table(step), &environment, &sums).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Adds up the parts from a time on, and leaves them parts: there are fewer of them.
-pub(super) async fn gather(tx: &mut Tx, from_us: i64) -> Result<()> {
-    for (environment, taken) in take(tx, from_us, i64::MAX).await? {
-        add(tx, PARTS, &environment, &taken).await?;
-    }
-    Ok(())
-}
-
-/// By environment.
-async fn take(
-    tx: &mut Tx,
-    from_us: i64,
-    until_us: i64,
-) -> Result<BTreeMap<String, Rollup<String>>> {
-    let mut query = sqlx::QueryBuilder::<Db>::new("DELETE FROM rollup_parts WHERE at_us >= ");
-    query.push_bind(from_us).push(" AND at_us < ").push_bind(until_us);
-    query.push(" RETURNING ").push(COLUMNS.join(", "));
-    let mut taken: BTreeMap<String, Rollup<String>> = BTreeMap::new();
-    for row in query.build().fetch_all(&mut **tx).await? {
-        let rollup = taken.entry(row.try_get("environment")?).or_default();
-        rollup.entry(kind_of(&row)?).or_default().add(&sums_of(&row)?);
-    }
-    Ok(taken)
-}
-
-/// The sums of the step a time lies in.
+/// Takes the rows of a step out of its table and adds them to others.
 async fn take_sums(
     tx: &mut Tx,
     environment: &str,
     step: Step,
     at_us: i64,
-) -> Result<Rollup<String>> {
+    sums: &mut Rollup<String>,
+) -> Result<()> {
     let mut query = sqlx::QueryBuilder::<Db>::new("DELETE FROM ");
     query.push(table(step)).push(" WHERE environment = ").push_bind(environment);
-    query.push(" AND at_us = ").push_bind(step.floor(at_us));
+    query.push(" AND at_us = ").push_bind(at_us);
     query.push(" RETURNING ").push(COLUMNS.join(", "));
-    let mut taken: Rollup<String> = Rollup::new();
     for row in query.build().fetch_all(&mut **tx).await? {
-        taken.entry(kind_of(&row)?).or_default().add(&sums_of(&row)?);
+        sums.entry(kind_of(&row)?).or_default().add(&sums_of(&row)?);
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// What is there, and the sums of all keys.
-fn with_all_keys(mut rollup: Rollup<String>) -> Rollup<String> {
+fn with_all_keys(rollup: Rollup<&str>) -> Rollup<String> {
     let mut all = Rollup::new();
-    for (kind, sums) in &rollup {
-        all.entry(Kind { key_id: None, ..kind.clone() }).or_insert_with(Sums::default).add(sums);
+    for (kind, sums) in rollup {
+        let kind = kind.to_owned();
+        let of_all = Kind { key_id: None, ..kind.clone() };
+        all.entry(of_all).or_insert_with(Sums::default).add(&sums);
+        all.insert(kind, sums);
     }
-    rollup.extend(all);
-    rollup
+    all
 }
 
 fn coarser(rollup: &Rollup<String>, step: Step) -> Rollup<String> {
@@ -157,10 +150,10 @@ fn coarser(rollup: &Rollup<String>, step: Step) -> Rollup<String> {
     coarser
 }
 
-async fn count_usage(tx: &mut Tx, environment: &str, rollup: &Rollup<String>) -> Result<()> {
+async fn count_usage(tx: &mut Tx, environment: &str, rollup: &Rollup<&str>) -> Result<()> {
     let mut used: HashMap<&str, (u64, i64)> = HashMap::new();
     for (kind, sums) in rollup {
-        let Some(key_id) = kind.key_id.as_deref().filter(|key_id| !key_id.is_empty()) else {
+        let Some(key_id) = kind.key_id.filter(|key_id| !key_id.is_empty()) else {
             continue;
         };
         let (count, last_us) = used.entry(key_id).or_default();
@@ -187,6 +180,27 @@ async fn count_usage(tx: &mut Tx, environment: &str, rollup: &Rollup<String>) ->
         upsert.build().execute(&mut **tx).await?;
     }
     Ok(())
+}
+
+/// The use of some keys that was not added up yet: how often, and when last.
+pub(super) async fn unsettled_use(
+    tx: &mut Tx,
+    environment: &str,
+    key_ids: impl Iterator<Item = &str> + Send,
+) -> Result<HashMap<String, (u64, i64)>> {
+    let mut used: HashMap<String, (u64, i64)> =
+        key_ids.map(|key_id| (key_id.to_owned(), (0, i64::MIN))).collect();
+    for part in parts::all(tx, environment).await? {
+        parts::each(&part, |line| {
+            if let Some((count, last_us)) = line.kind.key_id.and_then(|key_id| used.get_mut(key_id))
+            {
+                *count = count.saturating_add(line.requests);
+                *last_us = line.last_us.max(*last_us);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(used)
 }
 
 pub(super) fn kind_of(row: &<Db as sqlx::Database>::Row) -> Result<Kind<String>> {

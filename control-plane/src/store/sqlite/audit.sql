@@ -59,8 +59,16 @@ CREATE TABLE rollup_minutes (
     route_id TEXT NOT NULL,
     target_url TEXT NOT NULL,
     error TEXT NOT NULL,
-    latency BYTEA NOT NULL
+    latency BLOB NOT NULL
 );
 CREATE INDEX rollup_minutes_of_all ON rollup_minutes (environment, at_us) WHERE key_id IS NULL;
 CREATE INDEX rollup_minutes_of_key ON rollup_minutes (environment, key_id, at_us);
 CREATE INDEX rollup_minutes_time ON rollup_minutes (environment, at_us);
+
+-- Such sums as batches of events bring them, those of a batch in a row (`sql/parts.rs`). They are taken out of here
+-- once their minute is over: the other tables hold nothing of what stands here.
+CREATE TABLE rollup_parts (
+    part INTEGER PRIMARY KEY AUTOINCREMENT,
+    environment TEXT NOT NULL,
+    sums BLOB NOT NULL
+);
