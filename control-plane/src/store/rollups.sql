@@ -42,3 +42,14 @@ CREATE TABLE rollup_days (
 CREATE INDEX rollup_days_of_all ON rollup_days (environment, at_us) WHERE key_id IS NULL;
 CREATE INDEX rollup_days_of_key ON rollup_days (environment, key_id, at_us);
 CREATE INDEX rollup_days_time ON rollup_days (environment, at_us);
+
+-- What the keys of `rollup_hours` and `rollup_days` come to, whatever else they have: which keys are the busiest is
+-- read from here. `step` is 'hour' or 'day'.
+CREATE TABLE rollup_keys (
+    at_us BIGINT NOT NULL,
+    requests BIGINT NOT NULL,
+    step TEXT NOT NULL,
+    environment TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C" NOT NULL
+);
+CREATE INDEX rollup_keys_time ON rollup_keys (environment, step, at_us);

@@ -109,6 +109,7 @@ impl Backend {
             ("rollup_minutes", retention.events),
             ("rollup_hours", retention.rollups),
             ("rollup_days", retention.rollups),
+            ("rollup_keys", retention.rollups),
             ("event_gaps", retention.rollups),
             ("event_boots", retention.rollups),
         ] {

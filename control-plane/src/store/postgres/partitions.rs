@@ -18,7 +18,8 @@ use crate::domain::Step;
 /// What is in partitions. Each has a default one, `NAME_other`.
 const PARENTS: [&str; 2] = ["events", "rollup_minutes"];
 /// What is deleted row by row.
-const SMALL: [&str; 4] = ["rollup_hours", "rollup_days", "event_gaps", "event_boots"];
+const SMALL: [&str; 5] =
+    ["rollup_hours", "rollup_days", "rollup_keys", "event_gaps", "event_boots"];
 
 /// Days before today and after it that have a partition whether there are rows or not. The clock of
 /// a node may be off, and a control plane that is stopped makes none.

@@ -10,7 +10,7 @@ use super::{
     rollups::{self, kind_of, sums_of},
     value::{to_u64, to_us},
 };
-use crate::domain::{Kind, Metrics, MetricsQuery, Sums, Total};
+use crate::domain::{Kind, Metrics, MetricsQuery, Step, Sums, Total};
 
 pub(super) async fn read(tx: &mut Tx, query: &MetricsQuery) -> Result<Metrics> {
     let parts = parts::all(tx, query.environment.as_str()).await?;
@@ -155,8 +155,19 @@ async fn busiest_keys(
         return Ok(vec![key_id.clone()]);
     }
     let mut select = QueryBuilder::<Db>::new("SELECT key_id, CAST(SUM(requests) AS BIGINT) FROM ");
-    select.push(rollups::table(query.step));
-    restrict(&mut select, query);
+    let asks_for_all = query.source_path.is_none()
+        && query.route_id.is_none()
+        && query.target_url.is_none()
+        && query.error.is_none()
+        && query.status.is_none();
+    if asks_for_all && query.step != Step::Minute {
+        select.push("rollup_keys");
+        restrict(&mut select, query);
+        select.push(" AND step = ").push_bind(rollups::name(query.step));
+    } else {
+        select.push(rollups::table(query.step));
+        restrict(&mut select, query);
+    }
     // Neither those without a key nor the sum of all.
     select.push(" AND key_id > '' GROUP BY key_id");
     let rows: Vec<(String, i64)> = select.build_query_as().fetch_all(&mut **tx).await?;

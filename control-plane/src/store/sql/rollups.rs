@@ -44,6 +44,15 @@ pub(super) fn table(step: Step) -> &'static str {
     }
 }
 
+/// What a step is called in the table of keys.
+pub(super) fn name(step: Step) -> &'static str {
+    match step {
+        Step::Minute => "minute",
+        Step::Hour => "hour",
+        Step::Day => "day",
+    }
+}
+
 /// Adds up the oldest parts, as far as their minutes are over; the rest of them are parts again,
 /// but fewer. Whether there may be more to add up.
 pub(super) async fn settle(tx: &mut Tx, running_us: i64) -> Result<bool> {
@@ -77,6 +86,7 @@ async fn settle_over(tx: &mut Tx, environment: &str, over: Rollup<&str>) -> Resu
         let begins: BTreeSet<i64> = sums.keys().map(|kind| kind.at_us).collect();
         for at_us in begins {
             take_sums(tx, environment, step, at_us, &mut sums).await?;
+            replace_keys(tx, environment, step, at_us, &sums).await?;
         }
         add(tx, table(step), environment, &sums).await?;
     }
@@ -127,6 +137,38 @@ async fn take_sums(
         sums.entry(kind_of(&row)?).or_default().add(&sums_of(&row)?);
     }
     Ok(())
+}
+
+/// Says anew what keys come to over a step all of whose sums are given.
+async fn replace_keys(
+    tx: &mut Tx,
+    environment: &str,
+    step: Step,
+    at_us: i64,
+    sums: &Rollup<String>,
+) -> Result<()> {
+    let mut delete = sqlx::QueryBuilder::<Db>::new("DELETE FROM rollup_keys WHERE environment = ");
+    delete.push_bind(environment).push(" AND step = ").push_bind(name(step));
+    delete.push(" AND at_us = ").push_bind(at_us);
+    delete.build().execute(&mut **tx).await?;
+    let mut used: HashMap<&str, u64> = HashMap::new();
+    for (kind, sums) in sums.iter().filter(|(kind, _)| kind.at_us == at_us) {
+        if let Some(key_id) = kind.key_id.as_deref().filter(|key_id| !key_id.is_empty()) {
+            let count = used.entry(key_id).or_default();
+            *count = count.saturating_add(sums.requests);
+        }
+    }
+    let columns = &["at_us", "requests", "step", "environment", "key_id"];
+    let mut rows = Rows::new("rollup_keys", columns);
+    for (key_id, requests) in used {
+        rows.begin();
+        rows.bigint(at_us);
+        rows.bigint(to_i64(requests));
+        rows.text(name(step));
+        rows.text(environment);
+        rows.text(key_id);
+    }
+    Ok(rows.store(tx).await?)
 }
 
 /// What is there, and the sums of all keys.
