@@ -11,7 +11,7 @@ use std::{
 
 use sqlx::{
     ConnectOptions as _, PgPool, Transaction,
-    migrate::MigrateError,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
 };
 use tokio::task::JoinHandle;
@@ -82,12 +82,16 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
         .connect_with(options)
         .await
         .map_err(connect)?;
-    migrator(Cow::Borrowed, include_str!("postgres/audit.sql"))
+    schema()
         .run(&pool)
         .await
         .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: refusal(&fault) })?;
     let store = sql::SqlStore::open(Backend::start(pool)).await;
     store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
+}
+
+pub(super) fn schema() -> Migrator {
+    migrator(Cow::Borrowed, include_str!("postgres/audit.sql"))
 }
 
 /// What the server said. The driver would add a line of the server's source to it.

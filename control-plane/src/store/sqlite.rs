@@ -9,6 +9,7 @@ use std::{
 
 use sqlx::{
     ConnectOptions as _, SqlitePool, Transaction,
+    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -47,7 +48,7 @@ pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
         |fault: sqlx::Error| OpenError::Connect { place: path.into(), reason: fault.to_string() };
     let one = SqlitePoolOptions::new().max_connections(1);
     let writer = one.connect_with(options.clone()).await.map_err(connect)?;
-    migrator(|sql| Cow::Owned(words(sql)), include_str!("sqlite/audit.sql"))
+    schema()
         .run(&writer)
         .await
         .map_err(|fault| OpenError::Migrate { place: path.into(), reason: fault.to_string() })?;
@@ -55,6 +56,10 @@ pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
     let readers = some.connect_with(options.read_only(true)).await.map_err(connect)?;
     let store = sql::SqlStore::open(Backend { writer, readers, unread: Unread::default() }).await;
     store.map_err(|fault| OpenError::Connect { place: path.into(), reason: fault.to_string() })
+}
+
+pub(super) fn schema() -> Migrator {
+    migrator(|sql| Cow::Owned(words(sql)), include_str!("sqlite/audit.sql"))
 }
 
 /// SQLite compares texts byte by byte unless told otherwise.
