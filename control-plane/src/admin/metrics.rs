@@ -84,7 +84,9 @@ fn parse(
         }
     };
     if span.as_micros() / step.length().as_micros() > MAX_STEPS {
-        let fault = format!("cuts the time into more than {MAX_STEPS} parts: give a longer one");
+        let fault = format!(
+            "cuts the time into more than {MAX_STEPS} parts: give a longer step or a shorter time"
+        );
         faults.add("step", fault);
     }
     let top = match request.top {
