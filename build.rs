@@ -4,13 +4,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
     "fastgate/admin/v1/key.proto",
     "fastgate/admin/v1/limit.proto",
     "fastgate/admin/v1/log.proto",
+    "fastgate/admin/v1/metrics.proto",
     "fastgate/admin/v1/node.proto",
     "fastgate/admin/v1/plan.proto",
     "fastgate/admin/v1/route.proto",
@@ -33,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".fastgate.node.v1.Entity")
         .bytes(".fastgate.node.v1.SnapshotChunk")
+        .bytes(".fastgate.admin.v1.FilePart")
         .compile_fds(prost_types::FileDescriptorSet::decode(&descriptors[..])?)?;
     Ok(())
 }

@@ -86,6 +86,7 @@ impl Error {
                 }
                 StoreError::RequestReused { .. } => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
                 StoreError::LastOwner => (Code::FailedPrecondition, "LAST_OWNER"),
+                StoreError::TooSlow => (Code::DeadlineExceeded, "SEARCH_TOO_LONG"),
                 StoreError::Unavailable(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
                 StoreError::Internal(_) => (Code::Internal, "INTERNAL"),
             },

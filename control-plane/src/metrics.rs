@@ -34,6 +34,7 @@ pub(crate) struct FeedCounts {
 pub(crate) struct IngestCounts {
     pub(crate) stored: Counter,
     pub(crate) repeated: Counter,
+    pub(crate) lost: Counter,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -67,6 +68,7 @@ impl Metrics {
             ),
             ("fastgate_events_stored", "Audit events stored", &ingest.stored),
             ("fastgate_batches_repeated", "Batches that were stored before", &ingest.repeated),
+            ("fastgate_events_lost", "Audit events nodes said they lost", &ingest.lost),
         ] {
             registry.register(name, help, counter.clone());
         }

@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use crate::{
     access::{self, Access},
     admin::Admin,
-    audit::Ingest,
+    audit::{Ingest, start_keeper},
     feed::Feed,
     gate::Gate,
     health::{self, Health},
@@ -20,7 +20,7 @@ use crate::{
     port::AdminPort,
     rest::Rest,
     settings::Settings,
-    store::{self, OpenError, Store},
+    store::{self, OpenError, Retention, Store},
 };
 
 /// A control plane whose ports are bound and whose database answers, and which serves nothing yet.
@@ -41,6 +41,7 @@ struct Streams {
     /// Ends them.
     stop: CancellationToken,
     follower: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 /// Where a control plane listens.
@@ -97,11 +98,18 @@ impl Server {
         let stop = CancellationToken::new();
         let (feed, follower) = Feed::start(Arc::clone(&store), stop.clone());
         let ingest = Ingest::new(Arc::clone(&store), stop.clone());
+        let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
+        let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
         let metrics = Metrics::new(feed.counts(), ingest.counts());
         let node_services =
             Routes::default().add_service(feed.service()).add_service(ingest.service());
-        let services =
-            Admin { store: Arc::clone(&store), feed, access: access.clone(), pool: pool.clone() };
+        let services = Admin {
+            store: Arc::clone(&store),
+            feed,
+            access: access.clone(),
+            pool: pool.clone(),
+            stop: stop.clone(),
+        };
         let (services, health) = health::add_services(services.routes(), &pool, &stop)
             .await
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
@@ -114,7 +122,7 @@ impl Server {
             store,
             health,
             node_services,
-            streams: Streams { stop, follower },
+            streams: Streams { stop, follower, keeper },
         })
     }
 
@@ -142,8 +150,12 @@ impl Server {
 impl Streams {
     async fn end(self) {
         self.stop.cancel();
-        if let Err(fault) = self.follower.await {
-            tracing::error!(error = %fault, "the task that follows the database died");
+        for (task, what) in
+            [(self.follower, "follows the database"), (self.keeper, "sees to what is kept")]
+        {
+            if let Err(fault) = task.await {
+                tracing::error!(error = %fault, "the task that {what} died");
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Parser};
@@ -12,6 +13,8 @@ use fastgate::settings::{Mistakes, from_yaml};
 use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The settings of a control plane, checked.
 #[derive(Clone, Debug)]
@@ -24,6 +27,10 @@ pub struct Settings {
     pub node_addr: SocketAddr,
     /// Where the first owner token is written while no owner exists.
     pub bootstrap_token_file: Option<PathBuf>,
+    /// How long audit events are kept, and what is counted of them by the minute.
+    pub keep_events: Duration,
+    /// How long what is counted of them by the hour and the day is kept.
+    pub keep_metrics: Duration,
 }
 
 /// Why there are no settings to start with.
@@ -46,6 +53,8 @@ impl Settings {
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
             node_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9001)),
             bootstrap_token_file: None,
+            keep_events: 30 * DAY,
+            keep_metrics: 400 * DAY,
         }
     }
 
@@ -67,6 +76,8 @@ impl Settings {
         found.put("--admin-addr", given.admin_addr, parse_address, &mut settings.admin_addr);
         found.put("--node-addr", given.node_addr, parse_address, &mut settings.node_addr);
         settings.bootstrap_token_file = given.bootstrap_token_file;
+        found.put("--keep-events", given.keep_events, parse_days, &mut settings.keep_events);
+        found.put("--keep-metrics", given.keep_metrics, parse_days, &mut settings.keep_metrics);
         found.or(settings)
     }
 }
@@ -88,6 +99,12 @@ struct Given {
     /// Where to write an owner token while no owner exists
     #[arg(long, value_name = "FILE", env = "FASTGATE_BOOTSTRAP_TOKEN_FILE")]
     bootstrap_token_file: Option<PathBuf>,
+    /// Days audit events are kept, and metrics by the minute [default: 30]
+    #[arg(long, value_name = "DAYS", env = "FASTGATE_KEEP_EVENTS")]
+    keep_events: Option<String>,
+    /// Days metrics by the hour and the day are kept [default: 400]
+    #[arg(long, value_name = "DAYS", env = "FASTGATE_KEEP_METRICS")]
+    keep_metrics: Option<String>,
 }
 
 /// The command line of a control plane.
@@ -116,6 +133,8 @@ impl Given {
             admin_addr: self.admin_addr.or(other.admin_addr),
             node_addr: self.node_addr.or(other.node_addr),
             bootstrap_token_file: self.bootstrap_token_file.or(other.bootstrap_token_file),
+            keep_events: self.keep_events.or(other.keep_events),
+            keep_metrics: self.keep_metrics.or(other.keep_metrics),
         }
     }
 }
@@ -130,6 +149,13 @@ fn parse_database_url(url: &str) -> Result<SecretString, String> {
         return Err("must start with postgres://, postgresql:// or sqlite:".into());
     }
     Ok(url.into())
+}
+
+fn parse_days(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(days @ 1..=36_500) => Ok(days * DAY),
+        _ => Err(format!("is '{text}': give days, from 1 to 36500")),
+    }
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {

@@ -6,8 +6,9 @@ use fastgate::admin::v1::{
     access_service_client::AccessServiceClient, config_service_client::ConfigServiceClient,
     environment_service_client::EnvironmentServiceClient, key_service_client::KeyServiceClient,
     limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
-    node_service_client::NodeServiceClient, plan_service_client::PlanServiceClient,
-    route_service_client::RouteServiceClient, upstream_service_client::UpstreamServiceClient,
+    metrics_service_client::MetricsServiceClient, node_service_client::NodeServiceClient,
+    plan_service_client::PlanServiceClient, route_service_client::RouteServiceClient,
+    upstream_service_client::UpstreamServiceClient,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
@@ -89,6 +90,11 @@ impl Client {
     /// The audit log.
     pub(crate) fn logs(&self) -> LogServiceClient<Transport> {
         LogServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// The audit log, added up.
+    pub(crate) fn metrics(&self) -> MetricsServiceClient<Transport> {
+        MetricsServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// Config documents.

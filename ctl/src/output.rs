@@ -100,6 +100,17 @@ impl<'a> Output<'a> {
         self.table(&table)
     }
 
+    /// Shows one object of many that come one after the other: JSON on a line, or a document of YAML.
+    pub(crate) fn line<M: Message>(&mut self, name: &str, message: &M) -> Result<(), Error> {
+        let open = schema::open(name, message)?;
+        let written = Written::Whole(&open);
+        let text = match self.form {
+            Form::Yaml => format!("---\n{}", written.to_yaml()?),
+            Form::Table | Form::Json => written.to_json_line()?,
+        };
+        self.text(&text)
+    }
+
     /// Says that an object is gone, or could go.
     pub(crate) fn deleted(&mut self, kind: &str, id: &str, check: DryRun) -> Result<(), Error> {
         let what = if check.dry_run { "can be deleted" } else { "is deleted" };
@@ -108,7 +119,12 @@ impl<'a> Output<'a> {
 
     /// Writes text as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Error> {
-        Ok(self.out.write_all(text.as_bytes())?)
+        self.bytes(text.as_bytes())
+    }
+
+    /// Writes a part of a file as it is.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.out.write_all(bytes)?)
     }
 
     /// Says something that is no part of the answer.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use fastgate_control_plane::Shown;
+use fastgate_control_plane::{Shown, safe_json};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _, Value,
@@ -46,12 +46,18 @@ impl Written<'_> {
         serde_saphyr::to_string(self).map_err(|fault| Error::Show(fault.to_string()))
     }
 
+    /// As JSON on one line.
+    pub(crate) fn to_json_line(&self) -> Result<String, Error> {
+        let text = serde_json::to_string(self).map_err(|fault| Error::Show(fault.to_string()))?;
+        Ok(safe_json(text) + "\n")
+    }
+
     /// As JSON on several lines.
     pub(crate) fn to_json(&self) -> Result<String, Error> {
         let mut text =
             serde_json::to_string_pretty(self).map_err(|fault| Error::Show(fault.to_string()))?;
         text.push('\n');
-        Ok(text)
+        Ok(safe_json(text))
     }
 }
 

@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod logs;
 mod mask;
+mod metrics;
 mod nodes;
 mod page;
 mod plans;
@@ -30,14 +31,16 @@ use fastgate::{
         access_service_server::AccessServiceServer, config_service_server::ConfigServiceServer,
         environment_service_server::EnvironmentServiceServer, key_service_server::KeyServiceServer,
         limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
-        node_service_server::NodeServiceServer, plan_service_server::PlanServiceServer,
-        route_service_server::RouteServiceServer, upstream_service_server::UpstreamServiceServer,
+        metrics_service_server::MetricsServiceServer, node_service_server::NodeServiceServer,
+        plan_service_server::PlanServiceServer, route_service_server::RouteServiceServer,
+        upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
     time::Written,
 };
 use prost_reflect::DescriptorPool;
 use prost_types::Timestamp;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
@@ -64,6 +67,8 @@ pub(crate) struct Admin {
     pub(crate) access: Access,
     /// The messages of the API.
     pub(crate) pool: DescriptorPool,
+    /// Ends what is streamed.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Admin {
@@ -83,6 +88,7 @@ impl Admin {
             KeyServiceServer at most MAX_MESSAGE;
             LimitServiceServer at most MAX_MESSAGE;
             LogServiceServer at most MAX_MESSAGE;
+            MetricsServiceServer at most MAX_MESSAGE;
             NodeServiceServer at most MAX_MESSAGE;
             PlanServiceServer at most MAX_MESSAGE;
             RouteServiceServer at most MAX_MESSAGE;

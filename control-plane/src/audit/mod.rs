@@ -1,7 +1,9 @@
-//! The audit log's way in: batches of events from nodes, each stored once.
+//! The audit log as it is kept: batches of events from nodes, each stored once, added up, and ended.
 
 mod ingest;
+mod keeper;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use ingest::Ingest;
+pub(crate) use keeper::start as start_keeper;

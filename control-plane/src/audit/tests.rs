@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use fastgate::{
     admin::v1::LogEvent,
-    node::v1::{Batch, BatchAck, audit_ingest_client::AuditIngestClient},
+    node::v1::{Batch, BatchAck, Gap, audit_ingest_client::AuditIngestClient},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -14,10 +14,10 @@ use tonic::{Code, Status, Streaming, service::Routes, transport::Endpoint};
 
 use super::Ingest;
 use crate::{
-    domain::{EventFilter, Expect, Op, Usage},
+    domain::{EventFilter, EventMatch, Expect, Op, Usage},
     listen,
     store::{
-        Page, Store,
+        Store,
         tests::samples::{commit, id, key, scratch},
     },
 };
@@ -59,16 +59,9 @@ impl World {
             environment: id("default"),
             from: SystemTime::UNIX_EPOCH,
             until: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100_000),
-            key_id: None,
-            source_path: None,
-            path_prefix: None,
-            method: None,
-            status: None,
-            request_id: None,
-            route_id: None,
+            matching: EventMatch::default(),
         };
-        let page = Page { after: None, limit: 10_000 };
-        let events = self.store.events(&filter, &page).await.expect("reads");
+        let events = self.store.events(&filter, None, 10_000).await.expect("reads");
         events.into_iter().map(|(_, event)| event.request_id).collect()
     }
 
@@ -165,13 +158,22 @@ async fn a_batch_pushed_again_is_acknowledged_and_stored_once() {
 #[tokio::test]
 async fn a_bad_batch_is_refused_by_its_field() {
     let world = World::start().await;
-    let cases: [(Batch, &str); 8] = [
+    let gap = |first_seq, events, reason: &str| {
+        let gap = Gap { first_seq, events, reason: reason.into() };
+        Batch { gaps: vec![gap], ..batch(10, 1) }
+    };
+    let cases: [(Batch, &str); 13] = [
         (Batch { node_id: String::new(), ..batch(0, 1) }, "node_id"),
         (Batch { node_id: "n".repeat(129), ..batch(0, 1) }, "node_id"),
         (Batch { boot_id: "b\0".into(), ..batch(0, 1) }, "boot_id"),
         (Batch { environment: "No Such!".into(), ..batch(0, 1) }, "environment"),
         (batch(0, 0), "events"),
         (batch(0, 4097), "events"),
+        (gap(0, 0, "dropped"), "gaps.events"),
+        (gap(9, 2, "dropped"), "gaps.events"),
+        (gap(u64::MAX, 2, "dropped"), "gaps.events"),
+        (gap(0, 1, "no word\n"), "gaps.reason"),
+        (Batch { gaps: vec![Gap::default(); 257], ..batch(10, 1) }, "gaps"),
         (batch(u64::MAX, 2), "first_seq"),
         (batch(i64::MAX as u64, 1), "first_seq"),
     ];
@@ -188,6 +190,19 @@ async fn a_bad_batch_is_refused_by_its_field() {
     let mut push = world.push().await;
     push.say(batch(101, 4096)).await;
     assert_eq!(push.ack().await, 101, "the most there may be");
+}
+
+#[tokio::test]
+async fn a_batch_may_hold_gaps_alone() {
+    let world = World::start().await;
+    let mut push = world.push().await;
+    let gap = Gap { first_seq: 0, events: 7, reason: "killed".into() };
+    let gaps = Batch { gaps: vec![gap], ..batch(7, 0) };
+    push.say(gaps.clone()).await;
+    push.say(gaps).await;
+    push.say(batch(7, 2)).await;
+    assert_eq!((push.ack().await, push.ack().await, push.ack().await), (7, 7, 7));
+    assert_eq!(world.stored().await, ["r8", "r7"]);
 }
 
 #[tokio::test]

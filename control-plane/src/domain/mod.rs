@@ -2,14 +2,19 @@
 
 mod change;
 mod event;
+mod histogram;
 mod object;
+mod rollup;
 mod token;
+pub(crate) mod varint;
 
 pub(crate) use change::{
     Actor, CallId, Change, Committed, Expect, Op, Outcome, Repeatable, Replay,
 };
-pub(crate) use event::{EventBatch, EventFilter};
+pub(crate) use event::{EventBatch, EventFilter, EventGap, EventMatch, EventPosition};
+pub(crate) use histogram::Histogram;
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,
 };
+pub(crate) use rollup::{Kind, Metrics, MetricsQuery, Rollup, Step, Sums, Total};
 pub(crate) use token::{Role, Token};

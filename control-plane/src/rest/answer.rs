@@ -8,6 +8,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 
 use super::{endpoint::Endpoint, json::Shown};
+use crate::escape::safe_json;
 
 /// A call that succeeded.
 pub(super) struct Answer {
@@ -95,7 +96,7 @@ impl Answer {
         let Ok(body) = serde_json::to_string(&Shown(&message)) else {
             return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer has no JSON form", None);
         };
-        let mut response = plain(self.status, "application/json", body);
+        let mut response = plain(self.status, "application/json", safe_json(body));
         if let Some(Ok(location)) = self.location.map(HeaderValue::try_from) {
             response.headers_mut().insert(header::LOCATION, location);
         }

@@ -1,13 +1,13 @@
 //! A gRPC call within this process.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, Request, Version,
+    HeaderMap, HeaderValue, Request, Response, Version,
     header::{AUTHORIZATION, CONTENT_TYPE, TE},
 };
 use http_body_util::{BodyExt as _, Full};
 use prost::Message as _;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::{Code, Status, body::Body};
 
 use super::endpoint::Endpoint;
@@ -23,9 +23,25 @@ pub(super) async fn unary(
     headers: &HeaderMap,
     message: &DynamicMessage,
 ) -> Result<DynamicMessage, Status> {
-    let broken = |_| Status::internal("a call within the process broke");
+    let (_, body) = begin(gate, endpoint, headers, message).await?.into_parts();
+    let body = body.collect().await?;
+    if let Some(trailers) = body.trailers() {
+        check(trailers)?;
+    }
+    let bytes = body.to_bytes();
+    let reply = bytes.get(FRAME_HEAD..).unwrap_or_default();
+    DynamicMessage::decode(endpoint.output.clone(), reply).map_err(|_| broken())
+}
+
+/// Calls a method that answers with messages without an end that is known, when it begins to.
+pub(super) async fn begin(
+    gate: Gate,
+    endpoint: &Endpoint,
+    headers: &HeaderMap,
+    message: &DynamicMessage,
+) -> Result<Response<Body>, Status> {
     let mut request = Request::new(Body::new(Full::new(frame(message))));
-    *request.uri_mut() = endpoint.rpc.parse().map_err(|_| broken(()))?;
+    *request.uri_mut() = endpoint.rpc.parse().map_err(|_| broken())?;
     *request.method_mut() = http::Method::POST;
     *request.version_mut() = Version::HTTP_2;
     let own = request.headers_mut();
@@ -34,15 +50,55 @@ pub(super) async fn unary(
     if let Some(authorization) = headers.get(AUTHORIZATION) {
         own.insert(AUTHORIZATION, authorization.clone());
     }
-    let (head, body) = gate.answer(request).await.into_parts();
-    check(&head.headers)?;
-    let body = body.collect().await?;
-    if let Some(trailers) = body.trailers() {
-        check(trailers)?;
+    let response = gate.answer(request).await;
+    check(response.headers())?;
+    Ok(response)
+}
+
+/// The messages of an answer, one after the other.
+pub(super) struct Messages {
+    kind: MessageDescriptor,
+    body: Body,
+    read: BytesMut,
+}
+
+impl Messages {
+    pub(super) fn new(endpoint: &Endpoint, body: Body) -> Self {
+        Self { kind: endpoint.output.clone(), body, read: BytesMut::new() }
     }
-    let bytes = body.to_bytes();
-    let reply = bytes.get(FRAME_HEAD..).unwrap_or_default();
-    DynamicMessage::decode(endpoint.output.clone(), reply).map_err(|_| broken(()))
+
+    /// `None` at the end, if it is a good one.
+    pub(super) async fn next(&mut self) -> Result<Option<DynamicMessage>, Status> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            match frame?.into_data() {
+                Ok(data) => self.read.extend_from_slice(&data),
+                Err(frame) => frame.trailers_ref().map_or(Ok(()), check)?,
+            }
+        }
+    }
+
+    /// The next message, if all of it was read.
+    fn take(&mut self) -> Result<Option<DynamicMessage>, Status> {
+        let Some((head, rest)) = self.read.split_first_chunk::<FRAME_HEAD>() else {
+            return Ok(None);
+        };
+        let [_, length @ ..] = *head;
+        let length = u32::from_be_bytes(length) as usize;
+        if rest.len() < length {
+            return Ok(None);
+        }
+        self.read.advance(FRAME_HEAD);
+        let message = DynamicMessage::decode(self.kind.clone(), self.read.split_to(length));
+        message.map(Some).map_err(|_| broken())
+    }
+}
+
+fn broken() -> Status {
+    Status::internal("a call within the process broke")
 }
 
 fn frame(message: &DynamicMessage) -> Bytes {

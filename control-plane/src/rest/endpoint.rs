@@ -17,6 +17,8 @@ pub(super) struct Endpoint {
     pub(super) verb: Method,
     /// Whether a success means that something new exists.
     pub(super) creates: bool,
+    /// Whether the answer is one message after the other.
+    pub(super) streams: bool,
     path: Vec<Segment>,
 }
 
@@ -133,6 +135,7 @@ impl Endpoint {
             output: method.output(),
             creates: verb == Method::POST && method.name().starts_with("Create"),
             input,
+            streams: method.is_server_streaming(),
             body,
             verb,
             path,

@@ -16,6 +16,7 @@ mod endpoint;
 mod json;
 mod percent;
 mod request;
+mod stream;
 
 use std::sync::Arc;
 
@@ -48,12 +49,16 @@ impl Rest {
         request: Request<Incoming>,
     ) -> http::Response<Body> {
         match self.call(gate, request).await {
-            Ok(answer) => answer.into_response(),
+            Ok(response) => response,
             Err(refusal) => refusal.into_response(),
         }
     }
 
-    async fn call(&self, gate: Gate, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn call(
+        &self,
+        gate: Gate,
+        request: Request<Incoming>,
+    ) -> Result<http::Response<Body>, Refusal> {
         let (head, body) = request.into_parts();
         let (endpoint, variables) = self.endpoints.find(&head.method, head.uri.path())?;
         // Before the body is read: who may not call may not make the server work either.
@@ -62,7 +67,11 @@ impl Rest {
         let query = head.uri.query().unwrap_or_default();
         let message = request::message(endpoint, variables, query, &body)
             .map_err(|faults| Status::from(Error::Invalid(faults)))?;
+        if endpoint.streams {
+            let answered = call::begin(gate, endpoint, &head.headers, &message).await?;
+            return stream::answer(endpoint, answered).await;
+        }
         let reply = call::unary(gate, endpoint, &head.headers, &message).await?;
-        Ok(Answer::new(endpoint, head.uri.path(), &message, reply))
+        Ok(Answer::new(endpoint, head.uri.path(), &message, reply).into_response())
     }
 }

@@ -22,6 +22,22 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// The fault of a search: one that Postgres cut off (query_canceled) would be again.
+    pub(in crate::store) fn of_search(self) -> Self {
+        match &self {
+            Self::Unavailable(fault)
+                if fault
+                    .as_database_error()
+                    .is_some_and(|fault| fault.code().as_deref() == Some("57014")) =>
+            {
+                Self::TooSlow
+            }
+            _ => self,
+        }
+    }
+}
+
 /// Whether a retry may help: Postgres by the class of the SQLSTATE (PostgreSQL manual, appendix
 /// A), SQLite by its primary result code.
 fn may_pass(fault: &dyn DatabaseError) -> bool {

@@ -28,8 +28,8 @@ use fastgate::{
 use thiserror::Error;
 
 use crate::domain::{
-    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Namespace, Outcome, Plan,
-    Replay, Route, Stored, Token, Upstream, Usage,
+    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Metrics,
+    MetricsQuery, Namespace, Outcome, Plan, Replay, Route, Stored, Token, Upstream, Usage,
 };
 
 pub(crate) use news::News;
@@ -141,14 +141,22 @@ pub(crate) trait Store: Send + Sync {
         page: &Page,
     ) -> Result<Vec<(Cursor, AdminEvent)>, StoreError>;
 
-    /// Stores a batch and counts key usage, in one transaction; false when it was stored before.
-    async fn append_events(&self, batch: &EventBatch) -> Result<bool, StoreError>;
-    /// Newest first.
+    /// Stores a batch, and counts what it holds, in one transaction.
+    async fn append_events(&self, batch: &EventBatch) -> Result<Appended, StoreError>;
+    /// Newest first, those after a position in that order.
     async fn events(
         &self,
         filter: &EventFilter,
-        page: &Page,
-    ) -> Result<Vec<(Cursor, LogEvent)>, StoreError>;
+        after: Option<EventPosition>,
+        limit: u32,
+    ) -> Result<Vec<(EventPosition, LogEvent)>, StoreError>;
+    /// What requests come to, those stored just now included.
+    async fn metrics(&self, query: &MetricsQuery) -> Result<Metrics, StoreError>;
+    /// Adds up what batches of minutes that are over left to be counted. It changes what nobody reads:
+    /// only how long it takes to count. Does nothing while another replica does it.
+    async fn roll_up(&self, now: SystemTime) -> Result<(), StoreError>;
+    /// Makes room for the events of the days to come, and ends what has been kept for long enough.
+    async fn keep(&self, retention: &Retention, now: SystemTime) -> Result<(), StoreError>;
 
     /// Notes what a replica knows of these nodes, in place of what it said before, and forgets what
     /// no replica has said again for `kept`. Makes no revision. `announced`: the others are to look
@@ -165,6 +173,23 @@ pub(crate) trait Store: Send + Sync {
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What of a batch was not stored before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Appended {
+    pub(crate) events: u64,
+    /// Events the batch says are lost.
+    pub(crate) lost: u64,
+}
+
+/// How long what nodes report is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Retention {
+    /// Events, and sums by the minute.
+    pub(crate) events: Duration,
+    /// Sums by the hour and by the day, and what was lost.
+    pub(crate) rollups: Duration,
 }
 
 /// Which keys to list; absent fields ask nothing.
@@ -275,6 +300,9 @@ pub(crate) enum StoreError {
     RequestReused { request_id: String },
     #[error("this is the last owner token")]
     LastOwner,
+    /// Too much had to be looked through.
+    #[error("the search took too long: ask for a shorter time, or for what one key did")]
+    TooSlow,
     /// The database can't be reached or gave up; a retry may help.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<sqlx::Error>),

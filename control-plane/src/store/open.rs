@@ -61,14 +61,12 @@ pub enum OpenError {
     },
 }
 
-/// The schema in the words of one database.
-pub(super) fn migrator(words: fn(&'static str) -> Cow<'static, str>) -> Migrator {
-    let steps = [
-        (1, "what the control plane keeps", include_str!("schema.sql")),
-        (2, "the nodes of each replica", include_str!("nodes.sql")),
-        (3, "plans, and which keys are on them", include_str!("plans.sql")),
-    ];
-    let migrations = steps.map(|(version, description, sql)| {
+/// The schema in the words of one database; `audit` is its own of the tables that grow.
+pub(super) fn migrator(
+    words: fn(&'static str) -> Cow<'static, str>,
+    audit: &'static str,
+) -> Migrator {
+    let steps = steps(audit).map(|(version, description, sql)| {
         let sql = sqlx::AssertSqlSafe(words(sql).into_owned());
         Migration::new(
             version,
@@ -78,5 +76,16 @@ pub(super) fn migrator(words: fn(&'static str) -> Cow<'static, str>) -> Migrator
             false,
         )
     });
-    Migrator::with_migrations(migrations.into())
+    Migrator::with_migrations(steps.into())
+}
+
+fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 6] {
+    [
+        (1, "what the control plane keeps", include_str!("schema.sql")),
+        (2, "the nodes of each replica", include_str!("nodes.sql")),
+        (3, "plans, and which keys are on them", include_str!("plans.sql")),
+        (4, "events as they are searched and ended", audit),
+        (5, "what is stored of each boot of a node, and what was lost", include_str!("boots.sql")),
+        (6, "requests added up", include_str!("rollups.sql")),
+    ]
 }

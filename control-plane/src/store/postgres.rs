@@ -1,16 +1,23 @@
 //! The store on Postgres.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+mod partitions;
+mod rows;
+
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sqlx::{
     ConnectOptions as _, PgPool, Transaction,
-    migrate::MigrateError,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
 };
 use tokio::task::JoinHandle;
 
 use super::{
-    News,
+    News, Retention, StoreError,
     news::Unread,
     open::{OpenError, migrator},
 };
@@ -24,6 +31,9 @@ type Db = sqlx::Postgres;
 /// The database's clock, in microseconds since 1970.
 const NOW_US: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
+/// Where a text stands in another, from 1; 0 where it does not.
+const FIND: &str = "strpos";
+
 /// What a change announces itself on; the payload says nothing: who hears it looks.
 const fn channel(news: News) -> &'static str {
     match news {
@@ -31,6 +41,9 @@ const fn channel(news: News) -> &'static str {
         News::Nodes => "fastgate_nodes",
     }
 }
+
+/// The advisory lock of the replica that sees to what is kept.
+const KEEPER: i64 = 0x6661_7374_6761_7465;
 
 /// Connections of one control plane: it has many nodes, but they do not query.
 const CONNECTIONS: u32 = 16;
@@ -49,10 +62,11 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
     {
         return Err(OpenError::Tls);
     }
-    // A writer that waits for longer than this stands behind another that hangs.
+    // A writer that waits for longer than this stands behind another that hangs. To compile a statement
+    // takes longer than to run any of these, and the planner takes those over many partitions for dear.
     let options = options
         .application_name("fastgate")
-        .options([("lock_timeout", "5s"), ("statement_timeout", "30s")])
+        .options([("lock_timeout", "5s"), ("statement_timeout", "30s"), ("jit", "off")])
         .disable_statement_logging();
     let name = options.get_database().unwrap_or(options.get_username()).to_owned();
     let place = format!("{}:{}/{name}", options.get_host(), options.get_port());
@@ -68,12 +82,16 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
         .connect_with(options)
         .await
         .map_err(connect)?;
-    migrator(Cow::Borrowed)
+    schema()
         .run(&pool)
         .await
         .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: refusal(&fault) })?;
     let store = sql::SqlStore::open(Backend::start(pool)).await;
     store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
+}
+
+pub(super) fn schema() -> Migrator {
+    migrator(Cow::Borrowed, include_str!("postgres/audit.sql"))
 }
 
 /// What the server said. The driver would add a line of the server's source to it.
@@ -122,6 +140,20 @@ impl Backend {
 
     async fn changed(&self, news: News) {
         self.unread.wait(news).await;
+    }
+
+    /// Whether it is this replica that sees to what is kept, until the transaction ends.
+    async fn keeps(&self, tx: &mut Transaction<'static, Db>) -> sqlx::Result<bool> {
+        let lock = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)");
+        lock.bind(KEEPER).fetch_one(&mut **tx).await
+    }
+
+    async fn keep(&self, retention: &Retention, now: SystemTime) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        if self.keeps(&mut tx).await? {
+            partitions::keep(&self.pool, retention, now).await?;
+        }
+        Ok(tx.commit().await?)
     }
 }
 

@@ -1,16 +1,23 @@
 //! The store on SQLite: what `fgctl dev` keeps its state in.
 
-use std::{borrow::Cow, time::Duration};
+mod rows;
+
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use sqlx::{
     ConnectOptions as _, SqlitePool, Transaction,
+    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
-    News,
+    News, Retention, StoreError,
     news::Unread,
     open::{OpenError, migrator},
+    unix_us,
 };
 
 #[path = "sql/mod.rs"]
@@ -21,6 +28,12 @@ type Db = sqlx::Sqlite;
 
 /// The database's clock, in microseconds since 1970.
 const NOW_US: &str = "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
+
+/// Where a text stands in another, from 1; 0 where it does not.
+const FIND: &str = "instr";
+
+/// Rows a statement deletes at most: nobody else can write meanwhile.
+const AT_ONCE: i64 = 10_000;
 
 /// Opens or creates a file and brings the schema up to date.
 pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
@@ -35,7 +48,7 @@ pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
         |fault: sqlx::Error| OpenError::Connect { place: path.into(), reason: fault.to_string() };
     let one = SqlitePoolOptions::new().max_connections(1);
     let writer = one.connect_with(options.clone()).await.map_err(connect)?;
-    migrator(|sql| Cow::Owned(sql.replace("BYTEA", "BLOB")))
+    schema()
         .run(&writer)
         .await
         .map_err(|fault| OpenError::Migrate { place: path.into(), reason: fault.to_string() })?;
@@ -43,6 +56,15 @@ pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
     let readers = some.connect_with(options.read_only(true)).await.map_err(connect)?;
     let store = sql::SqlStore::open(Backend { writer, readers, unread: Unread::default() }).await;
     store.map_err(|fault| OpenError::Connect { place: path.into(), reason: fault.to_string() })
+}
+
+pub(super) fn schema() -> Migrator {
+    migrator(|sql| Cow::Owned(words(sql)), include_str!("sqlite/audit.sql"))
+}
+
+/// SQLite compares texts byte by byte unless told otherwise.
+fn words(sql: &str) -> String {
+    sql.replace("BYTEA", "BLOB").replace(" COLLATE \"C\"", "")
 }
 
 /// What differs from the other database.
@@ -75,5 +97,37 @@ impl Backend {
 
     async fn changed(&self, news: News) {
         self.unread.wait(news).await;
+    }
+
+    /// Whether it is this process that sees to what is kept: there is no other.
+    #[allow(clippy::unused_async, reason = "the other database asks its server")]
+    async fn keeps(&self, _tx: &mut Transaction<'static, Db>) -> sqlx::Result<bool> {
+        Ok(true)
+    }
+
+    /// Deletes what is too old, some at a time.
+    async fn keep(&self, retention: &Retention, now: SystemTime) -> Result<(), StoreError> {
+        let before =
+            |kept: Duration| unix_us(now.checked_sub(kept).unwrap_or(SystemTime::UNIX_EPOCH));
+        for (table, kept) in [
+            ("events", retention.events),
+            ("rollup_minutes", retention.events),
+            ("rollup_hours", retention.rollups),
+            ("rollup_days", retention.rollups),
+            ("rollup_keys", retention.rollups),
+            ("event_gaps", retention.rollups),
+            ("event_boots", retention.rollups),
+        ] {
+            loop {
+                let mut delete = sqlx::QueryBuilder::<Db>::new("DELETE FROM ");
+                delete.push(table).push(" WHERE rowid IN (SELECT rowid FROM ").push(table);
+                delete.push(" WHERE at_us < ").push_bind(before(kept));
+                delete.push(" LIMIT ").push_bind(AT_ONCE).push(")");
+                if delete.build().execute(&self.writer).await?.rows_affected() == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 }

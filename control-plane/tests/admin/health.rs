@@ -10,8 +10,19 @@ use tonic_reflection::pb::v1::{
 
 use crate::plane::Plane;
 
-const SERVICES: [&str; 10] =
-    ["Access", "Config", "Environment", "Key", "Limit", "Log", "Node", "Plan", "Route", "Upstream"];
+const SERVICES: [&str; 11] = [
+    "Access",
+    "Config",
+    "Environment",
+    "Key",
+    "Limit",
+    "Log",
+    "Metrics",
+    "Node",
+    "Plan",
+    "Route",
+    "Upstream",
+];
 
 fn name(service: &str) -> String {
     format!("fastgate.admin.v1.{service}Service")

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and clippy knows helpers of tests only in unit tests"
 )]
 
+mod audit;
 mod dry_runs;
 mod golden;
 mod health;

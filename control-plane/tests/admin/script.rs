@@ -239,6 +239,19 @@ pub(crate) fn logs_and_access() -> Vec<Step> {
                 json!({"start_time": "2026-01-02T00:00:00Z", "end_time": "2026-01-01T00:00:00Z"}),
             ),
         ),
+        step(
+            "no metrics yet",
+            get("/admin/metrics?start_time=2026-01-01T00:00:01Z&end_time=2026-01-01T01:00:01Z"),
+            (
+                "MetricsService/GetMetrics",
+                json!({"start_time": "2026-01-01T00:00:01Z", "end_time": "2026-01-01T01:00:01Z"}),
+            ),
+        ),
+        step(
+            "metrics of what is none",
+            get("/admin/metrics?step=week&top=101&status_code=x"),
+            ("MetricsService/GetMetrics", json!({"step": "week", "top": 101, "status_code": "x"})),
+        ),
         create(
             "a token",
             "/admin/tokens",

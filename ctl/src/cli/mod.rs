@@ -10,6 +10,7 @@ mod envs;
 mod keys;
 mod limits;
 mod logs;
+mod metrics;
 mod nodes;
 mod plans;
 mod routes;
@@ -27,7 +28,8 @@ pub(crate) use dev::DevArgs;
 pub(crate) use envs::{EnvCommand, EnvFields};
 pub(crate) use keys::{KeyCommand, KeyFields};
 pub(crate) use limits::{LimitArg, LimitCommand};
-pub(crate) use logs::{LogCommand, LogFilter};
+pub(crate) use logs::{FileFormat, LogCommand, LogFilter, LogTimes};
+pub(crate) use metrics::{MetricsArgs, StepArg};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use plans::{PlanCommand, PlanFields};
 pub(crate) use routes::{RouteCommand, RouteFields};
@@ -123,6 +125,8 @@ pub(crate) enum Command {
     /// The audit log: one event for every request
     #[command(subcommand, visible_alias = "log")]
     Logs(LogCommand),
+    /// What passed through the gateway, added up: errors, response times, the busiest keys
+    Metrics(MetricsArgs),
     /// Admin tokens: who may use this tool
     #[command(subcommand, visible_alias = "token")]
     Tokens(TokenCommand),
@@ -208,7 +212,10 @@ mod tests {
             "fgctl routes create --path-prefix /a --target http://a:1,weight=3 --timeout 30",
             "fgctl routes update r --timeout -1 --rate-limit -1 --retries -1 --priority -1",
             "fgctl apply -f a.yaml -f - --dry-run",
-            "fgctl logs list --status 4xx --since 15m --limit 10",
+            "fgctl logs list --status 4xx --since 15m --limit 10 --rate-limited",
+            "fgctl logs export --format csv --rate-limited false --min-response-time-ms 0.5",
+            "fgctl logs tail -n 0 -f --error key_revoked",
+            "fgctl metrics --since 1d --step hour --top 3",
             "fgctl diff -f dir --addr 127.0.0.1:9000",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

@@ -2,13 +2,15 @@
 
 use std::time::SystemTime;
 
-use fastgate::admin::v1::{ListLogsRequest, ListLogsResponse, LogEvent};
+use fastgate::admin::v1::{
+    ExportLogsRequest, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
+};
 
 use super::pages;
 use crate::{
-    cli::{LogCommand, LogFilter},
+    cli::{FileFormat, Form, LogCommand, LogFilter, LogTimes},
     client::Client,
-    error::Error,
+    error::{Error, shown},
     output::{Output, Rows, time_ms},
 };
 
@@ -17,10 +19,30 @@ pub(super) async fn run(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let LogCommand::List(filter) = command;
+    match command {
+        LogCommand::List { filter, times, limit } => {
+            let request = request(*filter, times, client.environment(), SystemTime::now());
+            list(request, limit, client, output).await
+        }
+        LogCommand::Export { filter, times, format } => {
+            let request = request(*filter, times, client.environment(), SystemTime::now());
+            export(request, format, client, output).await
+        }
+        LogCommand::Tail { filter, lines, follow } => {
+            let times = LogTimes { since: None, until: None };
+            let request = request(*filter, times, client.environment(), SystemTime::now());
+            tail(request, lines, follow, client, output).await
+        }
+    }
+}
+
+async fn list(
+    request: ListLogsRequest,
+    limit: u32,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
     let mut logs = client.logs();
-    let limit = filter.limit;
-    let request = request(filter, client.environment(), SystemTime::now());
     let (logs, more) = pages(limit, async |page_size, page_token| {
         let request = ListLogsRequest { page_size, page_token, ..request.clone() };
         let answer = logs.list_logs(request).await?.into_inner();
@@ -31,38 +53,153 @@ pub(super) async fn run(
     output.list("ListLogsResponse", &ListLogsResponse { logs, ..Default::default() }, rows)
 }
 
-fn request(filter: LogFilter, environment: String, now: SystemTime) -> ListLogsRequest {
+/// Writes part after part, as they come: the file is as the control plane wrote it, `--output` or not.
+async fn export(
+    request: ListLogsRequest,
+    format: FileFormat,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let format = match format {
+        FileFormat::Jsonl => "jsonl",
+        FileFormat::Csv => "csv",
+    };
+    let mut parts = client.logs().export_logs(to_export(request, format)).await?.into_inner();
+    while let Some(part) = parts.message().await? {
+        output.bytes(&part.data)?;
+    }
+    Ok(())
+}
+
+/// Shows an event a line, as they come.
+async fn tail(
+    request: ListLogsRequest,
+    lines: u32,
+    follow: bool,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut logs = client.logs();
+    if follow {
+        let mut events = logs.tail_logs(to_tail(request, lines)).await?.into_inner();
+        while let Some(event) = events.message().await? {
+            show(&event, output)?;
+            output.flush()?;
+        }
+        return Ok(());
+    }
+    if lines == 0 {
+        return Ok(());
+    }
+    let request = ListLogsRequest { page_size: lines.cast_signed(), ..request };
+    let found = logs.list_logs(request).await?.into_inner().logs;
+    found.iter().rev().try_for_each(|event| show(event, output))
+}
+
+fn show(event: &LogEvent, output: &mut Output<'_>) -> Result<(), Error> {
+    if output.form() != Form::Table {
+        return output.line("LogEvent", event);
+    }
+    let said: Vec<_> = cells(event).into_iter().filter(|cell| !cell.is_empty()).collect();
+    output.text(&format!("{}\n", shown(&said.join("  "))))
+}
+
+fn request(
+    filter: LogFilter,
+    times: LogTimes,
+    environment: String,
+    now: SystemTime,
+) -> ListLogsRequest {
     ListLogsRequest {
         environment,
         key_id: filter.key_id.unwrap_or_default(),
         source_path: filter.source_path.unwrap_or_default(),
         path_prefix: filter.path_prefix.unwrap_or_default(),
+        path_contains: filter.path_contains.unwrap_or_default(),
         method: filter.method.unwrap_or_default().to_ascii_uppercase(),
         status_code: filter.status.unwrap_or_default(),
-        start_time: filter.since.map(|since| since.ago(now)),
-        end_time: filter.until.map(|until| until.ago(now)),
+        start_time: times.since.map(|since| since.ago(now)),
+        end_time: times.until.map(|until| until.ago(now)),
         request_id: filter.request_id.unwrap_or_default(),
         route_id: filter.route_id.unwrap_or_default(),
+        target_url: filter.target_url.unwrap_or_default(),
+        error: filter.error.unwrap_or_default(),
+        ip_address: filter.ip_address.unwrap_or_default(),
+        user_agent_contains: filter.user_agent_contains.unwrap_or_default(),
+        node_id: filter.node_id.unwrap_or_default(),
+        rate_limited: filter.rate_limited,
+        secret_version: filter.secret_version,
+        min_attempts: filter.min_attempts.unwrap_or_default(),
+        min_response_time_ms: filter.min_response_time_ms.unwrap_or_default(),
+        min_upstream_time_ms: filter.min_upstream_time_ms.unwrap_or_default(),
+        min_ttfb_ms: filter.min_ttfb_ms.unwrap_or_default(),
+        min_request_size: filter.min_request_size.unwrap_or_default(),
+        min_response_size: filter.min_response_size.unwrap_or_default(),
         ..Default::default()
     }
 }
 
+/// An export of what a list would show.
+fn to_export(list: ListLogsRequest, format: &str) -> ExportLogsRequest {
+    ExportLogsRequest {
+        environment: list.environment,
+        format: format.to_owned(),
+        key_id: list.key_id,
+        source_path: list.source_path,
+        path_prefix: list.path_prefix,
+        path_contains: list.path_contains,
+        method: list.method,
+        status_code: list.status_code,
+        start_time: list.start_time,
+        end_time: list.end_time,
+        request_id: list.request_id,
+        route_id: list.route_id,
+        target_url: list.target_url,
+        error: list.error,
+        ip_address: list.ip_address,
+        user_agent_contains: list.user_agent_contains,
+        node_id: list.node_id,
+        rate_limited: list.rate_limited,
+        secret_version: list.secret_version,
+        min_attempts: list.min_attempts,
+        min_response_time_ms: list.min_response_time_ms,
+        min_upstream_time_ms: list.min_upstream_time_ms,
+        min_ttfb_ms: list.min_ttfb_ms,
+        min_request_size: list.min_request_size,
+        min_response_size: list.min_response_size,
+    }
+}
+
+/// A tail of what a list would show.
+fn to_tail(list: ListLogsRequest, lines: u32) -> TailLogsRequest {
+    TailLogsRequest {
+        environment: list.environment,
+        lines,
+        key_id: list.key_id,
+        source_path: list.source_path,
+        path_prefix: list.path_prefix,
+        path_contains: list.path_contains,
+        method: list.method,
+        status_code: list.status_code,
+        request_id: list.request_id,
+        route_id: list.route_id,
+        target_url: list.target_url,
+        error: list.error,
+        ip_address: list.ip_address,
+        user_agent_contains: list.user_agent_contains,
+        node_id: list.node_id,
+        rate_limited: list.rate_limited,
+        secret_version: list.secret_version,
+        min_attempts: list.min_attempts,
+        min_response_time_ms: list.min_response_time_ms,
+        min_upstream_time_ms: list.min_upstream_time_ms,
+        min_ttfb_ms: list.min_ttfb_ms,
+        min_request_size: list.min_request_size,
+        min_response_size: list.min_response_size,
+    }
+}
+
 fn rows(logs: &[LogEvent], more: bool) -> Rows {
-    let row = |event: &LogEvent| {
-        vec![
-            time_ms(event.timestamp.as_ref()),
-            event.status_code.to_string(),
-            event.method.clone(),
-            event.path.clone(),
-            format!("{:.1}", event.response_time_ms),
-            event.source_path.clone(),
-            event.key_id.clone(),
-            event.target_url.clone(),
-            event.ip_address.clone(),
-            event.error.clone(),
-            event.request_id.clone(),
-        ]
-    };
     Rows {
         noun: "events in this time",
         header: &[
@@ -78,7 +215,24 @@ fn rows(logs: &[LogEvent], more: bool) -> Rows {
             "ERROR",
             "REQUEST ID",
         ],
-        rows: logs.iter().map(row).collect(),
+        rows: logs.iter().map(cells).collect(),
         more,
     }
+}
+
+/// What a line tells of an event.
+fn cells(event: &LogEvent) -> Vec<String> {
+    vec![
+        time_ms(event.timestamp.as_ref()),
+        event.status_code.to_string(),
+        event.method.clone(),
+        event.path.clone(),
+        format!("{:.1}", event.response_time_ms),
+        event.source_path.clone(),
+        event.key_id.clone(),
+        event.target_url.clone(),
+        event.ip_address.clone(),
+        event.error.clone(),
+        event.request_id.clone(),
+    ]
 }

@@ -8,6 +8,7 @@ mod fields;
 mod keys;
 mod limits;
 mod logs;
+mod metrics;
 mod nodes;
 mod plans;
 mod routes;
@@ -71,6 +72,7 @@ async fn run_remote(
         Command::Envs(command) => envs::run(command, &connect().await?, output).await?,
         Command::Nodes(command) => nodes::run(command, &connect().await?, output).await?,
         Command::Logs(command) => logs::run(command, &connect().await?, output).await?,
+        Command::Metrics(args) => metrics::run(args, &connect().await?, output).await?,
         Command::Tokens(command) => tokens::run(command, &connect().await?, output).await?,
         Command::Config(command) => {
             return config::run(command, &connection, connect, output).await;

@@ -306,3 +306,105 @@ fn completions_know_the_commands() {
         assert!(script.contains("upstreams") && script.contains("token-file"), "{shell}");
     }
 }
+
+#[test]
+fn what_clients_sent_drives_no_terminal() {
+    let plane = Plane::start();
+    for line in [
+        "logs list",
+        "logs list -o json",
+        "logs list -o yaml",
+        "logs tail",
+        "logs tail -f",
+        "logs tail -f -o json",
+        "logs tail -o yaml",
+        "metrics",
+        "metrics -o json",
+    ] {
+        let ran = fgctl(&plane, line);
+        ran.result.expect("shown");
+        // YAML has no escape outside of quotes for what only turns a text around.
+        let is_harmful = |c: char| match line.ends_with("yaml") {
+            true => c != '\n' && c.is_control(),
+            false => c != '\n' && fastgate_control_plane::is_unsafe(c),
+        };
+        assert!(!ran.out.contains(is_harmful), "{line}: {:?}", ran.out);
+    }
+    let ran = fgctl(&plane, "logs tail --follow");
+    insta::assert_snapshot!(ran.out, @r"
+    2026-09-21T14:13:20.123Z  200  GET  /\u{1b}[2J\u{9b}2J\r\n\u{202e}x  1.2  r1
+    2026-09-21T14:13:20.123Z  200  GET  /a  1.2  r2
+    ");
+    let ran = fgctl(&plane, "logs tail -o json");
+    let requests: Vec<_> = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("json"))
+        .map(|event| event["request_id"].clone())
+        .collect();
+    assert_eq!(requests, ["r1", "r2"], "the newest below");
+}
+
+#[test]
+fn every_filter_of_logs_is_sent() {
+    let plane = Plane::start();
+    let filters = "--key-id echo --source-path a --path-prefix b --path-contains c --method get \
+        --status 4xx --error d --request-id e --route-id f --target-url g --node-id h \
+        --ip-address i --user-agent-contains j --rate-limited --secret-version 1 --min-attempts 2 \
+        --min-response-time-ms 3 --min-upstream-time-ms 4 --min-ttfb-ms 5 --min-request-size 6 \
+        --min-response-size 7 --since 2026-01-01T00:00:00Z --until 2026-01-02T00:00:00Z";
+    let filters = filters.split_whitespace().collect::<Vec<_>>().join(" ");
+    let ran = fgctl(&plane, &format!("logs list {filters} -o json"));
+    ran.result.expect("listed");
+    let answer: serde_json::Value = serde_json::from_str(&ran.out).expect("json");
+    let listed = answer["logs"][0]["user_agent"].as_str().expect("what was asked").to_owned();
+    let ran = fgctl(&plane, &format!("logs export --format csv {filters}"));
+    ran.result.expect("exported");
+    assert!(ran.out.ends_with("\nend\n"), "{}", ran.out);
+    for asked in [
+        "source_path: \"a\"",
+        "path_prefix: \"b\"",
+        "path_contains: \"c\"",
+        "method: \"GET\"",
+        "status_code: \"4xx\"",
+        "error: \"d\"",
+        "request_id: \"e\"",
+        "route_id: \"f\"",
+        "target_url: \"g\"",
+        "node_id: \"h\"",
+        "ip_address: \"i\"",
+        "user_agent_contains: \"j\"",
+        "rate_limited: Some(true)",
+        "secret_version: Some(1)",
+        "min_attempts: 2",
+        "min_response_time_ms: 3.0",
+        "min_upstream_time_ms: 4.0",
+        "min_ttfb_ms: 5.0",
+        "min_request_size: 6",
+        "min_response_size: 7",
+        "seconds: 1767225600",
+        "seconds: 1767312000",
+    ] {
+        assert!(listed.contains(asked), "{asked}: {listed}");
+        assert!(ran.out.contains(asked), "{asked}: {}", ran.out);
+    }
+}
+
+#[test]
+fn metrics_are_a_line_a_step_and_a_table_a_top() {
+    let plane = Plane::start();
+    insta::assert_snapshot!(fgctl(&plane, "metrics --step hour").out, @r"
+    TIME                  REQUESTS  4XX  5XX  ERRORS  LIMITED  P50 MS  P90 MS  P99 MS  BYTES IN  BYTES OUT
+    2026-09-21T14:13:20Z  8         2    1    12.50%  1        1.2     9.0     10.0    10        20
+    all                   8         2    1    12.50%  1        1.2     9.0     10.0    10        20
+
+    KEY ID  REQUESTS  4XX  5XX  ERRORS  LIMITED  P50 MS  P90 MS  P99 MS  BYTES IN  BYTES OUT
+    key-1   8         2    1    12.50%  1        1.2     9.0     10.0    10        20
+
+    ERROR              REQUESTS  4XX  5XX  ERRORS  LIMITED  P50 MS  P90 MS  P99 MS  BYTES IN  BYTES OUT
+    key\u{1b}_revoked  8         2    1    12.50%  1        1.2     9.0     10.0    10        20
+    ");
+    let ran = fgctl(&plane, "metrics --key-id idle");
+    ran.result.expect("shown");
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "no requests in this time\n"));
+}

@@ -6,6 +6,7 @@ mod refusal;
 
 use std::{fmt::Write as _, io, path::PathBuf};
 
+use fastgate_control_plane::is_unsafe;
 use thiserror::Error;
 use tonic::Status;
 
@@ -122,11 +123,11 @@ impl From<Status> for Error {
     }
 }
 
-/// Text from elsewhere with its control characters written out, so that it can't drive a terminal.
+/// Text from elsewhere with what a terminal obeys written out.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_unsafe(c) {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);

@@ -1,166 +1,107 @@
-//! Audit events: stored batch by batch, listed page by page.
-
-use std::{collections::BTreeMap, time::SystemTime};
+//! Audit events, as they are searched: newest first, page by page.
 
 use fastgate::admin::v1::LogEvent;
-use sqlx::{FromRow as _, Row as _};
+use sqlx::{QueryBuilder, Row as _};
 
 use super::{
-    Db, Result, Tx,
+    Db, FIND, Result, Tx,
     value::{from_us, to_i64, to_u64, to_us},
 };
-use crate::{
-    domain::{EventBatch, EventFilter},
-    store::{Cursor, Page},
-};
-
-/// Rows of one statement: 23 values each stay below the 32,766 SQLite takes.
-const ROWS: usize = 1000;
-
-const COLUMNS: &str = "event_id, at_us, environment, node_id, request_id, key_id, source_path, \
-     secret_version, route_id, method, path, target_url, status_code, response_time_ms, \
-     upstream_time_ms, ttfb_ms, request_size, response_size, user_agent, ip_address, attempts, \
-     error, rate_limited";
-
-pub(super) async fn append(tx: &mut Tx, batch: &EventBatch) -> Result<bool> {
-    let added = sqlx::query(
-        "INSERT INTO event_batches (node_id, boot_id, first_seq, events, at_us) \
-         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-    )
-    .bind(&batch.node_id)
-    .bind(&batch.boot_id)
-    .bind(to_i64(batch.first_seq))
-    .bind(to_i64(batch.events.len() as u64))
-    .bind(to_us(SystemTime::now()))
-    .execute(&mut **tx)
-    .await?;
-    if added.rows_affected() == 0 {
-        return Ok(false);
-    }
-    let mut seq = batch.first_seq;
-    for events in batch.events.chunks(ROWS) {
-        insert(tx, batch, seq, events).await?;
-        seq += events.len() as u64;
-    }
-    count_usage(tx, batch).await?;
-    Ok(true)
-}
-
-async fn insert(
-    tx: &mut Tx,
-    batch: &EventBatch,
-    first_seq: u64,
-    events: &[LogEvent],
-) -> Result<()> {
-    let mut query = sqlx::QueryBuilder::<Db>::new("INSERT INTO events (");
-    query.push(COLUMNS).push(") ");
-    query.push_values((first_seq..).zip(events), |mut row, (seq, event)| {
-        row.push_bind(format!("{}.{seq:020}", batch.boot_id))
-            .push_bind(at_us(event))
-            .push_bind(batch.environment.as_str())
-            .push_bind(&batch.node_id)
-            .push_bind(text(&event.request_id))
-            .push_bind(text(&event.key_id))
-            .push_bind(text(&event.source_path))
-            .push_bind(i64::from(event.secret_version))
-            .push_bind(text(&event.route_id))
-            .push_bind(text(&event.method))
-            .push_bind(text(&event.path))
-            .push_bind(text(&event.target_url))
-            .push_bind(i64::from(event.status_code))
-            .push_bind(event.response_time_ms)
-            .push_bind(event.upstream_time_ms)
-            .push_bind(event.ttfb_ms)
-            .push_bind(to_i64(event.request_size))
-            .push_bind(to_i64(event.response_size))
-            .push_bind(text(&event.user_agent))
-            .push_bind(text(&event.ip_address))
-            .push_bind(i64::from(event.attempts))
-            .push_bind(text(&event.error))
-            .push_bind(event.rate_limited);
-    });
-    query.build().execute(&mut **tx).await?;
-    Ok(())
-}
-
-/// Counts the batch's use of each key. In the order of the ids, so that two batches never wait
-/// for each other crosswise.
-async fn count_usage(tx: &mut Tx, batch: &EventBatch) -> Result<()> {
-    let mut used: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for event in batch.events.iter().filter(|event| !event.key_id.is_empty()) {
-        let (count, last_us) = used.entry(text(&event.key_id)).or_default();
-        *count += 1;
-        *last_us = at_us(event).max(*last_us);
-    }
-    for (key_id, (count, last_us)) in used {
-        sqlx::query(
-            "INSERT INTO key_usage (environment, key_id, used, last_used_us) \
-             VALUES ($1, $2, $3, $4) ON CONFLICT (environment, key_id) DO UPDATE SET \
-             used = key_usage.used + $3, last_used_us = CASE \
-             WHEN key_usage.last_used_us > $4 THEN key_usage.last_used_us ELSE $4 END",
-        )
-        .bind(batch.environment.as_str())
-        .bind(key_id)
-        .bind(count)
-        .bind(last_us)
-        .execute(&mut **tx)
-        .await?;
-    }
-    Ok(())
-}
+use crate::domain::{EventFilter, EventMatch, EventPosition};
 
 pub(super) async fn list(
     tx: &mut Tx,
     filter: &EventFilter,
-    page: &Page,
-) -> Result<Vec<(Cursor, LogEvent)>> {
-    let mut query = sqlx::QueryBuilder::<Db>::new("SELECT ");
-    query.push(COLUMNS).push(" FROM events WHERE environment = ");
+    after: Option<EventPosition>,
+    limit: u32,
+) -> Result<Vec<(EventPosition, LogEvent)>> {
+    let mut query = QueryBuilder::<Db>::new("SELECT * FROM events WHERE environment = ");
     query.push_bind(filter.environment.as_str());
     query.push(" AND at_us >= ").push_bind(to_us(filter.from));
     query.push(" AND at_us < ").push_bind(to_us(filter.until));
-    let equal = [
-        (" AND key_id = ", &filter.key_id),
-        (" AND source_path = ", &filter.source_path),
-        (" AND method = ", &filter.method),
-        (" AND request_id = ", &filter.request_id),
-        (" AND route_id = ", &filter.route_id),
-    ];
-    for (condition, value) in equal {
-        if let Some(value) = value {
-            query.push(condition).push_bind(value);
-        }
+    restrict(&mut query, &filter.matching);
+    if let Some(after) = after {
+        query.push(" AND (at_us, id) < (").push_bind(after.at_us);
+        query.push(", ").push_bind(after.id).push(")");
     }
-    if let Some(prefix) = &filter.path_prefix {
-        // Not LIKE: its wildcards and its idea of letter case differ between databases.
-        let length = i32::try_from(prefix.chars().count()).unwrap_or(i32::MAX);
-        query.push(" AND substr(path, 1, ").push_bind(length);
-        query.push(") = ").push_bind(prefix);
-    }
-    if let Some((first, last)) = filter.status {
-        query.push(" AND status_code BETWEEN ").push_bind(i64::from(first));
-        query.push(" AND ").push_bind(i64::from(last));
-    }
-    if let Some(after) = &page.after {
-        query.push(" AND (at_us, event_id) < (").push_bind(after.at_us);
-        query.push(", ").push_bind(&after.id).push(")");
-    }
-    query.push(" ORDER BY at_us DESC, event_id DESC LIMIT ").push_bind(i64::from(page.limit));
+    query.push(" ORDER BY at_us DESC, id DESC LIMIT ").push_bind(i64::from(limit));
     let rows = query.build().fetch_all(&mut **tx).await?;
     Ok(rows.iter().map(event_of).collect::<sqlx::Result<_>>()?)
 }
 
-fn event_of(row: &<Db as sqlx::Database>::Row) -> sqlx::Result<(Cursor, LogEvent)> {
-    let (event_id, at_us) = <(String, i64)>::from_row(row)?;
+fn restrict<'a>(query: &mut QueryBuilder<Db>, asked: &'a EventMatch) {
+    let equal: [(&str, &'a Option<String>); 9] = [
+        ("key_id", &asked.key_id),
+        ("source_path", &asked.source_path),
+        ("method", &asked.method),
+        ("request_id", &asked.request_id),
+        ("route_id", &asked.route_id),
+        ("target_url", &asked.target_url),
+        ("error", &asked.error),
+        ("ip_address", &asked.ip_address),
+        ("node_id", &asked.node_id),
+    ];
+    for (column, value) in equal {
+        if let Some(value) = value {
+            query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
+        }
+    }
+    // Not LIKE: its wildcards and its idea of letter case differ between databases.
+    if let Some(prefix) = &asked.path_prefix {
+        let length = i32::try_from(prefix.chars().count()).unwrap_or(i32::MAX);
+        query.push(" AND substr(path, 1, ").push_bind(length);
+        query.push(") = ").push_bind(prefix.clone());
+    }
+    let within = [("path", &asked.path_contains), ("user_agent", &asked.user_agent_contains)];
+    for (column, text) in within {
+        if let Some(text) = text {
+            query.push(" AND ").push(FIND).push("(").push(column).push(", ");
+            query.push_bind(text.clone()).push(") > 0");
+        }
+    }
+    if let Some((first, last)) = asked.status {
+        query.push(" AND status_code BETWEEN ").push_bind(i32::from(first));
+        query.push(" AND ").push_bind(i32::from(last));
+    }
+    if let Some(rate_limited) = asked.rate_limited {
+        query.push(" AND rate_limited = ").push_bind(rate_limited);
+    }
+    if let Some(version) = asked.secret_version {
+        query.push(" AND secret_version = ").push_bind(i64::from(version));
+    }
+    let least = [
+        ("attempts", asked.min_attempts.map(u64::from)),
+        ("request_size", asked.min_request_size),
+        ("response_size", asked.min_response_size),
+    ];
+    for (column, least) in least {
+        if let Some(least) = least {
+            query.push(" AND ").push(column).push(" >= ").push_bind(to_i64(least));
+        }
+    }
+    let longest = [
+        ("response_time_ms", asked.min_response_time_ms),
+        ("upstream_time_ms", asked.min_upstream_time_ms),
+        ("ttfb_ms", asked.min_ttfb_ms),
+    ];
+    for (column, least) in longest {
+        if let Some(least) = least {
+            query.push(" AND ").push(column).push(" >= ").push_bind(least);
+        }
+    }
+}
+
+fn event_of(row: &<Db as sqlx::Database>::Row) -> sqlx::Result<(EventPosition, LogEvent)> {
+    let position = EventPosition { at_us: row.try_get("at_us")?, id: row.try_get("id")? };
     let event = LogEvent {
-        timestamp: Some(from_us(at_us).into()),
+        timestamp: Some(from_us(position.at_us).into()),
         request_id: row.try_get("request_id")?,
         key_id: row.try_get("key_id")?,
         source_path: row.try_get("source_path")?,
         method: row.try_get("method")?,
         path: row.try_get("path")?,
         target_url: row.try_get("target_url")?,
-        status_code: narrow(row.try_get("status_code")?),
+        status_code: row.try_get::<i16, _>("status_code")?.into(),
         response_time_ms: row.try_get("response_time_ms")?,
         request_size: to_u64(row.try_get("request_size")?),
         response_size: to_u64(row.try_get("response_size")?),
@@ -171,25 +112,10 @@ fn event_of(row: &<Db as sqlx::Database>::Row) -> sqlx::Result<(Cursor, LogEvent
         route_id: row.try_get("route_id")?,
         upstream_time_ms: row.try_get("upstream_time_ms")?,
         ttfb_ms: row.try_get("ttfb_ms")?,
-        attempts: narrow(row.try_get("attempts")?),
+        attempts: row.try_get::<i16, _>("attempts")?.into(),
         error: row.try_get("error")?,
         rate_limited: row.try_get("rate_limited")?,
         secret_version: row.try_get::<i64, _>("secret_version")?.try_into().unwrap_or(u32::MAX),
     };
-    Ok((Cursor { at_us, id: event_id }, event))
-}
-
-/// When the event happened; a node that does not say counts as now.
-fn at_us(event: &LogEvent) -> i64 {
-    let time = event.timestamp.and_then(|timestamp| SystemTime::try_from(timestamp).ok());
-    to_us(time.unwrap_or_else(SystemTime::now))
-}
-
-/// What clients sent may hold a NUL, which Postgres keeps in no text.
-fn text(value: &str) -> String {
-    value.replace('\0', "\u{fffd}")
-}
-
-fn narrow(number: i64) -> i32 {
-    number.try_into().unwrap_or(i32::MAX)
+    Ok((position, event))
 }

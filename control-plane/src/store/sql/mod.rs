@@ -3,12 +3,16 @@
 //! This folder is compiled once below `postgres` and once below `sqlite`: `super::Db` says for
 //! which, and `super::Backend` holds what differs. Nothing here asks which of the two it is.
 
+mod append;
 mod commit;
 mod events;
+mod metrics;
 mod nodes;
 mod objects;
+mod parts;
 mod requests;
 mod revisions;
+mod rollups;
 mod tokens;
 mod value;
 
@@ -23,19 +27,21 @@ use fastgate::{
 use sqlx::Transaction;
 
 use self::objects::{PLANS, ROUTES, UPSTREAMS};
-use super::{Backend, Db, NOW_US};
+use super::{Backend, Db, FIND, NOW_US, rows::Rows};
 use crate::{
     domain::{
-        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, Expect, Namespace, Op,
-        Outcome, Plan, Replay, Route, Stored, Token, Upstream, Usage,
+        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
+        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Route, Step, Stored, Token,
+        Upstream, Usage,
     },
     store::{
-        Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, SaidNode, Store, StoreError,
+        Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention, SaidNode,
+        Store, StoreError,
     },
 };
 
 /// One connection, in a transaction.
-type Tx = Transaction<'static, Db>;
+pub(super) type Tx = Transaction<'static, Db>;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -242,15 +248,44 @@ impl Store for SqlStore {
         tokens::admin_events(&mut self.read().await?, environment, page).await
     }
 
-    async fn append_events(&self, batch: &EventBatch) -> Result<bool> {
+    async fn append_events(&self, batch: &EventBatch) -> Result<Appended> {
         let mut tx = self.write().await?;
-        let is_new = events::append(&mut tx, batch).await?;
+        let appended = append::append(&mut tx, batch, SystemTime::now()).await?;
         tx.commit().await?;
-        Ok(is_new)
+        Ok(appended)
     }
 
-    async fn events(&self, filter: &EventFilter, page: &Page) -> Result<Vec<(Cursor, LogEvent)>> {
-        events::list(&mut self.read().await?, filter, page).await
+    async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventPosition>,
+        limit: u32,
+    ) -> Result<Vec<(EventPosition, LogEvent)>> {
+        let found = events::list(&mut self.read().await?, filter, after, limit).await;
+        found.map_err(StoreError::of_search)
+    }
+
+    async fn metrics(&self, query: &MetricsQuery) -> Result<Metrics> {
+        metrics::read(&mut self.read().await?, query).await.map_err(StoreError::of_search)
+    }
+
+    async fn roll_up(&self, now: SystemTime) -> Result<()> {
+        let running_us = Step::Minute.floor(value::to_us(now));
+        loop {
+            let mut tx = self.write().await?;
+            if !self.backend.keeps(&mut tx).await? {
+                return Ok(());
+            }
+            let may_be_more = rollups::settle(&mut tx, running_us).await?;
+            tx.commit().await?;
+            if !may_be_more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep(&self, retention: &Retention, now: SystemTime) -> Result<()> {
+        self.backend.keep(retention, now).await
     }
 
     async fn put_nodes(

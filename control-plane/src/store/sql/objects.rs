@@ -6,7 +6,7 @@ use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
 use prost::Message;
 
 use super::{
-    Db, ROWS, Result, Tx,
+    Db, ROWS, Result, Tx, rollups,
     value::{broken, from_us, id, to_u64},
 };
 use crate::{
@@ -32,7 +32,9 @@ pub(super) async fn key(
     let mut query = sqlx::QueryBuilder::<Db>::new(KEYS);
     query.push_bind(environment.as_str()).push(" AND k.key_id = ").push_bind(key_id);
     let row: Option<KeyRow> = query.build_query_as().fetch_optional(&mut **tx).await?;
-    row.map(key_of).transpose()
+    let mut found = row.map(key_of).transpose()?;
+    add_unsettled_use(tx, environment, found.as_mut_slice()).await?;
+    Ok(found)
 }
 
 pub(super) async fn keys_named(
@@ -87,7 +89,31 @@ pub(super) async fn keys(
         .push(" ORDER BY k.created_us DESC, k.key_id DESC LIMIT ")
         .push_bind(i64::from(page.limit));
     let rows: Vec<KeyRow> = query.build_query_as().fetch_all(&mut **tx).await?;
-    rows.into_iter().map(key_of).collect()
+    let mut found = rows.into_iter().map(key_of).collect::<Result<Vec<_>>>()?;
+    add_unsettled_use(tx, environment, &mut found).await?;
+    Ok(found)
+}
+
+/// Adds what was not added up yet, so that the use of keys is exact.
+async fn add_unsettled_use(
+    tx: &mut Tx,
+    environment: &Id,
+    keys: &mut [(Stored<ApiKey>, Usage)],
+) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = keys.iter().map(|(key, _)| key.object.key_id.as_str()).collect();
+    let used = rollups::unsettled_use(tx, environment.as_str(), names.into_iter()).await?;
+    for (key, usage) in keys {
+        if let Some((count, last_us)) = used.get(key.object.key_id.as_str())
+            && *count > 0
+        {
+            usage.count = usage.count.saturating_add(*count);
+            usage.last_used_at = usage.last_used_at.max(Some(from_us(*last_us)));
+        }
+    }
+    Ok(())
 }
 
 /// A table of objects of which the entity says everything.

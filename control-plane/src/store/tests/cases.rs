@@ -6,15 +6,12 @@ use std::{
 };
 
 use fastgate::{
-    admin::v1::{self, LogEvent},
+    admin::v1,
     secret::{Kind, Secret},
 };
 
 use crate::{
-    domain::{
-        Actor, Environment, EventBatch, EventFilter, Expect, Op, Outcome, Role, Route, Token,
-        Upstream,
-    },
+    domain::{Actor, Environment, Expect, Op, Outcome, Role, Route, Token, Upstream},
     store::{Cursor, KeyFilter, Page, Store, StoreError},
 };
 
@@ -277,115 +274,6 @@ pub(super) async fn the_last_owner_stays(store: Db) {
     let mut trail: Vec<_> = events.iter().map(|(_, event)| event.id.as_str()).collect();
     trail.reverse();
     assert_eq!(trail, ["default", "first", "viewer", "second", "first"]);
-}
-
-fn batch(first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
-    EventBatch {
-        node_id: "n1".into(),
-        boot_id: "b1".into(),
-        environment: id("default"),
-        first_seq,
-        events,
-    }
-}
-
-fn event(second: u64) -> LogEvent {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-    LogEvent {
-        timestamp: Some(time.into()),
-        request_id: format!("r{second}"),
-        key_id: "k1".into(),
-        source_path: "mobile_app".into(),
-        method: "GET".into(),
-        path: format!("/a%{second}"),
-        target_url: "http://127.0.0.1:1".into(),
-        status_code: 200,
-        response_time_ms: 1.5,
-        request_size: 7,
-        response_size: 8,
-        user_agent: "curl".into(),
-        ip_address: "127.0.0.1".into(),
-        environment: "default".into(),
-        node_id: "n1".into(),
-        route_id: "a".into(),
-        upstream_time_ms: 1.25,
-        ttfb_ms: 1.375,
-        attempts: 2,
-        error: "x".into(),
-        rate_limited: true,
-        secret_version: 3,
-    }
-}
-
-fn everything() -> EventFilter {
-    EventFilter {
-        environment: id("default"),
-        from: SystemTime::UNIX_EPOCH,
-        until: SystemTime::UNIX_EPOCH + Duration::from_secs(10_000),
-        key_id: None,
-        source_path: None,
-        path_prefix: None,
-        method: None,
-        status: None,
-        request_id: None,
-        route_id: None,
-    }
-}
-
-pub(super) async fn events_are_stored_once_and_counted(store: Db) {
-    commit(&store, vec![Op::PutKey(key("k1"), Expect::Absent)]).await.expect("commits");
-    let first = batch(0, (0..2500).map(event).collect());
-    assert!(store.append_events(&first).await.expect("stores"));
-    assert!(!store.append_events(&first).await.expect("answers"), "stored before");
-    assert!(store.append_events(&batch(2500, vec![event(2500)])).await.expect("stores"));
-    let page = Page { after: None, limit: 5000 };
-    let stored = store.events(&everything(), &page).await.expect("reads");
-    assert_eq!(stored.len(), 2501);
-    assert_eq!(stored[0].1, event(2500), "newest first, every field as it came");
-    let (_, usage) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
-    assert_eq!(usage.count, 2501);
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(2500);
-    assert_eq!(usage.last_used_at, Some(last));
-    let after = Some(stored[1000].0.clone());
-    let rest = store.events(&everything(), &Page { after, limit: 5000 }).await.expect("reads");
-    assert_eq!(rest[..], stored[1001..]);
-}
-
-pub(super) async fn events_are_found_by_every_field(store: Db) {
-    let mut odd = event(5);
-    odd.key_id = "k2".into();
-    odd.source_path = "web".into();
-    odd.method = "POST".into();
-    odd.path = "/B%\0_".into();
-    odd.status_code = 404;
-    odd.route_id = "b".into();
-    let mut broken = event(20_000);
-    broken.key_id = "k\0".into();
-    store.append_events(&batch(0, vec![event(1), odd, event(9), broken])).await.expect("stores");
-    let filters: [fn(&mut EventFilter); 9] = [
-        |f| f.key_id = Some("k2".into()),
-        |f| f.source_path = Some("web".into()),
-        |f| f.method = Some("POST".into()),
-        |f| f.path_prefix = Some("/B%".into()),
-        |f| f.status = Some((400, 499)),
-        |f| f.request_id = Some("r5".into()),
-        |f| f.route_id = Some("b".into()),
-        |f| {
-            f.from = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
-            f.until = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
-        },
-        |f| f.path_prefix = Some("/B%\u{fffd}_".into()),
-    ];
-    for (at, set) in filters.iter().enumerate() {
-        let mut filter = everything();
-        set(&mut filter);
-        let found = store.events(&filter, &all()).await.expect("reads");
-        let ids: Vec<_> = found.iter().map(|(_, event)| event.request_id.as_str()).collect();
-        assert_eq!(ids, ["r5"], "filter {at}");
-    }
-    let mut none = everything();
-    none.path_prefix = Some("/b".into());
-    assert!(store.events(&none, &all()).await.expect("reads").is_empty(), "letter case counts");
 }
 
 fn node(environment: &str, n: usize) -> v1::Node {

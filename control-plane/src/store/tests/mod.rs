@@ -5,13 +5,17 @@ mod cases;
 #[path = "../../../../tests/support/command.rs"]
 mod command;
 mod concurrency;
+mod events;
 mod many;
 mod plans;
 #[path = "../../../../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is dumped here")]
 mod postgres;
 mod repeated;
+mod rollups;
 pub(crate) mod samples;
+mod size;
+mod upgrade;
 
 use std::sync::Arc;
 
@@ -67,8 +71,12 @@ contract! {
     many::the_log_is_read_in_bounded_parts,
     cases::the_last_owner_stays,
     cases::an_expired_owner_locks_nobody_out,
-    cases::events_are_stored_once_and_counted,
-    cases::events_are_found_by_every_field,
+    events::events_are_stored_once_and_counted,
+    events::events_are_found_by_every_field,
+    rollups::what_is_added_up_is_what_a_recount_comes_to,
+    rollups::batches_that_come_at_once_are_each_counted_once,
+    rollups::a_batch_of_gaps_alone_stands_in_no_ones_way,
+    rollups::what_is_too_old_ends,
     repeated::a_repeated_call_is_answered_from_memory,
     repeated::a_repeated_call_that_creates_its_environment_is_too,
     repeated::calls_that_come_at_once_are_one,

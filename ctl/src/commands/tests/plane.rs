@@ -7,6 +7,8 @@ use fastgate::{
         config_change::{Action, After, Before},
         config_service_server::{ConfigService, ConfigServiceServer},
         key_service_server::{KeyService, KeyServiceServer},
+        log_service_server::{LogService, LogServiceServer},
+        metrics_service_server::{MetricsService, MetricsServiceServer},
         *,
     },
     model,
@@ -47,6 +49,8 @@ impl Plane {
         let server = Server::builder()
             .add_service(KeyServiceServer::new(state.clone()))
             .add_service(ConfigServiceServer::new(state.clone()))
+            .add_service(LogServiceServer::new(state.clone()))
+            .add_service(MetricsServiceServer::new(state.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
         Self { addr, state, _runtime: runtime }
@@ -264,5 +268,87 @@ impl ConfigService for Shared {
             route.environment = "default".into();
         }
         Ok(Response::new(config))
+    }
+}
+
+/// Two events, the older one as no client should cause it.
+fn events() -> Vec<LogEvent> {
+    let event = LogEvent {
+        timestamp: created_at(),
+        status_code: 200,
+        method: "GET".into(),
+        path: "/a".into(),
+        response_time_ms: 1.25,
+        request_id: "r2".into(),
+        ..LogEvent::default()
+    };
+    let path = "/\u{1b}[2J\u{9b}2J\r\n\u{202e}x".into();
+    vec![event.clone(), LogEvent { path, request_id: "r1".into(), ..event }]
+}
+
+type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+
+#[tonic::async_trait]
+impl LogService for Shared {
+    type ExportLogsStream = Stream<FilePart>;
+    type TailLogsStream = Stream<LogEvent>;
+
+    async fn list_logs(&self, request: Request<ListLogsRequest>) -> Answer<ListLogsResponse> {
+        drop(self.enter(&request)?);
+        // What was asked comes back as what is found.
+        let asked = format!("{:?}", request.get_ref());
+        let echo = LogEvent { user_agent: asked, ..LogEvent::default() };
+        let logs = if request.get_ref().key_id == "echo" { vec![echo] } else { events() };
+        Ok(Response::new(ListLogsResponse { logs, ..Default::default() }))
+    }
+
+    async fn export_logs(
+        &self,
+        request: Request<ExportLogsRequest>,
+    ) -> Answer<Self::ExportLogsStream> {
+        drop(self.enter(&request)?);
+        let part =
+            |text: String| Ok(FilePart { data: text.into_bytes().into(), ..Default::default() });
+        let parts = vec![part(format!("{:?}\n", request.get_ref())), part("end\n".into())];
+        Ok(Response::new(tokio_stream::iter(parts)))
+    }
+
+    async fn tail_logs(&self, request: Request<TailLogsRequest>) -> Answer<Self::TailLogsStream> {
+        drop(self.enter(&request)?);
+        let events: Vec<_> = events().into_iter().rev().map(Ok).collect();
+        Ok(Response::new(tokio_stream::iter(events)))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Shared {
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Answer<Metrics> {
+        drop(self.enter(&request)?);
+        if request.get_ref().key_id == "idle" {
+            return Ok(Response::new(Metrics::default()));
+        }
+        let sums = RequestSums {
+            requests: 8,
+            client_errors: 2,
+            server_errors: 1,
+            error_rate: 0.125,
+            rate_limited: 1,
+            request_size: 10,
+            response_size: 20,
+            p50_ms: 1.25,
+            p90_ms: 9.0,
+            p99_ms: 10.04,
+        };
+        let named = |name: &str| vec![NamedSums { name: name.into(), sums: Some(sums) }];
+        Ok(Response::new(Metrics {
+            start_time: created_at(),
+            end_time: created_at(),
+            step: request.get_ref().step.clone(),
+            totals: Some(sums),
+            series: vec![StepSums { start_time: created_at(), sums: Some(sums) }],
+            top_keys: named("key-1"),
+            top_errors: named("key\u{1b}_revoked"),
+            ..Default::default()
+        }))
     }
 }

@@ -1,0 +1,307 @@
+//! The audit log as a file: JSON Lines or CSV, written while it is read.
+//!
+//! A line is an event, whatever clients sent: control characters, those a terminal obeys among
+//! them, are written as `\\u001b`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastgate::{
+    admin::v1::{FilePart, LogEvent},
+    time::Written,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    domain::EventFilter,
+    error::Error,
+    escape::{escape, is_unsafe},
+    store::Store,
+};
+
+/// Events read at once.
+const PAGE: u32 = 1000;
+/// Parts on their way to one client.
+const PARTS: usize = 2;
+
+/// An export about to start.
+pub(super) struct Export {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) filter: EventFilter,
+    pub(super) format: Format,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Format {
+    JsonLines,
+    Csv,
+}
+
+impl Export {
+    /// Reads page after page as fast as the client takes them, until it leaves or `stop`.
+    pub(super) fn start(self, stop: CancellationToken) -> ReceiverStream<Result<FilePart, Status>> {
+        let (parts, stream) = mpsc::channel(PARTS);
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = self.write(&parts) => ended,
+                () = stop.cancelled() => Err(Status::unavailable("the control plane stops")),
+                () = parts.closed() => return,
+            };
+            if let Err(status) = ended {
+                // The client may have left.
+                drop(parts.send(Err(status)).await);
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+
+    async fn write(&self, parts: &mpsc::Sender<Result<FilePart, Status>>) -> Result<(), Status> {
+        let mut text = self.format.head();
+        let mut after = None;
+        loop {
+            let page = self.store.events(&self.filter, after, PAGE).await.map_err(Error::from)?;
+            for (position, event) in &page {
+                self.format.write(event, &mut text);
+                after = Some(*position);
+            }
+            // The first part goes out without an event, too: it says what kind of file it is.
+            let content_type = self.format.content_type().to_owned();
+            let data = Bytes::from(std::mem::take(&mut text));
+            let sent = parts.send(Ok(FilePart { content_type, data })).await;
+            if sent.is_err() || page.len() < PAGE as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Format {
+    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "" | "jsonl" => Ok(Self::JsonLines),
+            "csv" => Ok(Self::Csv),
+            other => Err(Error::field("format", format!("is '{other}': give 'jsonl' or 'csv'"))),
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::JsonLines => "application/jsonl",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+
+    /// What stands before the first event.
+    fn head(self) -> String {
+        match self {
+            Self::JsonLines => String::new(),
+            Self::Csv => COLUMNS.map(|(name, _)| name).join(",") + "\r\n",
+        }
+    }
+
+    fn write(self, event: &LogEvent, out: &mut String) {
+        match self {
+            Self::JsonLines => {
+                json_line(event, out);
+                out.push('\n');
+            }
+            Self::Csv => {
+                for (at, (_, value)) in COLUMNS.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    csv_value(&value(event), out);
+                }
+                // RFC 4180 section 2.
+                out.push_str("\r\n");
+            }
+        }
+    }
+}
+
+/// A value of an event.
+enum Value<'a> {
+    Text(&'a str),
+    Time(String),
+    Whole(u64),
+    Part(f64),
+    Truth(bool),
+}
+
+type Column = (&'static str, fn(&LogEvent) -> Value<'_>);
+
+/// The fields of an event, in the order of the API.
+const COLUMNS: [Column; 22] = [
+    ("timestamp", |e| Value::Time(written(e))),
+    ("request_id", |e| Value::Text(&e.request_id)),
+    ("key_id", |e| Value::Text(&e.key_id)),
+    ("source_path", |e| Value::Text(&e.source_path)),
+    ("method", |e| Value::Text(&e.method)),
+    ("path", |e| Value::Text(&e.path)),
+    ("target_url", |e| Value::Text(&e.target_url)),
+    ("status_code", |e| Value::Whole(e.status_code.unsigned_abs().into())),
+    ("response_time_ms", |e| Value::Part(e.response_time_ms)),
+    ("request_size", |e| Value::Whole(e.request_size)),
+    ("response_size", |e| Value::Whole(e.response_size)),
+    ("user_agent", |e| Value::Text(&e.user_agent)),
+    ("ip_address", |e| Value::Text(&e.ip_address)),
+    ("environment", |e| Value::Text(&e.environment)),
+    ("node_id", |e| Value::Text(&e.node_id)),
+    ("route_id", |e| Value::Text(&e.route_id)),
+    ("upstream_time_ms", |e| Value::Part(e.upstream_time_ms)),
+    ("ttfb_ms", |e| Value::Part(e.ttfb_ms)),
+    ("attempts", |e| Value::Whole(e.attempts.unsigned_abs().into())),
+    ("error", |e| Value::Text(&e.error)),
+    ("rate_limited", |e| Value::Truth(e.rate_limited)),
+    ("secret_version", |e| Value::Whole(e.secret_version.into())),
+];
+
+fn written(event: &LogEvent) -> String {
+    event.timestamp.as_ref().and_then(Written::new).map(|time| time.to_string()).unwrap_or_default()
+}
+
+fn json_line(event: &LogEvent, out: &mut String) {
+    out.push('{');
+    for (at, (name, value)) in COLUMNS.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        out.extend(["\"", name, "\":"]);
+        match value(event) {
+            Value::Text(text) => json_text(text, out),
+            Value::Time(text) => json_text(&text, out),
+            Value::Whole(number) => out.push_str(&number.to_string()),
+            // JSON has no other numbers.
+            Value::Part(number) if !number.is_finite() => out.push_str("null"),
+            // As REST writes it, with a point.
+            Value::Part(number) => out.push_str(&format!("{number:?}")),
+            Value::Truth(truth) => out.push_str(&truth.to_string()),
+        }
+    }
+    out.push('}');
+}
+
+fn json_text(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if is_unsafe(c) => escape(c, out),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// A value between two commas. A text that a spreadsheet would take for a formula gets a quote
+/// before it; numbers are none.
+fn csv_value(value: &Value<'_>, out: &mut String) {
+    let text = match value {
+        Value::Text(text) => *text,
+        Value::Time(text) => text,
+        Value::Whole(number) => return out.push_str(&number.to_string()),
+        Value::Part(number) => return out.push_str(&number.to_string()),
+        Value::Truth(truth) => return out.push_str(&truth.to_string()),
+    };
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_quoted = is_formula || text.contains([',', '"', '\'', ';']);
+    if is_quoted {
+        out.push('"');
+    }
+    if is_formula {
+        out.push('\'');
+    }
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\"\""),
+            c if is_unsafe(c) => escape(c, out),
+            c => out.push(c),
+        }
+    }
+    if is_quoted {
+        out.push('"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What clients may have sent.
+    const HOSTILE: &str = "=1+1\r\nx\u{1b}[31m\u{9b}31m\u{2028}\u{202e}\",'\\;\u{7f}用户";
+
+    fn hostile() -> LogEvent {
+        let text = || HOSTILE.to_owned();
+        LogEvent {
+            timestamp: Some(prost_types::Timestamp { seconds: 1, nanos: 5_000_000 }),
+            request_id: text(),
+            key_id: text(),
+            source_path: text(),
+            method: text(),
+            path: text(),
+            target_url: text(),
+            status_code: 200,
+            response_time_ms: 1.5,
+            request_size: u64::MAX,
+            user_agent: text(),
+            ip_address: text(),
+            node_id: text(),
+            route_id: text(),
+            error: text(),
+            rate_limited: true,
+            ..LogEvent::default()
+        }
+    }
+
+    fn written(format: Format, event: &LogEvent) -> String {
+        let mut out = String::new();
+        format.write(event, &mut out);
+        out
+    }
+
+    #[test]
+    fn a_line_of_json_reads_back_as_it_was() {
+        let line = written(Format::JsonLines, &hostile());
+        let (line, rest) = line.split_once('\n').expect("a line");
+        assert!(rest.is_empty() && !line.contains(is_unsafe), "{line}");
+        let read: serde_json::Value = serde_json::from_str(line).expect("json");
+        assert_eq!(read["user_agent"], HOSTILE);
+        assert_eq!(read["request_size"], u64::MAX);
+        assert_eq!(read["timestamp"], "1970-01-01T00:00:01.005Z");
+        assert_eq!(read["rate_limited"], true);
+        assert_eq!(read.as_object().map(serde_json::Map::len), Some(COLUMNS.len()));
+        let odd = LogEvent { ttfb_ms: f64::NAN, upstream_time_ms: f64::INFINITY, ..hostile() };
+        let read: serde_json::Value =
+            serde_json::from_str(&written(Format::JsonLines, &odd)).expect("json");
+        assert!(read["ttfb_ms"].is_null() && read["upstream_time_ms"].is_null());
+    }
+
+    #[test]
+    fn a_line_of_csv_has_its_columns_and_no_formula() {
+        let line = written(Format::Csv, &hostile());
+        let line = line.strip_suffix("\r\n").expect("a line");
+        assert!(!line.contains(is_unsafe), "{line}");
+        let cell =
+            "\"'=1+1\\u000d\\u000ax\\u001b[31m\\u009b31m\\u2028\\u202e\"\",'\\;\\u007f用户\"";
+        assert_eq!(line.matches(cell).count(), 11, "{line}");
+        let rest = line.replace(cell, "x");
+        assert_eq!(rest.split(',').count(), COLUMNS.len(), "{rest}");
+        assert_eq!(Format::Csv.head().split(',').count(), COLUMNS.len());
+        for (sent, cell) in [
+            ("-1", "\"'-1\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("+x", "\"'+x\""),
+            ("a\"b", "\"a\"\"b\""),
+            ("plain", "plain"),
+            ("", ""),
+        ] {
+            let mut out = String::new();
+            csv_value(&Value::Text(sent), &mut out);
+            assert_eq!(out, cell);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The audit log, as users search it and take it with them.
+
+mod export;
+mod filter;
+mod tail;
+
+use std::time::SystemTime;
+
+use fastgate::admin::v1::{
+    ExportLogsRequest, FilePart, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
+    log_service_server::LogService,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Admin, page::Paging};
+use crate::{domain::EventPosition, error::Error, store::Cursor, streams::Endless};
+use export::{Export, Format};
+pub(super) use filter::parse_status;
+use tail::Tail;
+
+#[tonic::async_trait]
+impl LogService for Admin {
+    type TailLogsStream = ReceiverStream<Result<LogEvent, Status>>;
+    type ExportLogsStream = ReceiverStream<Result<FilePart, Status>>;
+
+    async fn list_logs(
+        &self,
+        request: Request<ListLogsRequest>,
+    ) -> Result<Response<ListLogsResponse>, Status> {
+        let mut request = request.into_inner();
+        let environment = self.environment(&request.environment, "").await?;
+        let (size, token) = (request.page_size, std::mem::take(&mut request.page_token));
+        request.page_size = 0;
+        let list = format!("{environment} {request:?}");
+        let paging = Paging::parse(size, &token, &["logs", &list])?;
+        let page = paging.query();
+        let after = page.after.as_ref().map(position).transpose()?;
+        let filter = filter::parse(environment, request, SystemTime::now())?;
+        let found = self.store.events(&filter, after, page.limit).await.map_err(Error::from)?;
+        let (page, next_page_token) = paging.cut(found, |(position, _)| cursor(*position));
+        let logs = page.into_iter().map(|(_, event)| event).collect();
+        Ok(Response::new(ListLogsResponse { logs, next_page_token }))
+    }
+
+    async fn export_logs(
+        &self,
+        request: Request<ExportLogsRequest>,
+    ) -> Result<Response<Self::ExportLogsStream>, Status> {
+        let request = request.into_inner();
+        let environment = self.environment(&request.environment, "").await?;
+        let format = Format::parse(&request.format)?;
+        let filter = filter::parse(environment, filter::of_export(request), SystemTime::now())?;
+        let export = Export { store: self.store.clone(), filter, format };
+        let mut response = Response::new(export.start(self.stop.clone()));
+        response.extensions_mut().insert(Endless);
+        Ok(response)
+    }
+
+    async fn tail_logs(
+        &self,
+        request: Request<TailLogsRequest>,
+    ) -> Result<Response<Self::TailLogsStream>, Status> {
+        let request = request.into_inner();
+        let environment = self.environment(&request.environment, "").await?;
+        let lines = request.lines;
+        let filter = filter::parse(environment, filter::of_tail(request), SystemTime::now())?;
+        let tail = Tail { store: self.store.clone(), filter, lines };
+        let mut response = Response::new(tail.start(self.stop.clone()));
+        response.extensions_mut().insert(Endless);
+        Ok(response)
+    }
+}
+
+fn cursor(position: EventPosition) -> Cursor {
+    Cursor { at_us: position.at_us, id: position.id.to_string() }
+}
+
+fn position(cursor: &Cursor) -> Result<EventPosition, Error> {
+    let id = cursor.id.parse();
+    let id = id.map_err(|_| Error::field("page_token", "is none of this list: begin anew"))?;
+    Ok(EventPosition { at_us: cursor.at_us, id })
+}

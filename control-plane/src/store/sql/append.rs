@@ -1,0 +1,164 @@
+//! Batches of audit events on their way in: each event once, in one transaction with all that is
+//! counted of it.
+//!
+//! Nothing here waits for another batch but one of the same boot: what batches add to the same sums
+//! stands side by side until [`super::rollups`] adds it up.
+
+use std::time::SystemTime;
+
+use fastgate::admin::v1::LogEvent;
+
+use super::{
+    Result, Rows, Tx, parts,
+    value::{to_i64, to_us},
+};
+use crate::{
+    domain::{EventBatch, Kind, Rollup, Step},
+    store::Appended,
+};
+
+/// The columns of an event but for its number, which the table gives it.
+const COLUMNS: &[&str] = &[
+    "at_us",
+    "request_size",
+    "response_size",
+    "response_time_ms",
+    "upstream_time_ms",
+    "ttfb_ms",
+    "secret_version",
+    "status_code",
+    "attempts",
+    "rate_limited",
+    "environment",
+    "node_id",
+    "request_id",
+    "key_id",
+    "source_path",
+    "route_id",
+    "method",
+    "path",
+    "target_url",
+    "user_agent",
+    "ip_address",
+    "error",
+];
+
+/// How far ahead of the clock here a time may be. What is further ahead is no time of a request: it
+/// counts as the time of its arrival, or no list would show it and no retention end it.
+const AHEAD_US: i64 = 24 * 3_600_000_000;
+
+/// Stores what is new of a batch: all of its events or none.
+pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> Result<Appended> {
+    let now_us = to_us(now);
+    let lost = store_gaps(tx, batch, now_us).await?;
+    if batch.events.is_empty() {
+        return Ok(Appended { events: 0, lost });
+    }
+    // Whoever stores the same batch at the same time waits here, and then finds it stored.
+    let advanced = sqlx::query(
+        "INSERT INTO event_boots (node_id, boot_id, next_seq, at_us) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (node_id, boot_id) DO UPDATE SET next_seq = $3, at_us = $4 \
+         WHERE event_boots.next_seq <= $5",
+    )
+    .bind(&batch.node_id)
+    .bind(&batch.boot_id)
+    .bind(to_i64(batch.first_seq.saturating_add(batch.events.len() as u64)))
+    .bind(now_us)
+    .bind(to_i64(batch.first_seq))
+    .execute(&mut **tx)
+    .await?;
+    if advanced.rows_affected() == 0 {
+        return Ok(Appended { events: 0, lost });
+    }
+    let mut rows = Rows::new("events", COLUMNS);
+    let mut rollup = Rollup::new();
+    for event in &batch.events {
+        let at_us = at_us(event, now_us);
+        put(&mut rows, batch, event, at_us);
+        count(&mut rollup, event, at_us);
+    }
+    rows.store(tx).await?;
+    parts::add(tx, batch.environment.as_str(), &rollup).await?;
+    Ok(Appended { events: batch.events.len() as u64, lost })
+}
+
+/// How many events are newly known to be lost.
+async fn store_gaps(tx: &mut Tx, batch: &EventBatch, now_us: i64) -> Result<u64> {
+    let mut lost = 0;
+    for gap in &batch.gaps {
+        let added = sqlx::query(
+            "INSERT INTO event_gaps \
+             (node_id, boot_id, first_seq, events, reason, environment, at_us) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+        )
+        .bind(&batch.node_id)
+        .bind(&batch.boot_id)
+        .bind(to_i64(gap.first_seq))
+        .bind(to_i64(gap.events))
+        .bind(&gap.reason)
+        .bind(batch.environment.as_str())
+        .bind(now_us)
+        .execute(&mut **tx)
+        .await?;
+        if added.rows_affected() > 0 {
+            lost = gap.events.saturating_add(lost);
+        }
+    }
+    Ok(lost)
+}
+
+/// In the order of [`COLUMNS`].
+fn put(rows: &mut Rows, batch: &EventBatch, event: &LogEvent, at_us: i64) {
+    rows.begin();
+    rows.bigint(at_us);
+    rows.bigint(to_i64(event.request_size));
+    rows.bigint(to_i64(event.response_size));
+    rows.double(event.response_time_ms);
+    rows.double(event.upstream_time_ms);
+    rows.double(event.ttfb_ms);
+    rows.bigint(event.secret_version.into());
+    rows.smallint(narrow(event.status_code));
+    rows.smallint(narrow(event.attempts));
+    rows.boolean(event.rate_limited);
+    rows.text(batch.environment.as_str());
+    rows.text(&batch.node_id);
+    rows.text(&event.request_id);
+    rows.text(&event.key_id);
+    rows.text(&event.source_path);
+    rows.text(&event.route_id);
+    rows.text(&event.method);
+    rows.text(&event.path);
+    rows.text(&event.target_url);
+    rows.text(&event.user_agent);
+    rows.text(&event.ip_address);
+    rows.text(&event.error);
+}
+
+fn count<'a>(rollup: &mut Rollup<&'a str>, event: &'a LogEvent, at_us: i64) {
+    let kind = Kind {
+        at_us: Step::Minute.floor(at_us),
+        key_id: Some(event.key_id.as_str()),
+        source_path: event.source_path.as_str(),
+        route_id: event.route_id.as_str(),
+        target_url: event.target_url.as_str(),
+        error: event.error.as_str(),
+        status_code: narrow(event.status_code),
+    };
+    let sums = rollup.entry(kind).or_default();
+    sums.requests += 1;
+    sums.rate_limited += u64::from(event.rate_limited);
+    sums.request_bytes = sums.request_bytes.saturating_add(event.request_size);
+    sums.response_bytes = sums.response_bytes.saturating_add(event.response_size);
+    sums.last_us = sums.last_us.max(at_us);
+    sums.latency.record(event.response_time_ms);
+}
+
+/// When the event happened; a node that does not say counts as now.
+fn at_us(event: &LogEvent, now_us: i64) -> i64 {
+    let time = event.timestamp.and_then(|timestamp| SystemTime::try_from(timestamp).ok());
+    time.map(to_us).filter(|at_us| *at_us <= now_us + AHEAD_US).unwrap_or(now_us)
+}
+
+fn narrow(number: i32) -> i16 {
+    number.clamp(0, i16::MAX.into()).try_into().unwrap_or(i16::MAX)
+}

@@ -1,0 +1,212 @@
+//! What nodes push, as users find it: listed, taken away as a file, and added up.
+
+use std::time::{Duration, SystemTime};
+
+use fastgate::{
+    admin::v1::{
+        ExportLogsRequest, LogEvent, TailLogsRequest, log_service_client::LogServiceClient,
+    },
+    node::v1::{Batch, audit_ingest_client::AuditIngestClient},
+};
+use http::Method;
+use serde_json::{Value as Json, json};
+use tonic::{Code, Request, metadata::MetadataValue};
+
+use crate::plane::Plane;
+
+/// More than are read at once.
+const EVENTS: u64 = 2500;
+
+/// A user agent as no client should send one.
+const HOSTILE: &str = "=cmd()\r\n\u{1b}[2Jx\u{9b}2J,\"\u{2028}";
+
+async fn push(plane: &Plane, first_seq: u64, events: Vec<LogEvent>) {
+    let node = format!("http://{}", plane.node_address);
+    let mut client = AuditIngestClient::connect(node).await.expect("a connection");
+    let batch = Batch {
+        node_id: "n1".into(),
+        boot_id: "b1".into(),
+        environment: "default".into(),
+        first_seq,
+        events,
+        gaps: Vec::new(),
+    };
+    let acks = client.push(tokio_stream::iter([batch])).await.expect("a stream");
+    let ack = acks.into_inner().message().await.expect("no fault").expect("an ack");
+    assert_eq!(ack.first_seq, first_seq);
+}
+
+/// The events of the last seconds, the last of them the newest.
+fn events(count: u64, now: SystemTime) -> Vec<LogEvent> {
+    let event = |n: u64| LogEvent {
+        timestamp: Some((now - Duration::from_millis(count - n)).into()),
+        request_id: format!("r{n}"),
+        key_id: "k1".into(),
+        source_path: "app".into(),
+        method: "GET".into(),
+        path: format!("/a/{n}"),
+        route_id: "a".into(),
+        target_url: "http://127.0.0.1:1".into(),
+        status_code: if n.is_multiple_of(10) { 503 } else { 200 },
+        error: if n.is_multiple_of(10) { "upstream_unavailable".into() } else { String::new() },
+        response_time_ms: n as f64,
+        user_agent: HOSTILE.into(),
+        environment: "default".into(),
+        node_id: "n1".into(),
+        ..LogEvent::default()
+    };
+    (0..count).map(event).collect()
+}
+
+async fn fill(plane: &Plane) {
+    push(plane, 0, events(EVENTS, SystemTime::now())).await;
+}
+
+#[tokio::test]
+async fn a_file_holds_what_the_list_shows_a_line_each() {
+    let plane = Plane::start().await;
+    fill(&plane).await;
+    let jsonl = plane.rest(Method::GET, "/admin/logs:export", "").await;
+    assert_eq!(
+        (jsonl.status, &jsonl.headers["content-type"]),
+        (200, &"application/jsonl".parse().expect("a value"))
+    );
+    let text = std::str::from_utf8(&jsonl.body).expect("text");
+    assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "a terminal shows it as it is");
+    let lines: Vec<Json> =
+        text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    assert_eq!(lines.len() as u64, EVENTS);
+    let listed = plane.rest(Method::GET, "/admin/logs?page_size=1000", "").await.json();
+    for (line, listed) in lines.iter().zip(listed["logs"].as_array().expect("logs")) {
+        assert_eq!(line, listed);
+    }
+    assert_eq!(lines[0]["user_agent"], HOSTILE);
+
+    let path = "/admin/logs:export?format=csv&status_code=5xx&min_response_time_ms=100";
+    let csv = plane.rest(Method::GET, path, "").await;
+    assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
+    let text = std::str::from_utf8(&csv.body).expect("text");
+    let lines: Vec<_> = text.split_terminator("\r\n").collect();
+    assert_eq!(lines.len(), 1 + 240);
+    assert!(lines[0].starts_with("timestamp,request_id,key_id,"), "{}", lines[0]);
+    assert!(
+        lines[1].contains(",r2490,k1,app,GET,/a/2490,http://127.0.0.1:1,503,2490,"),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[1].contains("\"'=cmd()\\u000d"), "no formula: {}", lines[1]);
+
+    let empty = plane.rest(Method::GET, "/admin/logs:export?format=csv&key_id=k2", "").await;
+    assert_eq!((empty.status, empty.body.iter().filter(|byte| **byte == b'\n').count()), (200, 1));
+}
+
+#[tokio::test]
+async fn a_file_comes_in_parts_over_grpc() {
+    let plane = Plane::start().await;
+    fill(&plane).await;
+    let admin = format!("http://{}", plane.address);
+    let mut client = LogServiceClient::connect(admin).await.expect("a connection");
+    let mut request =
+        Request::new(ExportLogsRequest { method: "GET".into(), ..Default::default() });
+    let bearer: MetadataValue<_> = format!("Bearer {}", plane.token).parse().expect("a value");
+    request.metadata_mut().insert("authorization", bearer);
+    let mut parts = client.export_logs(request).await.expect("a stream").into_inner();
+    let (mut count, mut lines) = (0, 0);
+    while let Some(part) = parts.message().await.expect("a part") {
+        count += 1;
+        lines += part.data.iter().filter(|byte| **byte == b'\n').count();
+    }
+    assert_eq!((count, lines as u64), (3, EVENTS));
+}
+
+#[tokio::test]
+async fn a_tail_shows_the_last_events_and_each_that_comes_once() {
+    let plane = Plane::start().await;
+    fill(&plane).await;
+    let admin = format!("http://{}", plane.address);
+    let mut client = LogServiceClient::connect(admin).await.expect("a connection");
+    let asked = TailLogsRequest { lines: 2, status_code: "2xx".into(), ..Default::default() };
+    let mut request = Request::new(asked);
+    let bearer: MetadataValue<_> = format!("Bearer {}", plane.token).parse().expect("a value");
+    request.metadata_mut().insert("authorization", bearer);
+    let mut tail = client.tail_logs(request).await.expect("a stream").into_inner();
+    let mut next = async || tail.message().await.expect("no fault").expect("an event").request_id;
+    assert_eq!((next().await, next().await), ("r2498".into(), "r2499".into()));
+    for round in 0..3 {
+        let at = EVENTS + 11 * round;
+        let mut new = events(11, SystemTime::now());
+        new.iter_mut().for_each(|event| event.request_id = format!("{round}{}", event.request_id));
+        push(&plane, at, new).await;
+        for n in 1..10 {
+            assert_eq!(next().await, format!("{round}r{n}"));
+        }
+    }
+    let stopped = plane.stop().await;
+    assert!(stopped < Duration::from_secs(5), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said_before_any_file() {
+    let plane = Plane::start().await;
+    for (path, field) in [
+        ("/admin/logs:export?format=xml", "format"),
+        ("/admin/logs:export?status_code=9xx", "status_code"),
+        ("/admin/logs:export?nope=1", "nope"),
+        ("/admin/logs:export?min_ttfb_ms=-1", "min_ttfb_ms"),
+        ("/admin/logs:export?path_contains=%0a", "path_contains"),
+        ("/admin/logs:tail?lines=-1", "lines"),
+        ("/admin/logs?page_token=AAAA", "page_token"),
+        ("/admin/logs?rate_limited=maybe", "rate_limited"),
+        ("/admin/logs?secret_version=-1", "secret_version"),
+        ("/admin/metrics?step=week", "step"),
+        ("/admin/metrics?top=0.5", "top"),
+        (
+            "/admin/metrics?start_time=2026-01-02T00:00:00Z&end_time=2026-01-01T00:00:00Z",
+            "end_time",
+        ),
+    ] {
+        let answer = plane.rest(Method::GET, path, "").await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let errors = &answer.json()["errors"];
+        assert_eq!(errors[0]["field"], field, "{path}: {errors}");
+        assert!(errors[0]["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+    }
+    let missing = plane.rest(Method::GET, "/admin/logs:export?environment=gone", "").await;
+    assert_eq!(missing.status, 404);
+    let status = plane.grpc("LogService/ExportLogs", &json!({"format": "xml"})).await;
+    assert_eq!(status.expect_err("refused").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn metrics_hold_what_was_stored_just_now() {
+    let plane = Plane::start().await;
+    fill(&plane).await;
+    let metrics = plane.rest(Method::GET, "/admin/metrics?top=3", "").await.json();
+    let totals = &metrics["totals"];
+    assert_eq!((&metrics["step"], &totals["requests"]), (&json!("hour"), &json!(EVENTS)));
+    assert_eq!((&totals["server_errors"], &totals["error_rate"]), (&json!(250), &json!(0.1)));
+    for (quantile, truth) in [("p50_ms", 1249.0), ("p90_ms", 2249.0), ("p99_ms", 2474.0)] {
+        let said = totals[quantile].as_f64().expect("a number");
+        assert!((said - truth).abs() <= truth / 32.0, "{quantile}: {said}");
+    }
+    let summed: u64 = metrics["series"]
+        .as_array()
+        .expect("a series")
+        .iter()
+        .map(|step| step["sums"]["requests"].as_u64().expect("a number"))
+        .sum();
+    assert_eq!(summed, EVENTS);
+    for (top, name, requests) in [
+        ("top_keys", "k1", EVENTS),
+        ("top_source_paths", "app", EVENTS),
+        ("top_routes", "a", EVENTS),
+        ("top_targets", "http://127.0.0.1:1", EVENTS),
+        ("top_errors", "upstream_unavailable", 250),
+    ] {
+        let first = &metrics[top][0];
+        assert_eq!((&first["name"], &first["sums"]["requests"]), (&json!(name), &json!(requests)));
+    }
+    let filtered = plane.rest(Method::GET, "/admin/metrics?status_code=2xx&step=minute", "").await;
+    assert_eq!(filtered.json()["totals"]["requests"], 2250);
+}
