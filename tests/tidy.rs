@@ -29,6 +29,7 @@ const KNOWS_NODE_API: &[&str] = &[
     "proto/entity_error.rs",
     "proto/model/", // parses them
     "control-plane/src/audit/ingest.rs",
+    "control-plane/src/audit/usage.rs",
     "control-plane/src/domain/object.rs", // makes what nodes get of an object
     "control-plane/src/feed/",
     "control-plane/src/nodes/", // what nodes said of themselves

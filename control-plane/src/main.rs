@@ -30,6 +30,8 @@ fn main() -> ExitCode {
     };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
+        // A log that can't be written must not end the thread that writes to it.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
@@ -56,8 +58,8 @@ async fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping");
         asked.cancel();
+        tracing::info!("stopping");
     });
     server.run(stop).await;
     tracing::info!("stopped");

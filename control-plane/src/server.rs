@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use crate::{
     access::{self, Access},
     admin::Admin,
-    audit::{Ingest, start_keeper},
+    audit::{Ingest, StoredUsage, start_keeper},
     feed::Feed,
     gate::Gate,
     health::{self, Health},
@@ -101,8 +101,10 @@ impl Server {
         let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
         let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
         let metrics = Metrics::new(feed.counts(), ingest.counts());
-        let node_services =
-            Routes::default().add_service(feed.service()).add_service(ingest.service());
+        let node_services = Routes::default()
+            .add_service(feed.service())
+            .add_service(ingest.service())
+            .add_service(StoredUsage(Arc::clone(&store)).service());
         let services = Admin {
             store: Arc::clone(&store),
             feed,

@@ -38,6 +38,8 @@ fn main() -> ExitCode {
     };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
+        // A log that can't be written must not end the thread that writes to it.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
@@ -76,8 +78,8 @@ fn stop_at_signals(stop: &CancellationToken) -> io::Result<()> {
                 _ = interrupt.recv() => {}
             }
         });
-        tracing::info!("stopping");
         stop.cancel();
+        tracing::info!("stopping");
     })?;
     Ok(())
 }

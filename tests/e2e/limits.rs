@@ -2,6 +2,7 @@
 
 mod bad_limits;
 mod clock_off;
+mod forgotten;
 mod overload;
 mod redis_trouble;
 mod show;

@@ -71,7 +71,11 @@ impl Ingest {
         outbound: &mpsc::Sender<Result<BatchAck, Status>>,
     ) -> Result<(), Status> {
         while let Some(batch) = inbound.message().await? {
-            let ack = self.take(batch).await?;
+            // On its own, so that it goes on to its end when the node is gone: half a COPY left behind
+            // makes a connection useless, and the pool would lend it to others.
+            let ingest = self.clone();
+            let taken = tokio::spawn(async move { ingest.take(batch).await }).await;
+            let ack = taken.map_err(|_| Status::internal("the events could not be stored"))??;
             let sent = outbound.send(Ok(ack)).await;
             sent.map_err(|_| Status::cancelled("the node closed the stream"))?;
         }

@@ -4,6 +4,8 @@ mod ingest;
 mod keeper;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub(crate) use ingest::Ingest;
 pub(crate) use keeper::start as start_keeper;
+pub(crate) use usage::StoredUsage;

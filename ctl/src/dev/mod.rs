@@ -52,7 +52,9 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let said = std::env::var("FASTGATE_LOG").ok();
     let filter = log_filter(said.as_deref(), "warn").map_err(DevError::Log)?;
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .log_internal_errors(false);
     // Fails only where somebody has set up a log before, who then wants their own.
     let _ = log.with_writer(io::stderr).try_init();
 

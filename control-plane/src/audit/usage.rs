@@ -1,0 +1,188 @@
+//! Tells nodes how much was used of a quota since its day or month began, from what is stored.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use fastgate::{
+    model::{Calendar, Id},
+    node::v1::{
+        Usage, UsagePeriod, UsageQuery,
+        audit_query_server::{AuditQuery, AuditQueryServer},
+    },
+};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::{
+    domain::{MetricsQuery, Step, Sums},
+    nodes::check_names,
+    store::Store,
+};
+
+/// More errors than there are names for.
+const ALL_ERRORS: usize = 1000;
+
+/// What is recorded of a request that passed its limits, if not all went well from there. What else is
+/// recorded as an error says why a request got that far never.
+const AFTER_THE_LIMITS: [&str; 7] = [
+    "body_too_large",
+    "body_timeout",
+    "body_broken",
+    "client_gone",
+    "upstream_unreachable",
+    "upstream_reset",
+    "upstream_timeout",
+];
+
+/// Counts what was used.
+pub(crate) struct StoredUsage(pub(crate) Arc<dyn Store>);
+
+impl StoredUsage {
+    /// The service nodes ask.
+    pub(crate) fn service(self) -> AuditQueryServer<Self> {
+        AuditQueryServer::new(self)
+    }
+}
+
+#[async_trait]
+impl AuditQuery for StoredUsage {
+    async fn count_usage(&self, query: Request<UsageQuery>) -> Result<Response<Usage>, Status> {
+        let (query, ends_in) = parse(query.into_inner(), SystemTime::now())?;
+        let found = self.0.metrics(&query).await.map_err(|fault| {
+            tracing::warn!(error = %fault, "can't count what was used of a quota");
+            Status::unavailable("the database can't be asked")
+        })?;
+        let refused = found.errors.iter().filter(|(name, _)| !AFTER_THE_LIMITS.contains(&&**name));
+        let refused: Vec<_> = refused.map(|(_, total)| &total.sums).collect();
+        let used = |count: fn(&Sums) -> u64| {
+            let refused: u64 = refused.iter().map(|sums| count(sums)).sum();
+            count(&found.totals.sums).saturating_sub(refused)
+        };
+        Ok(Response::new(Usage {
+            requests: used(|sums| sums.requests),
+            request_bytes: used(|sums| sums.request_bytes),
+            response_bytes: used(|sums| sums.response_bytes),
+            ends_in_ms: u64::try_from(ends_in.as_millis()).unwrap_or(u64::MAX),
+        }))
+    }
+}
+
+/// What is to be counted, and how long its period goes on.
+fn parse(query: UsageQuery, now: SystemTime) -> Result<(MetricsQuery, Duration), Status> {
+    let calendar = match query.period() {
+        UsagePeriod::Day => Calendar::Day,
+        UsagePeriod::Month => Calendar::Month,
+        UsagePeriod::Unspecified => return Err(Status::invalid_argument("period: is missing")),
+    };
+    let environment = check_names(&query.environment, &[])?;
+    let id = |field: &str, text: String| match text.is_empty() {
+        true => Ok(None),
+        false => match Id::parse(&text) {
+            Ok(_) => Ok(Some(text)),
+            Err(fault) => Err(Status::invalid_argument(format!("{field}: {fault}"))),
+        },
+    };
+    let (key_id, route_id) = (id("key_id", query.key_id)?, id("route_id", query.route_id)?);
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let period = calendar.period(since.as_secs());
+    let (_, seconds) = period.ok_or_else(|| Status::internal("the clock is wrong"))?;
+    let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+    let query = MetricsQuery {
+        environment,
+        from: at(seconds.start),
+        until: at(seconds.end),
+        step: Step::Day,
+        key_id,
+        source_path: None,
+        route_id,
+        target_url: None,
+        error: None,
+        status: None,
+        top: ALL_ERRORS,
+    };
+    Ok((query, Duration::from_secs(seconds.end).saturating_sub(since)))
+}
+
+#[cfg(test)]
+mod tests {
+    use fastgate::admin::v1::LogEvent;
+
+    use super::*;
+    use crate::{domain::EventBatch, store::tests::samples};
+
+    fn event(key_id: &str, route_id: &str, error: &str) -> LogEvent {
+        LogEvent {
+            timestamp: Some(SystemTime::now().into()),
+            key_id: key_id.into(),
+            route_id: route_id.into(),
+            error: error.into(),
+            request_size: 10,
+            response_size: 100,
+            status_code: if error.is_empty() { 200 } else { 502 },
+            ..LogEvent::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_passed_the_limits_is_counted_and_nothing_else() {
+        let (store, _dir) = samples::scratch().await;
+        let events = vec![
+            event("k1", "r1", ""),
+            event("k1", "r1", "upstream_timeout"),
+            event("k1", "r2", "client_gone"),
+            event("k1", "r1", "rate_limited"),
+            event("k1", "r1", "permission_missing"),
+            event("k2", "r1", ""),
+            event("", "r1", "key_unknown"),
+        ];
+        let batch = EventBatch {
+            node_id: "n1".into(),
+            boot_id: "b1".into(),
+            environment: samples::id("default"),
+            first_seq: 0,
+            events,
+            gaps: Vec::new(),
+        };
+        store.append_events(&batch).await.expect("stores");
+        let usage = StoredUsage(store);
+        for (key_id, route_id, requests) in
+            [("k1", "", 3), ("k1", "r1", 2), ("", "r1", 3), ("k3", "", 0)]
+        {
+            for period in [UsagePeriod::Day, UsagePeriod::Month] {
+                let query = UsageQuery {
+                    environment: "default".into(),
+                    key_id: key_id.into(),
+                    route_id: route_id.into(),
+                    period: period.into(),
+                };
+                let used = usage.count_usage(Request::new(query)).await.expect("counts");
+                let used = used.into_inner();
+                assert_eq!(used.requests, requests, "{key_id} {route_id}");
+                assert_eq!(used.request_bytes, 10 * requests);
+                assert_eq!(used.response_bytes, 100 * requests);
+                assert!((1..=31 * 86_400_000).contains(&used.ends_in_ms));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_counted_is_refused() {
+        let (store, _dir) = samples::scratch().await;
+        let usage = StoredUsage(store);
+        let sound = UsageQuery {
+            environment: "default".into(),
+            period: UsagePeriod::Day.into(),
+            ..UsageQuery::default()
+        };
+        for (query, field) in [
+            (UsageQuery { period: 9, ..sound.clone() }, "period"),
+            (UsageQuery { environment: "No!".into(), ..sound.clone() }, "environment"),
+            (UsageQuery { key_id: "no such".into(), ..sound.clone() }, "key_id"),
+            (UsageQuery { route_id: "é".into(), ..sound }, "route_id"),
+        ] {
+            let status = usage.count_usage(Request::new(query)).await.expect_err("is refused");
+            assert!(status.message().starts_with(field), "{status}");
+        }
+    }
+}
