@@ -76,11 +76,11 @@ async fn a_fragment_of_sql_is_refused_or_is_only_text() {
     let targets = json!([{"url": "http://h"}]);
     gate.route(json!({"route_id": "good", "path_prefix": "/good", "targets": targets})).await;
     let (key_id, _) = gate.key(json!({"source_path": "app"})).await;
-    // But for the days of the audit log, which come and go.
+    // But for those named after a day, which come and go.
     let tables = || {
         let dump = gate.dump();
         let created = dump.lines().filter(|line| line.starts_with("CREATE TABLE"));
-        created.filter(|line| !line.contains(".events_")).count()
+        created.filter(|line| !line.contains(|letter: char| letter.is_ascii_digit())).count()
     };
     let before = tables();
 
