@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Resets that are remembered by name. Of a place that missed more than these everything is forgotten,
-/// which is never wrong.
+/// so that none is undone; what it owed is forgiven then.
 const REMEMBERED: usize = 256;
 
 /// The resets of a node.
