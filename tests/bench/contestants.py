@@ -5,7 +5,7 @@ import dataclasses
 
 from . import counts, probe
 from .gateways.envoy import Envoy
-from .gateways.fastgate import FastGate, FastGateRedis
+from .gateways.fastgate import FastGate, FastGateAskingRedis, FastGateRedis
 from .gateways.haproxy import HAProxy
 from .gateways.nginx import Nginx
 from .gateways.pingora import Pingora
@@ -20,6 +20,7 @@ CONTESTANTS = {
     "pingora": (Pingora, {}),
     "fastgate": (FastGate, {}),
     "fastgate-redis": (FastGateRedis, {}),
+    "fastgate-asking-redis": (FastGateAskingRedis, {}),
     "nginx-2-workers": (Nginx, {"workers": 2}),
     "fastgate-2-workers": (FastGate, {"workers": 2}),
 }

@@ -40,9 +40,11 @@ class ControlPlane:
         self.process.wait_for_port(self.admin_port)
         self.token = token.read_text().strip()
         self.keys = 0
-        self.create("/admin/routes", {
-            "route_id": "orders", "path_prefix": work.PREFIX, "strip_prefix": True,
-            "targets": [{"url": upstream.url}], "timeout": 30})
+        for route_id, prefix, limits in (("orders", work.PREFIX, []),
+                                         ("each", work.PREFIX_EACH, [work.LIMIT_EACH])):
+            self.create("/admin/routes", {
+                "route_id": route_id, "path_prefix": prefix, "strip_prefix": True,
+                "targets": [{"url": upstream.url}], "timeout": 30, "limits": limits})
 
     @property
     def node_url(self):

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 PREFIX = "/api"
 """What the gateway strips from the path before it forwards."""
 
+PREFIX_EACH = "/each"
+"""The same route again, with a limit that no tokens can be leased from ahead."""
+
+LIMIT_EACH = {"name": "each", "amount": 1, "period": "second", "burst": 86_400}
+"""Less than a token in the time of a lease, and more at once than the load takes."""
+
 SMALL, LARGE, UPLOAD, SEEN = "/orders/17", "/export", "/upload", "/seen"
 """Paths at the upstream: 1 KiB, 100 KiB, takes an upload, and tells what it was sent."""
 

@@ -66,3 +66,11 @@ class FastGate(Gateway):
 class FastGateRedis(FastGate):
     note = "its limits are leased from Redis: the first request of each key asks, later ones seldom do"
     redis = True
+
+
+class FastGateAskingRedis(FastGateRedis):
+    note = "a limit too low to lease from: each request is a call of Redis, as with other gateways"
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}{work.PREFIX_EACH}"
