@@ -100,7 +100,7 @@ impl KeyEntry {
     }
 
     /// The limits that hold for the key in an environment with these plans and this default: a rate
-    /// of its own, else of its plan; the further ones of its plan; without any of these the default.
+    /// of its own, else of its plan, else the default; and the further ones of its plan.
     pub(crate) fn limits<'a>(
         &self,
         plans: &'a Plans,
@@ -109,11 +109,8 @@ impl KeyEntry {
         let own = self.rate_limit.map(|rate| Limit::a_minute(rate, self.fallback));
         let plan = if self.has_plan { plans.get(self.key.plan_id()) } else { None };
         let further = plan.map_or(&[][..], |plan| &plan.limits);
-        let rate = own.or_else(|| plan.and_then(|plan| plan.limit));
-        if rate.is_some() || !further.is_empty() {
-            return (rate, further);
-        }
-        (default.map(|rate| Limit::a_minute(rate, self.fallback)), further)
+        let default = || default.map(|rate| Limit::a_minute(rate, self.fallback));
+        (own.or_else(|| plan.and_then(|plan| plan.limit)).or_else(default), further)
     }
 }
 

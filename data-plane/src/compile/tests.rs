@@ -296,7 +296,7 @@ fn a_key_has_its_own_limit_then_its_plans_then_the_default() {
     };
     let further = upsert(entity(EntityKind::Plan, "gold", &further));
     compiler.change_config(&[further]).expect("valid");
-    assert_eq!(limits(compiler), [own(7), None, own(100), own(100)], "its plan has limits");
+    assert_eq!(limits(compiler), [own(7), own(100), own(100), own(100)], "beside the others");
 }
 
 #[test]
