@@ -62,14 +62,14 @@ impl Cost {
         if charge.is_some() {
             faults.add("cost", "is given beside charge: give one of them");
         }
-        let most = match tokens {
-            Tokens::Rate(rate) => rate.burst().into(),
-            Tokens::Quota(quota) => quota.amount(),
+        let (most, larger) = match tokens {
+            Tokens::Rate(rate) => (rate.burst().into(), "burst"),
+            Tokens::Quota(quota) => (quota.amount(), "amount"),
         };
         match count(cost, "units") {
             Ok(cost) if u64::from(cost.get()) > most => {
                 let fault = format!(
-                    "is {cost}, which is never there at once: give {most} at most, or a larger burst"
+                    "is {cost}, which is never there at once: give {most} at most, or a larger {larger}"
                 );
                 faults.add("cost", fault);
             }

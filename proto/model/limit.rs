@@ -175,7 +175,8 @@ impl NamedLimit {
         faults: &mut Violations,
     ) -> Vec<Self> {
         if wire.len() > bounds::LIMITS {
-            faults.add("limits", format!("are more than {}", bounds::LIMITS));
+            let (given, most) = (wire.len(), bounds::LIMITS);
+            faults.add("limits", format!("are {given}: give {most} at most"));
         }
         let mut limits: Vec<Self> = Vec::with_capacity(wire.len());
         for (at, wire) in wire.iter().enumerate() {
@@ -215,8 +216,12 @@ impl NamedLimit {
                 let cost = match measure {
                     Measure::Tokens(tokens) => Cost::parse(wire, tokens, &mut faults),
                     Measure::Concurrent(_) => {
-                        if wire.cost.is_some() || !wire.charge.is_empty() {
-                            faults.add("cost", "and charge are not for concurrent: leave them out");
+                        for (field, is_given) in
+                            [("cost", wire.cost.is_some()), ("charge", !wire.charge.is_empty())]
+                        {
+                            if is_given {
+                                faults.add(field, "is not for concurrent: leave it out");
+                            }
                         }
                         Cost::ONE
                     }
@@ -326,6 +331,10 @@ mod tests {
             (costs("second", Some(0), ""), "cost: is 0: give units, from 1 to 1000000000"),
             (
                 costs("day", Some(6), ""),
+                "cost: is 6, which is never there at once: give 5 at most, or a larger amount",
+            ),
+            (
+                costs("hour", Some(6), ""),
                 "cost: is 6, which is never there at once: give 5 at most, or a larger burst",
             ),
             (
@@ -333,9 +342,10 @@ mod tests {
                 "charge: is 'header:a b': give request_bytes, response_bytes or header:NAME",
             ),
             (costs("", Some(1), "request_bytes"), "cost: is given beside charge: give one of them"),
+            (costs("concurrent", Some(1), ""), "cost: is not for concurrent: leave it out"),
             (
-                costs("concurrent", Some(1), ""),
-                "cost: and charge are not for concurrent: leave them out",
+                costs("concurrent", None, "request_bytes"),
+                "charge: is not for concurrent: leave it out",
             ),
         ] {
             assert_eq!(parse(&[limit]), Err(format!("limits[0].{told}")));
@@ -343,5 +353,7 @@ mod tests {
         let twice = [wire("a", 5, ""), wire("a", 5, "day")];
         let told = "limits[1].name: is 'a' again: give each limit another name";
         assert_eq!(parse(&twice), Err(told.into()));
+        let many: Vec<_> = (0..9).map(|at| wire(&format!("l{at}"), 5, "")).collect();
+        assert_eq!(parse(&many), Err("limits: are 9: give 8 at most".into()));
     }
 }

@@ -73,17 +73,21 @@ fn field_value(
     Some(Value::List(values.collect()))
 }
 
+/// As large as numbers can be told.
+const WHOLE: &str = "a whole number from -9223372036854775808 to 9223372036854775807";
+
 /// Reads one value that is no list.
 pub(super) fn scalar(kind: &Kind, json: &Json, at: &str, faults: &mut Violations) -> Option<Value> {
     let (value, expected) = match kind {
         Kind::Bool => (json.as_bool().map(Value::Bool), "true or false"),
         Kind::String => (json.as_str().map(|text| Value::String(text.into())), "text"),
         Kind::Double | Kind::Float => (json.as_f64().map(Value::F64), "a number"),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
-            (whole(json).and_then(|n| n.try_into().ok()).map(Value::I32), "a whole number")
-        }
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => (
+            whole(json).and_then(|n| n.try_into().ok()).map(Value::I32),
+            "a whole number of at most 32 bits",
+        ),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-            (whole(json).and_then(|n| n.try_into().ok()).map(Value::I64), "a whole number")
+            (whole(json).and_then(|n| n.try_into().ok()).map(Value::I64), WHOLE)
         }
         Kind::Uint32 | Kind::Fixed32 => {
             let value = whole(json).and_then(|n| n.try_into().ok());

@@ -1,7 +1,10 @@
 //! The options of `fgctl limits`, and how a limit is written: `daily=100000/day`,
 //! `calls=50/second,burst=100`.
 
-use std::str::FromStr;
+use std::{
+    num::{IntErrorKind, ParseIntError},
+    str::FromStr,
+};
 
 use clap::Subcommand;
 
@@ -42,22 +45,22 @@ impl FromStr for LimitArg {
         let mut parts = text.split(',');
         let (name, measure) = parts.next().and_then(|first| first.split_once('=')).ok_or(FORM)?;
         let (amount, period) = measure.split_once('/').ok_or(FORM)?;
-        let amount =
-            amount.parse().map_err(|_| format!("'{amount}' is no whole number: {FORM}"))?;
+        let amount = whole("amount", amount).map_err(|fault| format!("{fault}: {FORM}"))?;
         let (name, period) = (name.to_owned(), period.to_owned());
         let mut limit = Self { name, amount, period, ..Self::default() };
+        let mut given = Vec::new();
         for part in parts {
-            match part.split_once('=').unwrap_or((part, "")) {
-                ("burst", burst) => {
-                    let burst = burst.parse().map_err(|_| "burst must be a whole number")?;
-                    limit.burst = Some(burst);
-                }
+            let (option, value) = part.split_once('=').unwrap_or((part, ""));
+            if given.contains(&option) {
+                return Err(format!("{option} is given twice: give it once"));
+            }
+            given.push(option);
+            match (option, value) {
+                ("burst", burst) => limit.burst = Some(whole("burst", burst)?),
                 ("counts", counts) => limit.counts = counts.into(),
                 ("fallback", fallback) => limit.fallback = fallback.into(),
                 ("shadow", "" | "true") => limit.shadow = true,
-                ("cost", cost) => {
-                    limit.cost = Some(cost.parse().map_err(|_| "cost must be a whole number")?);
-                }
+                ("cost", cost) => limit.cost = Some(whole("cost", cost)?),
                 ("charge", charge) => limit.charge = charge.into(),
                 _ => {
                     return Err(format!(
@@ -69,6 +72,13 @@ impl FromStr for LimitArg {
         }
         Ok(limit)
     }
+}
+
+fn whole(what: &str, text: &str) -> Result<i64, String> {
+    text.parse().map_err(|fault: ParseIntError| match fault.kind() {
+        IntErrorKind::PosOverflow => format!("{what} is {text}: give {} at most", i64::MAX),
+        _ => format!("{what} is '{text}': give a whole number"),
+    })
 }
 
 impl LimitArg {
@@ -124,8 +134,13 @@ mod tests {
         for (text, fault) in [
             ("daily", form.to_owned()),
             ("daily=5", form.to_owned()),
-            ("daily=many/day", format!("'many' is no whole number: {form}")),
-            ("a=1/day,burst=x", "burst must be a whole number".into()),
+            ("daily=many/day", format!("amount is 'many': give a whole number: {form}")),
+            (
+                "daily=18446744073709551615/day",
+                format!("amount is 18446744073709551615: give 9223372036854775807 at most: {form}"),
+            ),
+            ("a=1/day,burst=x", "burst is 'x': give a whole number".into()),
+            ("a=1/day,burst=2,burst=3", "burst is given twice: give it once".into()),
             (
                 "a=1/day,brust=2",
                 "'brust=2' is unknown: give burst=N, counts=all, fallback=WAY, cost=N, charge=WHAT or \

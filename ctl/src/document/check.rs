@@ -130,7 +130,9 @@ fn value(kind: &Kind) -> Option<&'static str> {
     match kind {
         Kind::Double | Kind::Float => Some("a number"),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Some("a whole number of at most 32 bits"),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Some("a whole number"),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
+            Some("a whole number from -9223372036854775808 to 9223372036854775807")
+        }
         Kind::Uint32 | Kind::Fixed32 | Kind::Uint64 | Kind::Fixed64 => {
             Some("a whole number, 0 or more")
         }
