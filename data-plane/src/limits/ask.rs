@@ -50,7 +50,7 @@ pub(super) struct Grant {
 
 impl Ask {
     /// As the script takes it.
-    pub(super) fn arguments(&self) -> [u64; 9] {
+    pub(super) fn arguments(&self) -> [u64; 10] {
         let Self { bucket, want, spent, back, floor } = *self;
         let Bucket { interval, capacity, refill, .. } = bucket;
         let Back { tokens, mark } = back;
@@ -59,7 +59,8 @@ impl Ask {
             Refill::Calendar(Calendar::Day) => 1,
             Refill::Calendar(Calendar::Month) => 2,
         };
-        [interval, capacity, refill, want, spent, tokens, mark.begun, mark.gross, floor]
+        let most = bucket.most();
+        [interval, capacity, most, refill, want, spent, tokens, mark.begun, mark.gross, floor]
     }
 }
 

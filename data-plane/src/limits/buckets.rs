@@ -108,7 +108,14 @@ impl Buckets {
         }
     }
 
-    /// Takes so many tokens out of a bucket, as far as it has them.
+    /// Says where a bucket stands.
+    pub(super) fn level(&self, Claim { hold, bucket }: Claim<'_>, now: u64) -> Level {
+        // One that was thrown out just now was full.
+        let tat = live(self.cell(hold, now).load(Acquire)).unwrap_or(0);
+        bucket.level(tat, self.clock.moment(bucket.refill, now))
+    }
+
+    /// Charges a bucket with so many tokens.
     pub(super) fn charge(&self, Claim { hold, bucket }: Claim<'_>, tokens: u64, now: u64) {
         let moment = self.clock.moment(bucket.refill, now);
         let charged = |tat: u64| {

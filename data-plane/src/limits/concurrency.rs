@@ -32,7 +32,8 @@ use super::{
     policy::{Entered, Policies, Policy, Standing, Verdict},
     redis::{Call, Link, Reservation},
     shelf::{Keep, Shelves, Spot},
-    slots::{EVERY, LIFE, Slots},
+    slots::{EVERY, LIFE, Slots, share},
+    waiting::Waiters,
 };
 
 /// How often a request that finds no slot looks for one.
@@ -65,7 +66,7 @@ struct Room {
     slots: RefCell<Slots>,
     call: RefCell<Option<Arc<Call>>>,
     /// Requests that wait for one.
-    waiting: Cell<u64>,
+    waiting: Waiters,
     is_listed: Cell<bool>,
 }
 
@@ -149,7 +150,7 @@ impl Concurrency {
                 name: name.into(),
                 slots: RefCell::new(Slots::new(measure.get().into())),
                 call: RefCell::default(),
-                waiting: Cell::new(0),
+                waiting: Waiters::default(),
                 is_listed: Cell::new(false),
             }
         })
@@ -165,7 +166,7 @@ impl Concurrency {
         let Some(link) = &self.link else {
             return room.take_here(Some(limit)).ok_or(Refused::Full);
         };
-        let _waiting = Waiting::at(room);
+        let _waiting = room.waiting.join();
         let mut looked = 0;
         while let Some(epoch) = link.epoch() {
             self.collect(room);
@@ -187,7 +188,8 @@ impl Concurrency {
                 continue;
             }
             looked += 1;
-            let Some(call) = under_way.or_else(|| self.ask(link, room, room.waiting.get())) else {
+            let Some(call) = under_way.or_else(|| self.ask(link, room, room.waiting.count()))
+            else {
                 break;
             };
             if !call.landed().await {
@@ -198,8 +200,7 @@ impl Concurrency {
             Fallback::Closed => return Err(Refused::Closed),
             Fallback::Open => room.take_here(None),
             Fallback::LocalShare => {
-                let nodes = u64::from(self.shared.nodes.load(Relaxed)).max(1);
-                room.take_here(Some((limit / nodes).max(1)))
+                room.take_here(Some(share(limit, self.shared.nodes.load(Relaxed).into())))
             }
         };
         let slot = slot.ok_or(Refused::Full)?;
@@ -250,7 +251,7 @@ impl Concurrency {
                 && is_due
             {
                 room.slots.borrow_mut().reconnect(epoch);
-                self.ask(link, &room, room.waiting.get());
+                self.ask(link, &room, room.waiting.count());
             }
             self.list(&room);
         }
@@ -280,23 +281,7 @@ impl Keep for Room {
     }
 
     fn is_needed(&self) -> bool {
-        self.waiting.get() > 0 || self.slots.borrow().is_in_use() || self.call.borrow().is_some()
-    }
-}
-
-/// A request that waits, for as long as it does.
-struct Waiting<'a>(&'a Room);
-
-impl<'a> Waiting<'a> {
-    fn at(room: &'a Room) -> Self {
-        room.waiting.update(|waiting| waiting + 1);
-        Self(room)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.update(|waiting| waiting.saturating_sub(1));
+        self.waiting.count() > 0 || self.slots.borrow().is_in_use() || self.call.borrow().is_some()
     }
 }
 

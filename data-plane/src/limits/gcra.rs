@@ -59,6 +59,10 @@ impl Moment {
 
 const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
 
+/// The room of a rate that requests can take beyond what there is, where they are charged when they are
+/// over: what it refills in a day. So no answer, however large, shuts anyone out for longer.
+const DEBT: u64 = 86_400_000_000_000;
+
 impl Bucket {
     /// The bucket of a limit.
     pub(super) fn new(tokens: Tokens, cost: &Cost) -> Self {
@@ -84,11 +88,6 @@ impl Bucket {
         Self { interval, capacity, refill, is_charged: false }
     }
 
-    /// The same, from which a request takes no token.
-    pub(super) fn as_charged(self) -> Self {
-        Self { is_charged: true, ..self }
-    }
-
     /// One node's share of the bucket; a token at least, or nothing would ever pass.
     pub(super) fn share(self, nodes: u64) -> Self {
         let (nodes, tokens) = (nodes.max(1), self.tokens());
@@ -111,15 +110,25 @@ impl Bucket {
         }
     }
 
+    /// The most room that can be taken: what there is, and a debt beyond it where requests are charged
+    /// when they are over. What is beyond that is forgiven.
+    pub(super) fn most(self) -> u64 {
+        match self.refill {
+            _ if !self.is_charged => self.capacity,
+            Refill::Steady => self.capacity + DEBT,
+            Refill::Calendar(_) => (1 << Moment::QUOTA_BITS) - 1,
+        }
+    }
+
     /// Tokens it holds when it is full.
     pub(super) fn tokens(self) -> u64 {
         self.capacity / self.interval
     }
 
-    /// Where it stands at a moment. More than the capacity can't be taken: a clock that was set back
-    /// must not lock anyone out.
+    /// Where it stands at a moment. More than the most can't be taken: a clock that was set back must
+    /// not lock anyone out.
     pub(super) fn level(self, tat: u64, now: Moment) -> Level {
-        let taken = tat.saturating_sub(now.at).min(self.capacity);
+        let taken = tat.saturating_sub(now.at).min(self.most());
         self.level_of(taken, now.ends_in)
     }
 
@@ -140,9 +149,9 @@ impl Bucket {
         (next <= self.capacity).then_some(after)
     }
 
-    /// The room taken after so many tokens more, all of it at most.
+    /// The room taken after so many tokens more.
     pub(super) fn charge(self, taken: u64, tokens: u64) -> u64 {
-        taken.saturating_add(tokens.saturating_mul(self.interval)).min(self.capacity)
+        taken.saturating_add(tokens.saturating_mul(self.interval)).min(self.most())
     }
 
     /// Tokens that are in it.
@@ -247,6 +256,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn whoever_is_charged_more_than_there_is_waits_until_it_is_paid() {
+        let charge = |bucket: Bucket| Bucket { is_charged: true, ..bucket };
+        let charged = charge(bucket(60, Period::Minute, None));
+        let after = charged.charge(0, 150);
+        assert_eq!(after, 150 * SECOND);
+        assert!(charged.take(after).is_none());
+        assert_eq!(charged.wait_nanos(charged.level_of(after, None)), 91 * SECOND);
+        let paid = charged.level(MINUTE + after, at(MINUTE + 91 * SECOND)).taken;
+        assert!(charged.take(paid).is_some());
+        assert_eq!(charged.charge(after, u64::MAX), MINUTE + DEBT, "a day at most");
+        assert_eq!(charge(quota(60)).charge(0, 150), 150);
+        assert_eq!(quota(60).charge(0, 150), 60, "of others there is no debt");
     }
 
     fn buckets() -> impl Strategy<Value = Bucket> {

@@ -19,6 +19,7 @@ use super::{
     gcra::{Bucket, Level},
     policy::{Scope, Subject},
     redis::Looker,
+    slots::share,
 };
 
 /// How long Redis may take to say where limits stand.
@@ -39,14 +40,10 @@ struct Asked {
 }
 
 enum What {
-    Bucket {
-        bucket: Bucket,
-        /// Units of one token of it.
-        units: u64,
-    },
-    Slots {
-        limit: u64,
-    },
+    /// One of units.
+    Bucket(Bucket),
+    /// How many slots there are.
+    Slots(u64),
 }
 
 /// Where one limit stands.
@@ -89,17 +86,11 @@ impl Inspection {
         let is_own = !matches!(subject, Subject::Route(_));
         let (name, what) = match limit.measure {
             Measure::Tokens(tokens) => {
-                // Charged, for a look takes no token.
-                let bucket = Bucket::new(tokens, cost).as_charged();
-                let units = match cost {
-                    Cost::Fixed(units) => units.get().into(),
-                    Cost::Charged(_) => 1,
-                };
-                (name, What::Bucket { bucket, units })
+                // What is left may be less than one request takes.
+                let unit = if let Cost::Fixed(_) = cost { &Cost::ONE } else { cost };
+                (name, What::Bucket(Bucket::new(tokens, unit)))
             }
-            Measure::Concurrent(most) => {
-                (name + ":slots", What::Slots { limit: most.get().into() })
-            }
+            Measure::Concurrent(most) => (name + ":slots", What::Slots(most.get().into())),
         };
         self.asked.push(Asked { name: name.into(), what, is_own });
     }
@@ -162,15 +153,13 @@ impl Inspection {
             State::Local | State::Redis => 1,
         };
         match asked.what {
-            What::Bucket { bucket, units } => {
+            What::Bucket(bucket) => {
                 let (hold, bucket) = (asked.hold(), bucket.share(nodes));
-                let tally = buckets.admit(&[Claim { hold: &hold, bucket }], clock.now());
-                let level = tally.levels.first().copied().unwrap_or_default();
-                found(bucket, units, level)
+                found(bucket, buckets.level(Claim { hold: &hold, bucket }, clock.now()))
             }
-            What::Slots { limit } => {
+            What::Slots(limit) => {
                 let used = under_way.find(&asked.name).load(Relaxed);
-                Found { remaining: (limit / nodes.max(1)).max(1).saturating_sub(used), reset: 0 }
+                Found { remaining: share(limit, nodes).saturating_sub(used), reset: 0 }
             }
         }
     }
@@ -179,8 +168,8 @@ impl Inspection {
 impl Asked {
     fn bucket(&self) -> Option<Bucket> {
         match self.what {
-            What::Bucket { bucket, .. } => Some(bucket),
-            What::Slots { .. } => None,
+            What::Bucket(bucket) => Some(bucket),
+            What::Slots(_) => None,
         }
     }
 
@@ -190,13 +179,13 @@ impl Asked {
 
     async fn look(&self, looker: &mut Looker) -> Result<Found, Unseen> {
         match self.what {
-            What::Bucket { bucket, units } => {
+            What::Bucket(bucket) => {
                 let ask = Ask { bucket, want: 0, spent: 0, back: Back::default(), floor: 0 };
                 let numbers = looker.limit(&self.name, ask).await?;
                 let grant = Grant::read(&numbers).ok_or(Unseen::Strange)?;
-                Ok(found(bucket, units, bucket.level_of(grant.taken, grant.ends_in)))
+                Ok(found(bucket, bucket.level_of(grant.taken, grant.ends_in)))
             }
-            What::Slots { limit } => {
+            What::Slots(limit) => {
                 let used: u64 = looker.slots(&self.name).await?;
                 Ok(Found { remaining: limit.saturating_sub(used), reset: 0 })
             }
@@ -204,7 +193,7 @@ impl Asked {
     }
 }
 
-fn found(bucket: Bucket, units: u64, level: Level) -> Found {
+fn found(bucket: Bucket, level: Level) -> Found {
     let reset = level.resets_in.div_ceil(1_000_000_000);
-    Found { remaining: bucket.free(level.taken) * units, reset }
+    Found { remaining: bucket.free(level.taken), reset }
 }

@@ -20,7 +20,8 @@ use super::policy::Scope;
 /// The most names refusals are counted by; what comes later counts as [`OTHERS`].
 const MOST: usize = 256;
 
-const OTHERS: &str = "others";
+// No id, and so no limit's.
+const OTHERS: &str = "(others)";
 
 /// What one limit is called, and its refusals. Cheap to clone within a worker.
 #[derive(Clone)]

@@ -28,13 +28,11 @@
 
 use super::{
     ask::{Ask, Back, Grant, Mark},
+    crowd::{Crowd, HELD, SLACK},
     gcra::{Bucket, Level, Refill},
 };
 
 const MILLISECOND: u64 = 1_000_000;
-
-/// L of the promise.
-const SLACK: u64 = 100 * MILLISECOND;
 
 /// How long a token can be spent, from when it was asked for.
 pub(super) const SHORT: u64 = 80 * MILLISECOND;
@@ -45,13 +43,7 @@ const LONG: u64 = 30_000 * MILLISECOND;
 /// How long tokens of a quota are kept that nobody spends: more than a few may be.
 const IDLE: u64 = 10_000 * MILLISECOND;
 
-/// What all workers of all nodes hold for long: as many tokens as the rate gives in this time.
-const HELD: u64 = 10 * MILLISECOND;
-
 const _: () = assert!(SHORT + 2 * HELD <= SLACK);
-
-/// The most a worker is granted at a time: as many tokens as the rate gives in this time.
-const LARGEST: u64 = SLACK;
 
 /// A bucket found empty is not asked again before this: there may be a token every few microseconds,
 /// and as many workers that want it. It stays in the bucket until it is fetched together with others.
@@ -69,40 +61,6 @@ const FRESH: u64 = SLACK;
 
 /// Fewer than this are not worth fetching before they are needed.
 const WORTH_PREFETCH: u64 = 4;
-
-/// Who else leases from the same buckets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Crowd {
-    /// 0: not known.
-    pub(super) nodes: u64,
-    /// Workers of this node; others are taken to have as many.
-    pub(super) workers: u64,
-}
-
-impl Crowd {
-    /// How many workers there are, as far as known.
-    pub(super) fn size(self) -> u64 {
-        (self.nodes * self.workers).max(self.workers).max(1)
-    }
-
-    /// The most tokens one worker holds for long.
-    fn held(self, bucket: Bucket) -> u64 {
-        match bucket.refill {
-            Refill::Steady if self.nodes > 0 => HELD / bucket.interval / self.size(),
-            Refill::Steady | Refill::Calendar(_) => 0,
-        }
-    }
-
-    /// The most tokens one worker is granted at a time of a bucket in which so much is taken. Half a
-    /// burst is left to others, and most of what is left of a quota.
-    fn largest(self, bucket: Bucket, taken: u64) -> u64 {
-        let most = match bucket.refill {
-            Refill::Steady => (LARGEST / bucket.interval).min(bucket.tokens() / 2 / self.size()),
-            Refill::Calendar(_) => bucket.free(taken) / 8 / self.size(),
-        };
-        most.max(1)
-    }
-}
 
 /// What a worker holds and knows of one bucket.
 #[derive(Debug)]
@@ -256,7 +214,8 @@ impl Lease {
 
     /// Notes what a request cost that is over.
     pub(super) fn owe(&mut self, tokens: u64) {
-        self.debt.tokens = self.debt.tokens.saturating_add(tokens).min(self.bucket.tokens());
+        let most = self.bucket.most() / self.bucket.interval;
+        self.debt.tokens = self.debt.tokens.saturating_add(tokens).min(most);
     }
 
     /// Spends one of the tokens held.

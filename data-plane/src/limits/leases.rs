@@ -83,7 +83,7 @@ impl Leases {
 
     /// The same, after Redis was asked.
     pub(super) async fn admit(&self, places: &[Rc<Place>]) -> Result<Tally, Away> {
-        let _waiting = Waiting::at(places);
+        let _waiting: Each<_> = places.iter().map(|place| place.waiting.join()).collect();
         for _ in 0..ROUNDS {
             let now = self.shared.clock.now();
             if let Some(outcome) = self.at_once(places, now) {
@@ -131,7 +131,7 @@ impl Leases {
         let first = out.first()?.clone();
         let out: Each<_> = out.into_iter().filter(|place| place.is_beside(&first)).collect();
         // Who waits for one of them alone, waits for a call of its own.
-        let waiting = out.iter().map(|place| place.waiting.get()).min()?;
+        let waiting = out.iter().map(|place| place.waiting.count()).min()?;
         let crowd = self.shared.crowd();
         let ask = |place: &Rc<Place>| place.lease.borrow_mut().ask(now, waiting, crowd);
         self.send(&out, out.iter().map(ask).collect(), now)
@@ -198,25 +198,5 @@ impl Leases {
             }
         }
         !self.unspent.borrow().is_empty()
-    }
-}
-
-/// A request that waits, for as long as it does.
-struct Waiting<'a>(&'a [Rc<Place>]);
-
-impl<'a> Waiting<'a> {
-    fn at(places: &'a [Rc<Place>]) -> Self {
-        for place in places {
-            place.waiting.update(|waiting| waiting + 1);
-        }
-        Self(places)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        for place in self.0 {
-            place.waiting.update(|waiting| waiting.saturating_sub(1));
-        }
     }
 }

@@ -1,9 +1,9 @@
 -- Leases tokens from every bucket, or from none: gcra.rs, with Redis's clock and for all nodes.
--- KEYS: the buckets. ARGV, nine of each: the room one token takes and the room there is; what makes
--- room again (0: every nanosecond one; 1: the end of the day; 2: that of the month); how many tokens
--- are wanted; how many were spent while Redis was away; how many of those granted before are given
--- back, and the mark of that grant, which is two numbers; the room taken at least, as far as was known
--- of another Redis.
+-- KEYS: the buckets. ARGV, ten of each: the room one token takes, the room there is, and the most that
+-- can be taken (more than there is where requests are charged when they are over); what makes room
+-- again (0: every nanosecond one; 1: the end of the day; 2: that of the month); how many tokens are
+-- wanted; how many were spent already; how many of those granted before are given back, and the mark
+-- of that grant, which is two numbers; the room taken at least, as far as was known of another Redis.
 -- Returns five numbers of each: how many tokens are granted, the room taken, the mark of this grant,
 -- and the nanoseconds until the day or month is over (0: it is of no day or month).
 --
@@ -15,7 +15,7 @@
 -- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
 -- second its day or month ends, and 1. The last two are the mark; of a quota that was not there, the
 -- last is 0: nothing was used yet, or it is forgotten how much.
-local PER_BUCKET = 9
+local PER_BUCKET = 10
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
 
@@ -48,7 +48,8 @@ for i, key in ipairs(KEYS) do
   local function arg(at)
     return tonumber(ARGV[PER_BUCKET * (i - 1) + at])
   end
-  local interval, capacity, refill, want, spent, back = arg(1), arg(2), arg(3), arg(4), arg(5), arg(6)
+  local interval, capacity, most, refill = arg(1), arg(2), arg(3), arg(4)
+  local want, spent, back = arg(5), arg(6), arg(7)
   local now, nanos, ends = seconds, micros * 1000, nil
   if refill > 0 then
     now, nanos, ends = 0, 0, period_end(refill == 2)
@@ -63,25 +64,25 @@ for i, key in ipairs(KEYS) do
   elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)
   end
-  local taken = math.min(math.max(left, 0), capacity)
+  local taken = math.min(math.max(left, 0), most)
   -- What was granted after it lies on top of what is given back and stays; what time has taken
   -- away since is gone: a bucket gets no fuller by this than if the tokens had never been granted.
   -- Of a quota time takes nothing away.
-  if back > 0 and arg(7) == begun then
-    local below = ends and taken or taken - (gross - arg(8))
+  if back > 0 and arg(8) == begun then
+    local below = ends and taken or taken - (gross - arg(9))
     local less = math.max(math.min(back * interval, below), 0)
     taken, changed = taken - less, less > 0
   end
-  local forgotten = math.min(arg(9), capacity) - taken
+  local forgotten = math.min(arg(10), most) - taken
   if forgotten > 0 then
     taken, gross, changed = taken + forgotten, gross + forgotten, true
   end
   if spent > 0 then
-    local more = math.min(spent * interval, capacity - taken)
+    local more = math.min(spent * interval, most - taken)
     taken, gross, changed = taken + more, gross + more, true
   end
   if want > 0 then
-    local free = math.min(want, math.floor((capacity - taken) / interval))
+    local free = math.min(want, math.max(math.floor((capacity - taken) / interval), 0))
     grant = math.min(grant or free, free)
   end
   buckets[i] = { interval, want, taken, begun, gross, changed, now, nanos, ends, known }

@@ -68,10 +68,10 @@ impl Kept {
             less = (back.tokens * bucket.interval).min(taken.saturating_sub(on_top));
         }
         taken -= less;
-        let forgotten = floor.min(bucket.capacity).saturating_sub(taken);
+        let forgotten = floor.min(bucket.most()).saturating_sub(taken);
         taken += forgotten;
         mark.gross += forgotten;
-        let more = (spent * bucket.interval).min(bucket.capacity - taken);
+        let more = (spent * bucket.interval).min(bucket.most() - taken);
         taken += more;
         mark.gross += more;
         State { now, taken, mark, changed: less > 0 || forgotten > 0 || spent > 0 }

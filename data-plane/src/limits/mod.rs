@@ -20,6 +20,7 @@ mod buckets;
 mod charges;
 mod clock;
 mod concurrency;
+mod crowd;
 mod flight;
 mod forgotten;
 mod gcra;
@@ -33,6 +34,7 @@ mod redis;
 mod resets;
 mod shelf;
 mod slots;
+mod waiting;
 
 use std::{
     rc::Rc,
@@ -61,10 +63,10 @@ use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
     concurrency::{Concurrency, UnderWay},
+    crowd::Crowd,
     forgotten::Lost,
     gcra::Bucket,
     label::{Labels, Ledger},
-    lease::Crowd,
     leases::Leases,
     places::{Place, Places},
     policy::{Each, Policy},

@@ -20,6 +20,7 @@ use super::{
     policy::{Policy, Subject},
     resets::Resets,
     shelf::{Keep, Shelves, Spot},
+    waiting::Waiters,
 };
 
 /// The places of a worker. One takes about 500 bytes.
@@ -44,7 +45,7 @@ pub(super) struct Place {
     /// The call to Redis under way for it, and which of the call's buckets it is.
     pub(super) flight: RefCell<Option<(Arc<Flight>, usize)>>,
     /// How many requests wait for that call.
-    pub(super) waiting: Cell<u64>,
+    pub(super) waiting: Waiters,
     /// Whether it is known to have tokens that may have to be given back.
     pub(super) is_listed: Cell<bool>,
     /// The period for which it was last noted that the quota may be forgotten, by its end.
@@ -90,7 +91,7 @@ impl Places {
                 hold: Hold::new(class, name.into()),
                 lease: RefCell::new(Lease::new(bucket)),
                 flight: RefCell::default(),
-                waiting: Cell::new(0),
+                waiting: Waiters::default(),
                 is_listed: Cell::new(false),
                 noted: Cell::new(0),
                 resets: Cell::new(0),
@@ -179,6 +180,6 @@ impl Keep for Place {
     }
 
     fn is_needed(&self) -> bool {
-        self.waiting.get() > 0 || self.flight.borrow().is_some()
+        self.waiting.count() > 0 || self.flight.borrow().is_some()
     }
 }

@@ -210,7 +210,8 @@ pub(crate) struct Standing {
     pub(crate) window: Option<u32>,
     /// Requests it would admit at once from here.
     pub(crate) remaining: u64,
-    /// Until all are there again, in seconds, rounded up; `None`: who knows.
+    /// Until all are there again, or where there is none until there is one, as `Retry-After` says of
+    /// the same; in seconds, rounded up; `None`: who knows.
     pub(crate) reset: Option<u32>,
 }
 
@@ -224,10 +225,11 @@ impl Standing {
         let whole = place.bucket();
         let shares = if bucket == whole { 1 } else { whole.tokens() / bucket.tokens().max(1) };
         let quota = if shares > 1 { quota / shares } else { quota };
-        // A month at most.
-        let reset = u32::try_from(level.resets_in.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
-        let (window, reset) = (Some(window), Some(reset));
         let remaining = bucket.free(level.taken) * place.units();
+        let nanos = if remaining > 0 { level.resets_in } else { bucket.wait_nanos(level) };
+        // A month at most.
+        let reset = u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
+        let (window, reset) = (Some(window), Some(reset));
         Self { label: place.label.clone(), quota, window, remaining, reset }
     }
 

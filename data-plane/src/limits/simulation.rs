@@ -10,8 +10,9 @@ use proptest::prelude::*;
 
 use super::{
     ask::{Ask, Grant},
+    crowd::Crowd,
     gcra::Bucket,
-    lease::{Crowd, Lease, SHORT, Stock},
+    lease::{Lease, SHORT, Stock},
     mirror::{self, Kept},
 };
 

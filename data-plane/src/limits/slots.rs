@@ -4,7 +4,7 @@
 //! time, unless it asks again before; so those of a node that died are there again soon. A worker
 //! holds no more than it has requests under way, and a few where there are many.
 
-use super::lease::{Crowd, Stock};
+use super::{crowd::Crowd, lease::Stock};
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -33,6 +33,11 @@ pub(super) struct Slots {
     ends: u64,
     /// When it was asked last; 0: never.
     asked_at: u64,
+}
+
+/// One node's share of so many slots; one at least, or nothing would ever pass.
+pub(super) fn share(limit: u64, nodes: u64) -> u64 {
+    (limit / nodes.max(1)).max(1)
 }
 
 impl Slots {

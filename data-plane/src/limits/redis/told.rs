@@ -1,4 +1,4 @@
-//! What the log is told of Redis: once, however many workers see it and however often.
+//! What the log is told of Redis: each change once, however many workers see it and however often.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -14,7 +14,9 @@ use std::{
 };
 
 use ::redis::{Commands as _, Script};
-use fastgate::model::{Calendar, Cost, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens};
+use fastgate::model::{
+    Calendar, Charge, Cost, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens,
+};
 use futures_util::FutureExt as _;
 
 use self::servers::Server;
@@ -108,7 +110,8 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                 1 => Tokens::Quota(Quota::parse(amount, Calendar::Month).expect("a quota")),
                 _ => Tokens::Rate(RateLimit::parse(amount).expect("a rate").into()),
             };
-            Bucket::new(tokens, &Cost::ONE)
+            let charged = Cost::Charged(Charge::RequestBytes);
+            Bucket::new(tokens, if dice.roll(3) == 0 { &charged } else { &Cost::ONE })
         };
         let buckets: Vec<_> = (0..count).map(bucket).collect();
         let names: Vec<_> = (0..buckets.len()).map(|at| format!("{round}:{at}")).collect();
@@ -137,8 +140,9 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                     |grant: Grant| Back { tokens: dice.roll(grant.tokens + 1), mark: grant.mark };
                 let back = earlier.map(back).unwrap_or_default();
                 let want = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(most) };
+                let beyond = if bucket.is_charged { dice.roll(2 * bucket.tokens()) } else { 0 };
                 let floor = if dice.roll(8) == 0 { dice.roll(bucket.capacity * 2) } else { 0 };
-                Ask { bucket: *bucket, want, spent: some(&mut dice), back, floor }
+                Ask { bucket: *bucket, want, spent: some(&mut dice) + beyond, back, floor }
             };
             let asks: Vec<_> = buckets.iter().zip(&mut granted).map(&mut ask).collect();
             let expected = mirror::call(&mut kept, &asks, micros * 1000);
