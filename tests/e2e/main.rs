@@ -16,6 +16,7 @@ mod bodies;
 mod control_plane_down;
 mod dev;
 mod docs;
+mod documents;
 mod failures;
 mod limits;
 mod many_keys;

@@ -48,6 +48,10 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.ConfigService/DiffConfig", Right::Read),
     ("/fastgate.admin.v1.ConfigService/ApplyConfig", Right::ChangeConfig),
     ("/fastgate.admin.v1.ConfigService/ExportConfig", Right::Read),
+    ("/fastgate.admin.v1.ConfigService/ListRevisions", Right::Read),
+    ("/fastgate.admin.v1.ConfigService/GetRevision", Right::Read),
+    ("/fastgate.admin.v1.ConfigService/DiffRevisions", Right::Read),
+    ("/fastgate.admin.v1.ConfigService/RollbackConfig", Right::ChangeConfig),
     ("/fastgate.admin.v1.EnvironmentService/CreateEnvironment", Right::ChangeConfig),
     ("/fastgate.admin.v1.EnvironmentService/GetEnvironment", Right::Read),
     ("/fastgate.admin.v1.EnvironmentService/ListEnvironments", Right::Read),
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn only_reading_methods_need_no_more_than_read() {
-        let reads = ["Get", "List", "ValidateConfig", "DiffConfig", "ExportConfig"];
+        let reads = ["Get", "List", "ValidateConfig", "Diff", "ExportConfig"];
         for (path, right) in METHODS.iter().filter(|(path, _)| path.starts_with("/fastgate.")) {
             let name = path.rsplit('/').next().unwrap_or_default();
             let is_read = reads.iter().any(|prefix| name.starts_with(prefix));

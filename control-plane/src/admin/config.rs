@@ -3,8 +3,9 @@
 use fastgate::{
     admin::v1::{
         ApplyConfigRequest, ApplyConfigResponse, Config, ConfigChange, DiffConfigRequest,
-        DiffConfigResponse, ExportConfigRequest, ValidateConfigRequest, ValidateConfigResponse,
-        Violation,
+        DiffConfigResponse, DiffRevisionsRequest, ExportConfigRequest, GetRevisionRequest,
+        ListRevisionsRequest, ListRevisionsResponse, RollbackConfigRequest, ValidateConfigRequest,
+        ValidateConfigResponse, Violation,
         config_change::{Action, After, Before},
         config_service_server::ConfigService,
     },
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Admin,
     change::{Draft, Kept as _, caller},
-    diff::{Step, diff},
+    diff::{Step, check_jump, diff},
     missing, plans,
     repeat::Answer,
     routes, upstreams,
@@ -27,6 +28,7 @@ use crate::{
 };
 
 const APPLY: &str = "fastgate.admin.v1.ConfigService/ApplyConfig";
+const ROLLBACK: &str = "fastgate.admin.v1.ConfigService/RollbackConfig";
 
 /// How often a document is compared anew when the config changes under it.
 const ATTEMPTS: usize = 5;
@@ -41,7 +43,7 @@ impl ConfigService for Admin {
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
         let held = self.store.config(&environment).await.map_err(Error::from)?;
-        let faults = match diff(&environment, config, held) {
+        let faults = match diff(&environment, config, held, false) {
             Ok(_) => Vec::new(),
             Err(Error::Invalid(faults)) => faults.into_iter().collect(),
             Err(error) => return Err(error.into()),
@@ -57,12 +59,12 @@ impl ConfigService for Admin {
         &self,
         request: Request<DiffConfigRequest>,
     ) -> Result<Response<DiffConfigResponse>, Status> {
-        let DiffConfigRequest { config, environment } = request.into_inner();
+        let DiffConfigRequest { config, environment, prune } = request.into_inner();
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
         let held = self.store.config(&environment).await.map_err(Error::from)?;
         let revision = held.revision;
-        let steps = diff(&environment, config, held)?;
+        let steps = diff(&environment, config, held, prune)?;
         let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
         Ok(Response::new(DiffConfigResponse { changes, revision }))
     }
@@ -75,25 +77,19 @@ impl ConfigService for Admin {
         let request = request.into_inner();
         let ApplyConfigRequest { validate_only, request_id, .. } = &request;
         let call = Self::call_id(APPLY, &request, request_id, *validate_only)?;
-        let ApplyConfigRequest { config, environment, validate_only, .. } = request;
+        let ApplyConfigRequest { config, environment, validate_only, prune, force, .. } = request;
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
-        let draft = Draft { environment, actor, action: APPLY, validate_only };
-        let mut tries = ATTEMPTS;
-        loop {
-            tries -= 1;
-            match self.apply(&draft, config.clone(), call.clone()).await {
-                // What was found no longer fits what is stored: a new look says why, or does.
-                Err(Error::Store(
-                    StoreError::Stale { .. }
-                    | StoreError::Exists { .. }
-                    | StoreError::RouteCollision { .. }
-                    | StoreError::NameTaken { .. }
-                    | StoreError::UnknownUpstream { .. },
-                )) if tries > 0 => {}
-                applied => return Ok(Response::new(applied?)),
+        let pruning = match (prune, force) {
+            (false, true) => {
+                return Err(Error::field("force", "is for prune: leave it out").into());
             }
-        }
+            (false, false) => Pruning::Never,
+            (true, false) => Pruning::Few,
+            (true, true) => Pruning::All,
+        };
+        let draft = Draft { environment, actor, action: APPLY, validate_only };
+        Ok(Response::new(self.apply(&draft, config, pruning, call).await?))
     }
 
     async fn export_config(
@@ -102,23 +98,100 @@ impl ConfigService for Admin {
     ) -> Result<Response<Config>, Status> {
         let environment = self.environment(&request.into_inner().environment, "").await?;
         let held = self.store.config(&environment).await.map_err(Error::from)?;
-        let Held { upstreams, routes, plans, .. } = held;
-        // What the store adds is left out: the document also applies to another environment.
-        Ok(Response::new(Config {
-            environment: environment.to_string(),
-            upstreams: upstreams.into_iter().map(|stored| stored.object.wire).collect(),
-            routes: routes.into_iter().map(|stored| stored.object.wire).collect(),
-            plans: plans.into_iter().map(|stored| stored.object.wire).collect(),
-        }))
+        Ok(Response::new(document(&environment, held)))
+    }
+
+    async fn list_revisions(
+        &self,
+        request: Request<ListRevisionsRequest>,
+    ) -> Result<Response<ListRevisionsResponse>, Status> {
+        Ok(Response::new(self.revisions(request.into_inner()).await?))
+    }
+
+    async fn get_revision(
+        &self,
+        request: Request<GetRevisionRequest>,
+    ) -> Result<Response<Config>, Status> {
+        Ok(Response::new(self.revision(request.into_inner()).await?))
+    }
+
+    async fn diff_revisions(
+        &self,
+        request: Request<DiffRevisionsRequest>,
+    ) -> Result<Response<DiffConfigResponse>, Status> {
+        Ok(Response::new(self.diff_of_revisions(request.into_inner()).await?))
+    }
+
+    async fn rollback_config(
+        &self,
+        request: Request<RollbackConfigRequest>,
+    ) -> Result<Response<ApplyConfigResponse>, Status> {
+        let actor = caller(&request)?;
+        let request = request.into_inner();
+        let RollbackConfigRequest { revision, validate_only, request_id, .. } = &request;
+        let call = Self::call_id(ROLLBACK, &request, request_id, *validate_only)?;
+        let environment = self.environment(&request.environment, "").await?;
+        let held = self.held_at(&environment, "revision", *revision).await?;
+        let config = document(&environment, held);
+        let draft = Draft { environment, actor, action: ROLLBACK, validate_only: *validate_only };
+        Ok(Response::new(self.apply(&draft, config, Pruning::All, call).await?))
     }
 }
 
+/// A config as a document. What the store adds is left out: it also applies to another environment.
+pub(super) fn document(environment: &Id, held: Held) -> Config {
+    let Held { upstreams, routes, plans, .. } = held;
+    Config {
+        environment: environment.to_string(),
+        upstreams: upstreams.into_iter().map(|stored| stored.object.wire).collect(),
+        routes: routes.into_iter().map(|stored| stored.object.wire).collect(),
+        plans: plans.into_iter().map(|stored| stored.object.wire).collect(),
+    }
+}
+
+/// What becomes of objects that the document does not hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pruning {
+    Never,
+    /// They are deleted, unless that is much of what there is.
+    Few,
+    /// They are deleted.
+    All,
+}
+
 impl Admin {
-    /// Compares and writes once.
+    /// Compares and writes, anew where the config changed in between.
     async fn apply(
         &self,
         draft: &Draft,
         config: Config,
+        pruning: Pruning,
+        call: Option<CallId>,
+    ) -> Result<ApplyConfigResponse, Error> {
+        let mut tries = ATTEMPTS;
+        loop {
+            tries -= 1;
+            match self.apply_once(draft, config.clone(), pruning, call.clone()).await {
+                // What was found no longer fits what is stored: a new look says why, or does.
+                Err(Error::Store(
+                    StoreError::Stale { .. }
+                    | StoreError::Exists { .. }
+                    | StoreError::RouteCollision { .. }
+                    | StoreError::NameTaken { .. }
+                    | StoreError::UnknownUpstream { .. }
+                    | StoreError::UpstreamInUse { .. },
+                )) if tries > 0 => {}
+                applied => return applied,
+            }
+        }
+    }
+
+    /// Compares and writes once.
+    async fn apply_once(
+        &self,
+        draft: &Draft,
+        config: Config,
+        pruning: Pruning,
         call: Option<CallId>,
     ) -> Result<ApplyConfigResponse, Error> {
         // Before every look: the config may have changed because this very call came before.
@@ -128,7 +201,11 @@ impl Admin {
         let environment = &draft.environment;
         let held = self.store.config(environment).await?;
         let revision = held.revision;
-        let steps = diff(environment, config, held)?;
+        let stored = held.routes.len() + held.upstreams.len() + held.plans.len();
+        let steps = diff(environment, config, held, pruning != Pruning::Never)?;
+        if pruning == Pruning::Few {
+            check_jump(&steps, stored)?;
+        }
         let ops: Vec<_> = steps.iter().map(Step::op).collect();
         let is_dry = draft.validate_only;
         let changes = steps.iter().map(|step| wire(environment, step, is_dry)).collect();
@@ -167,8 +244,17 @@ impl Answer for ApplyConfigResponse {
 
 /// A step as users see it, before the commit: what changes still has its etag and times. `is_dry`:
 /// there will be no commit, so that the id of a new route is not settled.
-fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
+pub(super) fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
     let (exists, before, after) = match step {
+        Step::DeleteRoute(gone) => {
+            return deleted(Before::RouteBefore(routes::wire(environment, gone)));
+        }
+        Step::DeleteUpstream(gone) => {
+            return deleted(Before::UpstreamBefore(upstreams::wire(environment, gone)));
+        }
+        Step::DeletePlan(gone) => {
+            return deleted(Before::PlanBefore(plans::wire(environment, gone)));
+        }
         Step::Upstream { before, after } => {
             let before = before.as_ref().map(|stored| upstreams::wire(environment, stored));
             let mut shown = after.shown(environment);
@@ -202,4 +288,8 @@ fn wire(environment: &Id, step: &Step, is_dry: bool) -> ConfigChange {
     };
     let action = if exists { Action::Update } else { Action::Create };
     ConfigChange { action: action.into(), before, after: Some(after) }
+}
+
+fn deleted(before: Before) -> ConfigChange {
+    ConfigChange { action: Action::Delete.into(), before: Some(before), after: None }
 }

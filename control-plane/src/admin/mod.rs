@@ -8,6 +8,7 @@ mod change;
 mod config;
 mod diff;
 mod environments;
+mod history;
 mod import;
 mod keys;
 mod limits;

@@ -4,6 +4,7 @@ mod change;
 mod event;
 mod histogram;
 mod object;
+mod revision;
 mod rollup;
 mod token;
 pub(crate) mod varint;
@@ -16,5 +17,6 @@ pub(crate) use histogram::Histogram;
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,
 };
+pub(crate) use revision::{ChangeKind, Revision, Touched};
 pub(crate) use rollup::{Kind, Metrics, MetricsQuery, Rollup, Step, Sums, Total};
 pub(crate) use token::{Role, Token};

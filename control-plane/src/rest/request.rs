@@ -86,7 +86,9 @@ fn set_variable(message: &mut DynamicMessage, variable: Variable, faults: &mut V
         let fault = format!("is not '{value}', as the path says: remove it");
         faults.add(last.name(), fault);
     }
-    message.set_field(last, Value::String(value));
+    if let Some(value) = json::scalar(&last.kind(), &from_text(last, value), last.name(), faults) {
+        message.set_field(last, value);
+    }
 }
 
 fn set_query(

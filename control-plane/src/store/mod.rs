@@ -29,7 +29,8 @@ use thiserror::Error;
 
 use crate::domain::{
     Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Metrics,
-    MetricsQuery, Namespace, Outcome, Plan, Replay, Route, Stored, Token, Upstream, Usage,
+    MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Route, Stored, Token, Upstream,
+    Usage,
 };
 
 pub(crate) use news::News;
@@ -96,6 +97,16 @@ pub(crate) trait Store: Send + Sync {
     async fn environments(&self, page: &Page) -> Result<Vec<Stored<Environment>>, StoreError>;
     /// What documents are about, as of one revision.
     async fn config(&self, environment: &Id) -> Result<Held, StoreError>;
+    /// The same as of a revision, without times and etags of what changed since; `None`: there is no
+    /// such revision, or the log does not reach back to it any more.
+    async fn config_at(&self, environment: &Id, revision: u64) -> Result<Option<Held>, StoreError>;
+    /// The newest revisions of the config before one, newest first, as far as the log reaches back.
+    async fn revisions(
+        &self,
+        environment: &Id,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Revision>, StoreError>;
 
     /// Every namespace of every environment.
     async fn heads(&self) -> Result<Vec<Head>, StoreError>;

@@ -93,6 +93,10 @@ pub(crate) fn config() -> Vec<Step> {
         {"path": "/b", "upstream": "gone"},
         {"path": "/c", "targets": [{"url": "nope"}]},
     ]});
+    let pruned = json!({
+        "plans": [{"plan_id": "gold", "rate_limit": 120}],
+        "routes": [{"name": "订单服务", "path": "/c", "targets": [{"url": "http://c"}]}],
+    });
     vec![
         step(
             "a document is compared",
@@ -143,6 +147,16 @@ pub(crate) fn config() -> Vec<Step> {
             json!({"plans": [
                 {"plan_id": "gold", "rate_limit": 120}, {"plan_id": "free", "rate_limit": 1},
             ]}),
+        ),
+        step(
+            "what a document does not hold goes",
+            post("/admin/config/apply?prune=true", pruned.clone()),
+            ("ConfigService/ApplyConfig", json!({ "config": pruned, "prune": true })),
+        ),
+        step(
+            "forced without a need",
+            post("/admin/config/apply?force=true", json!({})),
+            ("ConfigService/ApplyConfig", json!({ "config": {}, "force": true })),
         ),
         apply("a faulty plan", json!({"plans": [{"plan_id": "gold", "rate_limit": 0}]})),
         step(

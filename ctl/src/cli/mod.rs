@@ -22,7 +22,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use config::{ApplyArgs, ConfigCommand, Files};
+pub(crate) use config::{
+    ApplyArgs, ConfigCommand, Consent, DiffArgs, Files, PromoteArgs, RollbackArgs, SyncArgs, Wait,
+};
 pub(crate) use context::ContextCommand;
 pub(crate) use dev::DevArgs;
 pub(crate) use envs::{EnvCommand, EnvFields};
@@ -135,8 +137,9 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Creates and updates what documents hold, all or nothing; deletes nothing
     Apply(ApplyArgs),
-    /// Says what applying documents would change; exits with 2 if anything would
-    Diff(Files),
+    /// Says what applying documents would change, or what changed between two revisions; exits with 2 if
+    /// anything did
+    Diff(DiffArgs),
     /// Writes routes, upstreams and plans as a document that applies unchanged
     Export,
     /// Contexts: named control planes with their token file and environment

@@ -1,10 +1,13 @@
 //! `fgctl config`, `apply`, `diff` and `export`: documents as a whole.
 
+mod acknowledged;
+mod history;
+
 use std::io;
 
 use fastgate::admin::v1::{
     ApplyConfigRequest, ApplyConfigResponse, Config, ConfigChange, DiffConfigRequest,
-    ExportConfigRequest, ValidateConfigRequest,
+    DiffConfigResponse, ExportConfigRequest, ValidateConfigRequest,
     config_change::{Action, After, Before},
 };
 use prost_reflect::{DynamicMessage, Value};
@@ -13,7 +16,10 @@ use tonic::Status;
 
 use crate::{
     Outcome,
-    cli::{ApplyArgs, ConfigCommand, Files, Form},
+    cli::{
+        ApplyArgs, ConfigCommand, Consent, DiffArgs, DryRun, Files, Form, PromoteArgs, SyncArgs,
+        Wait,
+    },
     client::Client,
     context::Connection,
     document::{self, Document},
@@ -30,8 +36,15 @@ pub(super) async fn run(
 ) -> Result<Outcome, Error> {
     match command {
         ConfigCommand::Validate(files) => validate(files, connection, connect, output).await?,
-        ConfigCommand::Diff(files) => return diff(files, connection, connect, output).await,
+        ConfigCommand::Diff(args) => return diff(args, connection, connect, output).await,
         ConfigCommand::Apply(args) => apply(args, connection, connect, output).await?,
+        ConfigCommand::Sync(args) => sync(args, connection, connect, output).await?,
+        ConfigCommand::Promote(args) => promote(args, &connect().await?, output).await?,
+        ConfigCommand::History(limit) => history::list(limit, &connect().await?, output).await?,
+        ConfigCommand::Show { revision } => {
+            history::show(revision, &connect().await?, output).await?;
+        }
+        ConfigCommand::Rollback(args) => history::rollback(args, &connect().await?, output).await?,
         ConfigCommand::Export => export(&connect().await?, output).await?,
     }
     Ok(Outcome::Done)
@@ -61,26 +74,41 @@ async fn validate(
 
 /// Says what applying documents would change.
 pub(super) async fn diff(
-    files: Files,
+    args: DiffArgs,
     connection: &Connection,
     connect: impl AsyncFnOnce() -> Result<Client, Error>,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Error> {
-    let (document, environment) = load(&files, connection)?;
+    let DiffArgs { revisions, files, prune } = args;
+    if let [from, to] = revisions[..] {
+        let answer = history::diff(from, to, &connect().await?).await?;
+        return differences(&answer, ["before", "after"], "nothing changed", output);
+    }
+    let (document, environment) = load(&Files { files }, connection)?;
     let config = Some(document.config.clone());
-    let request = DiffConfigRequest { config, environment };
+    let request = DiffConfigRequest { config, environment, prune };
     let answer = connect().await?.config().diff_config(request).await;
     let answer = answer.map_err(|status| refused(status, &document))?.into_inner();
+    differences(&answer, ["stored", "document"], "nothing would change", output)
+}
+
+/// Shows what changes, object by object.
+fn differences(
+    answer: &DiffConfigResponse,
+    sides: [&str; 2],
+    none: &str,
+    output: &mut Output<'_>,
+) -> Result<Outcome, Error> {
     if output.form() == Form::Table {
         for change in &answer.changes {
-            let text = unified(change, output.colour())?;
+            let text = unified(change, sides, output.colour())?;
             output.text(&text)?;
         }
     } else {
-        output.object("DiffConfigResponse", &answer)?;
+        output.object("DiffConfigResponse", answer)?;
     }
     if answer.changes.is_empty() {
-        output.remark("nothing would change")?;
+        output.remark(none)?;
         return Ok(Outcome::Done);
     }
     Ok(Outcome::Differs)
@@ -94,18 +122,119 @@ pub(super) async fn apply(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let (document, environment) = load(&args.files, connection)?;
-    let request = ApplyConfigRequest {
-        config: Some(document.config.clone()),
-        environment,
-        validate_only: args.check.dry_run,
-        ..Default::default()
-    };
-    let answer = connect().await?.config().apply_config(request).await;
-    let answer = answer.map_err(|status| refused(status, &document))?.into_inner();
-    if output.form() != Form::Table {
-        return output.object("ApplyConfigResponse", &answer);
+    let ApplyArgs { check, wait, .. } = args;
+    let change = Change { config: document.config.clone(), environment, prune: None, check, wait };
+    let sent = change.send(&connect().await?, output).await;
+    sent.map_err(|error| relocated(error, &document))
+}
+
+/// Makes an environment hold what documents do.
+async fn sync(
+    args: SyncArgs,
+    connection: &Connection,
+    connect: impl AsyncFnOnce() -> Result<Client, Error>,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let (document, environment) = load(&args.files, connection)?;
+    let SyncArgs { consent, check, wait, .. } = args;
+    let (config, prune) = (document.config.clone(), Some(consent));
+    let change = Change { config, environment, prune, check, wait };
+    let sent = change.send(&connect().await?, output).await;
+    sent.map_err(|error| relocated(error, &document))
+}
+
+/// Applies what one environment holds to another.
+async fn promote(args: PromoteArgs, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
+    let PromoteArgs { from, to, prune, consent, check, wait } = args;
+    if from == to {
+        return Err(Error::Usage(format!("'{from}' is both environments: name two")));
     }
-    output.text(&summary(&answer, args.check.dry_run))
+    if consent.yes && !prune {
+        return Err(Error::Usage("--yes is for --prune: give both or none".into()));
+    }
+    let request = ExportConfigRequest { environment: from };
+    let mut config = client.config().export_config(request).await?.into_inner();
+    config.environment.clone_from(&to);
+    let prune = prune.then_some(consent);
+    Change { config, environment: to, prune, check, wait }.send(client, output).await
+}
+
+/// A config on its way into an environment.
+struct Change {
+    config: Config,
+    environment: String,
+    /// `None`: what it does not hold stays.
+    prune: Option<Consent>,
+    check: DryRun,
+    wait: Wait,
+}
+
+impl Change {
+    /// Sends it, shows what it changes, and waits for nodes where that is asked for.
+    async fn send(self, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
+        let Self { config, environment, prune, check, wait } = self;
+        let mut request = ApplyConfigRequest {
+            config: Some(config),
+            environment: environment.clone(),
+            validate_only: check.dry_run,
+            prune: prune.is_some(),
+            force: prune.is_some_and(|consent| consent.force),
+            ..Default::default()
+        };
+        if prune.is_some_and(|consent| !consent.yes) && !check.dry_run {
+            let look = DiffConfigRequest {
+                config: request.config.clone(),
+                environment: environment.clone(),
+                prune: true,
+            };
+            let found = client.config().diff_config(look).await?.into_inner();
+            refuse_to_delete(&found.changes)?;
+            // There is nothing to delete; nor is what somebody adds meanwhile.
+            request.prune = false;
+        }
+        let answer = client.config().apply_config(request).await?.into_inner();
+        finish(&answer, (client, &environment), (check, wait), output).await
+    }
+}
+
+/// Shows what was changed, and waits for nodes where that is asked for.
+async fn finish(
+    answer: &ApplyConfigResponse,
+    (client, environment): (&Client, &str),
+    (DryRun { dry_run }, Wait { wait }): (DryRun, Wait),
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    if output.form() == Form::Table {
+        output.text(&summary(answer, dry_run))?;
+    } else {
+        output.object("ApplyConfigResponse", answer)?;
+    }
+    match wait {
+        Some(seconds) if !dry_run => {
+            acknowledged::wait(client, environment, answer.revision, seconds, output).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says what would be deleted, where the user has not said yes to it.
+fn refuse_to_delete(changes: &[ConfigChange]) -> Result<(), Error> {
+    let gone = changes.iter().filter(|change| change.action() == Action::Delete);
+    let gone: Vec<_> = gone.map(name_of).map(|(kind, id)| format!("{kind} {id}")).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    /// What people still read.
+    const SHOWN: usize = 20;
+    let mut list = gone.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if gone.len() > SHOWN {
+        list += ", ...";
+    }
+    let count = gone.len();
+    let what = if count == 1 { "object" } else { "objects" };
+    Err(Error::Usage(format!(
+        "{count} {what} would be deleted, and nothing was changed: {list}. Add --yes if that is meant"
+    )))
 }
 
 /// Writes routes, upstreams and plans as a document.
@@ -136,7 +265,15 @@ fn load(files: &Files, connection: &Connection) -> Result<(Document, String), Er
 }
 
 fn refused(status: Status, document: &Document) -> Error {
-    Refusal::from(status).relocate(|field| document.place(field)).into()
+    relocated(Refusal::from(status).into(), document)
+}
+
+/// The same, with the places of the documents in place of those of the message.
+fn relocated(error: Error, document: &Document) -> Error {
+    match error {
+        Error::Refused(refusal) => refusal.relocate(|field| document.place(field)).into(),
+        other => other,
+    }
 }
 
 fn summary(answer: &ApplyConfigResponse, dry_run: bool) -> String {
@@ -148,6 +285,8 @@ fn summary(answer: &ApplyConfigResponse, dry_run: bool) -> String {
             (Action::Create, true) => "would be created",
             (Action::Update, false) => "updated",
             (Action::Update, true) => "would be updated",
+            (Action::Delete, false) => "deleted",
+            (Action::Delete, true) => "would be deleted",
             (Action::Unspecified, _) => "changed",
         };
         text.push_str(&format!("{kind} {id} {done}\n"));
@@ -170,12 +309,17 @@ fn name_of(change: &ConfigChange) -> (&'static str, &str) {
         }
         Some(After::Upstream(upstream)) => ("upstream", &upstream.upstream_id),
         Some(After::Plan(plan)) => ("plan", &plan.plan_id),
-        None => ("object", ""),
+        None => match &change.before {
+            Some(Before::RouteBefore(route)) => ("route", &route.route_id),
+            Some(Before::UpstreamBefore(upstream)) => ("upstream", &upstream.upstream_id),
+            Some(Before::PlanBefore(plan)) => ("plan", &plan.plan_id),
+            None => ("object", ""),
+        },
     }
 }
 
 /// One change as a unified diff of YAML.
-fn unified(change: &ConfigChange, colour: bool) -> Result<String, Error> {
+fn unified(change: &ConfigChange, [old, new]: [&str; 2], colour: bool) -> Result<String, Error> {
     let before = match &change.before {
         Some(Before::RouteBefore(route)) => written(schema::open("Route", route)?)?,
         Some(Before::UpstreamBefore(upstream)) => written(schema::open("Upstream", upstream)?)?,
@@ -189,10 +333,14 @@ fn unified(change: &ConfigChange, colour: bool) -> Result<String, Error> {
         None => String::new(),
     };
     let (kind, id) = name_of(change);
-    let old = if before.is_empty() { "/dev/null".into() } else { format!("{kind}/{id} (stored)") };
+    let side = |text: &str, side: &str| match text {
+        "" => "/dev/null".to_owned(),
+        _ => format!("{kind}/{id} ({side})"),
+    };
+    let (old, new) = (side(&before, old), side(&after, new));
     let diff = TextDiff::from_lines(&before, &after);
     let mut unified = diff.unified_diff();
-    let text = unified.header(&old, &format!("{kind}/{id} (document)")).to_string();
+    let text = unified.header(&old, &new).to_string();
     Ok(if colour { coloured(&text) } else { text })
 }
 

@@ -78,7 +78,7 @@ async fn run_remote(
             return config::run(command, &connection, connect, output).await;
         }
         Command::Apply(args) => config::apply(args, &connection, connect, output).await?,
-        Command::Diff(files) => return config::diff(files, &connection, connect, output).await,
+        Command::Diff(args) => return config::diff(args, &connection, connect, output).await,
         Command::Export => config::export(&connect().await?, output).await?,
         // `run` has these.
         Command::Context(_) | Command::Completions { .. } | Command::Dev(_) => {}

@@ -54,6 +54,18 @@ pub(crate) enum Error {
     /// The control plane said no.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// Nodes that do not have a change yet.
+    #[error(
+        "it is stored, but after {seconds} seconds not all nodes have revision {revision}: {nodes}"
+    )]
+    Behind {
+        /// The config's.
+        revision: u64,
+        /// How long they were waited for.
+        seconds: u32,
+        /// Each, with what it has.
+        nodes: String,
+    },
     /// This process can't begin its work.
     #[error("can't start: {0}")]
     Start(io::Error),
@@ -83,6 +95,7 @@ impl Error {
             | Self::File { .. }
             | Self::Connect { .. }
             | Self::Refused(_)
+            | Self::Behind { .. }
             | Self::Start(_)
             | Self::Output(_)
             | Self::Show(_)

@@ -1,14 +1,17 @@
 //! The objects of a config document: parsed, each with its place for what is wrong with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fastgate::{
     admin::v1,
     model::{Id, Violations},
 };
 
-use super::identity::Identity;
-use crate::domain::{Plan, Route, Upstream};
+use super::{Step, identity::Identity};
+use crate::{
+    domain::{Plan, Route, Stored, Upstream},
+    store::Held,
+};
 
 /// Stands for an id not yet given, while the rest of a route is checked.
 const UNASSIGNED: &str = "unassigned";
@@ -56,6 +59,34 @@ impl Document {
         let plans = parse_named(wire.plans, faults);
         Self { upstreams, routes, plans }
     }
+
+    /// Takes out of what is held all that is not in the document, to be deleted. Routes come first:
+    /// they may name upstreams.
+    pub(super) fn take_missing(&self, held: &mut Held) -> Vec<Step> {
+        let routes = self.routes.iter().map(|route| &route.route.model.route_id).collect();
+        let gone = take_missing(&mut held.routes, &routes, |route| &route.model.route_id);
+        let mut steps: Vec<_> = gone.into_iter().map(Step::DeleteRoute).collect();
+        let gone = take_missing(&mut held.upstreams, &ids(&self.upstreams), Named::id);
+        steps.extend(gone.into_iter().map(Step::DeleteUpstream));
+        let gone = take_missing(&mut held.plans, &ids(&self.plans), Named::id);
+        steps.extend(gone.into_iter().map(Step::DeletePlan));
+        steps
+    }
+}
+
+fn ids<T: Named>(placed: &[Placed<T>]) -> HashSet<&Id> {
+    placed.iter().map(|placed| placed.object.id()).collect()
+}
+
+fn take_missing<T>(
+    stored: &mut Vec<Stored<T>>,
+    kept: &HashSet<&Id>,
+    id: impl Fn(&T) -> &Id,
+) -> Vec<Box<Stored<T>>> {
+    let all = std::mem::take(stored).into_iter();
+    let (stay, gone): (Vec<_>, Vec<_>) = all.partition(|one| kept.contains(id(&one.object)));
+    *stored = stay;
+    gone.into_iter().map(Box::new).collect()
 }
 
 impl DocumentRoute {

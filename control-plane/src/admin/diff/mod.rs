@@ -23,7 +23,7 @@ use crate::{
     store::Held,
 };
 
-/// An object a document creates, or changes.
+/// An object a document creates or changes, or that goes as it does not hold it.
 pub(super) enum Step {
     Upstream {
         before: Option<Box<Stored<Upstream>>>,
@@ -39,9 +39,16 @@ pub(super) enum Step {
         before: Option<Box<Stored<Plan>>>,
         after: Box<Plan>,
     },
+    DeleteRoute(Box<Stored<Route>>),
+    DeleteUpstream(Box<Stored<Upstream>>),
+    DeletePlan(Box<Stored<Plan>>),
 }
 
 impl Step {
+    pub(super) fn is_delete(&self) -> bool {
+        matches!(self, Self::DeleteRoute(_) | Self::DeleteUpstream(_) | Self::DeletePlan(_))
+    }
+
     pub(super) fn op(&self) -> Op {
         fn expect<T>(before: Option<&Stored<T>>) -> Expect {
             before.map_or(Expect::Absent, |stored| Expect::Etag(stored.etag.clone()))
@@ -54,18 +61,50 @@ impl Step {
                 Op::PutRoute(after.clone(), expect(before.as_deref()))
             }
             Self::Plan { before, after } => Op::PutPlan(after.clone(), expect(before.as_deref())),
+            Self::DeleteRoute(gone) => {
+                Op::DeleteRoute(gone.object.model.route_id.clone(), expect(Some(gone)))
+            }
+            Self::DeleteUpstream(gone) => {
+                Op::DeleteUpstream(gone.object.id().clone(), expect(Some(gone)))
+            }
+            Self::DeletePlan(gone) => Op::DeletePlan(gone.object.id().clone(), expect(Some(gone))),
         }
     }
 }
 
-/// Compares a document with what is held. Upstreams come before the routes that may name them.
-pub(super) fn diff(environment: &Id, document: v1::Config, held: Held) -> Result<Vec<Step>, Error> {
+/// Compares a document with what is held. Upstreams come before the routes that may name them, and
+/// go after those that did. `prune`: what the document does not hold goes.
+pub(super) fn diff(
+    environment: &Id,
+    document: v1::Config,
+    mut held: Held,
+    prune: bool,
+) -> Result<Vec<Step>, Error> {
     let mut faults = Violations::default();
     let mut document = Document::parse(environment, document, &mut faults);
     identify(&mut document.routes, &held.routes);
+    let gone = if prune { document.take_missing(&mut held) } else { Vec::new() };
     clash::check(&document, &held, &mut faults);
     in_order(faults).or(())?;
-    steps(document, held)
+    let mut steps = steps(document, held)?;
+    steps.extend(gone);
+    Ok(steps)
+}
+
+/// So many may always go at once.
+const FEW: usize = 10;
+
+/// Refuses to delete much of what there is: a document that was cut off, or is another one's.
+pub(super) fn check_jump(steps: &[Step], stored: usize) -> Result<(), Error> {
+    let gone = steps.iter().filter(|step| step.is_delete()).count();
+    if gone > FEW && gone * 4 > stored {
+        let fault = format!(
+            "is not set, and {gone} of {stored} objects would be deleted: set it if \
+                             that is meant"
+        );
+        return Err(Error::field("force", fault));
+    }
+    Ok(())
 }
 
 /// Faults in the order of the document, whichever check found them.

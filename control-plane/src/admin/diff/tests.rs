@@ -25,7 +25,11 @@ fn held(routes: &[v1::Route]) -> Held {
 
 fn diff_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>, Error> {
     let document = v1::Config { routes: document.to_vec(), ..v1::Config::default() };
-    diff(&Id::parse("default").expect("an id"), document, held(stored))
+    diff_config(document, held(stored), false)
+}
+
+fn diff_config(document: v1::Config, held: Held, prune: bool) -> Result<Vec<Step>, Error> {
+    diff(&Id::parse("default").expect("an id"), document, held, prune)
 }
 
 /// Created and updated routes by id; a made-up id reads `new`.
@@ -41,6 +45,9 @@ fn ids(steps: &[Step]) -> Vec<(&'static str, String)> {
             let what = if before.is_some() { "update plan" } else { "create plan" };
             (what, after.model.plan_id.to_string())
         }
+        Step::DeleteRoute(gone) => ("delete", gone.object.model.route_id.to_string()),
+        Step::DeleteUpstream(gone) => ("delete upstream", gone.object.id().to_string()),
+        Step::DeletePlan(gone) => ("delete plan", gone.object.id().to_string()),
     };
     steps.iter().map(one).collect()
 }
@@ -201,8 +208,7 @@ fn plans_are_known_by_their_ids() {
     };
     let with = |plans: Vec<v1::Plan>| {
         let held = Held { plans: vec![stored(plan("gold", 60))], ..held(&[]) };
-        let document = v1::Config { plans, ..v1::Config::default() };
-        diff(&Id::parse("default").expect("an id"), document, held)
+        diff_config(v1::Config { plans, ..v1::Config::default() }, held, false)
     };
     assert!(with(vec![plan("gold", 60)]).expect("a diff").is_empty());
     let steps = with(vec![plan("free", 1), plan("gold", 120)]).expect("a diff");
@@ -218,6 +224,45 @@ fn plans_are_known_by_their_ids() {
     }
     let stale = with(vec![v1::Plan { etag: "0".into(), ..plan("gold", 1) }]);
     assert!(matches!(stale, Err(Error::Stale { field, .. }) if field == "plans[0].etag"));
+}
+
+#[test]
+fn what_a_document_does_not_hold_goes_where_that_is_asked_for() {
+    let named = |id: &str, path: &str| {
+        route(|r| {
+            r.route_id = id.into();
+            r.path = path.into();
+        })
+    };
+    let stored = || held(&[named("one", "/a"), named("two", "/b")]);
+    let with = |document: &[v1::Route], prune| {
+        let document = v1::Config { routes: document.to_vec(), ..v1::Config::default() };
+        diff_config(document, stored(), prune).map(|steps| ids(&steps))
+    };
+    assert_eq!(with(&[named("one", "/a")], false).expect("a diff"), []);
+    assert_eq!(with(&[named("one", "/a")], true).expect("a diff"), [("delete", "two".into())]);
+    // A route known by what it matches stays; one may take the place of another that goes.
+    assert_eq!(with(&[route(|_| {})], true).expect("a diff"), [("delete", "two".into())]);
+    let steps = with(&[named("one", "/a"), named("three", "/b")], true).expect("a diff");
+    assert_eq!(steps, [("create", "three".into()), ("delete", "two".into())]);
+    assert!(with(&[named("one", "/a"), named("three", "/b")], false).is_err());
+}
+
+#[test]
+fn no_document_deletes_much_unasked() {
+    let named = |at: usize| {
+        route(|r| {
+            r.route_id = format!("route-{at}");
+            r.path = format!("/{at}");
+        })
+    };
+    let all: Vec<_> = (0..44).map(named).collect();
+    for (gone, told) in [(10, false), (11, false), (12, true), (44, true)] {
+        let document = v1::Config { routes: all[gone..].to_vec(), ..v1::Config::default() };
+        let steps = diff_config(document, held(&all), true).expect("a diff");
+        let checked = check_jump(&steps, all.len());
+        assert_eq!(checked.is_err(), told, "{gone} of 44");
+    }
 }
 
 #[test]

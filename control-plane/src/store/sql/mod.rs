@@ -6,6 +6,7 @@
 mod append;
 mod commit;
 mod events;
+mod history;
 mod metrics;
 mod nodes;
 mod objects;
@@ -31,8 +32,8 @@ use super::{Backend, Db, FIND, NOW_US, rows::Rows};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
-        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Route, Step, Stored, Token,
-        Upstream, Usage,
+        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Revision, Route, Step, Stored,
+        Token, Upstream, Usage,
     },
     store::{
         Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention, SaidNode,
@@ -162,16 +163,22 @@ impl Store for SqlStore {
     }
 
     async fn config(&self, environment: &Id) -> Result<Held> {
+        objects::config(&mut self.read().await?, environment).await
+    }
+
+    async fn config_at(&self, environment: &Id, revision: u64) -> Result<Option<Held>> {
         let mut tx = self.read().await?;
-        let head = revisions::head(&mut tx, environment, Namespace::Config).await?;
-        let head = head.ok_or_else(|| value::not_found("environment", environment.as_str()))?;
-        let all = Page { after: None, limit: u32::MAX };
-        Ok(Held {
-            revision: head.revision,
-            upstreams: UPSTREAMS.page(&mut tx, environment, &all).await?,
-            routes: ROUTES.page(&mut tx, environment, &all).await?,
-            plans: PLANS.page(&mut tx, environment, &all).await?,
-        })
+        let held = objects::config(&mut tx, environment).await?;
+        history::take_back(&mut tx, environment, held, revision).await
+    }
+
+    async fn revisions(
+        &self,
+        environment: &Id,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Revision>> {
+        history::revisions(&mut self.read().await?, environment, before, limit).await
     }
 
     async fn heads(&self) -> Result<Vec<Head>> {

@@ -6,12 +6,12 @@ use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
 use prost::Message;
 
 use super::{
-    Db, ROWS, Result, Tx, rollups,
-    value::{broken, from_us, id, to_u64},
+    Db, ROWS, Result, Tx, revisions, rollups,
+    value::{broken, from_us, id, not_found, to_u64},
 };
 use crate::{
-    domain::{ApiKey, ApiSecret, Environment, Plan, Route, Stored, Upstream, Usage},
-    store::{KeyFilter, Page},
+    domain::{ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage},
+    store::{Held, KeyFilter, Page},
 };
 
 /// The columns every object has: entity, etag, created, updated.
@@ -114,6 +114,19 @@ async fn add_unsettled_use(
         }
     }
     Ok(())
+}
+
+/// All routes, upstreams and plans.
+pub(super) async fn config(tx: &mut Tx, environment: &Id) -> Result<Held> {
+    let head = revisions::head(tx, environment, Namespace::Config).await?;
+    let head = head.ok_or_else(|| not_found("environment", environment.as_str()))?;
+    let all = Page { after: None, limit: u32::MAX };
+    Ok(Held {
+        revision: head.revision,
+        upstreams: UPSTREAMS.page(tx, environment, &all).await?,
+        routes: ROUTES.page(tx, environment, &all).await?,
+        plans: PLANS.page(tx, environment, &all).await?,
+    })
 }
 
 /// A table of objects of which the entity says everything.
@@ -228,12 +241,12 @@ pub(super) fn parse_route(entity: &[u8]) -> Result<Route> {
     Route::parse(wire).map_err(broken)
 }
 
-fn parse_upstream(entity: &[u8]) -> Result<Upstream> {
+pub(super) fn parse_upstream(entity: &[u8]) -> Result<Upstream> {
     let wire = v1::Upstream::decode(entity).map_err(broken)?;
     Upstream::parse(wire).map_err(broken)
 }
 
-fn parse_plan(entity: &[u8]) -> Result<Plan> {
+pub(super) fn parse_plan(entity: &[u8]) -> Result<Plan> {
     let wire = v1::Plan::decode(entity).map_err(broken)?;
     Plan::parse(wire).map_err(broken)
 }

@@ -259,6 +259,28 @@ impl ConfigService for Shared {
         Ok(Response::new(ApplyConfigResponse { changes, revision: state.revision }))
     }
 
+    async fn list_revisions(
+        &self,
+        _: Request<ListRevisionsRequest>,
+    ) -> Answer<ListRevisionsResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_revision(&self, _: Request<GetRevisionRequest>) -> Answer<Config> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn diff_revisions(&self, _: Request<DiffRevisionsRequest>) -> Answer<DiffConfigResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn rollback_config(
+        &self,
+        _: Request<RollbackConfigRequest>,
+    ) -> Answer<ApplyConfigResponse> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn export_config(&self, request: Request<ExportConfigRequest>) -> Answer<Config> {
         let mut config = self.enter(&request)?.config.clone();
         config.environment = "default".into();

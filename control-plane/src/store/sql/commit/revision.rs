@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::super::{
     Result, Tx,
+    history::encode_undo,
     revisions::ns_name,
     value::{broken, not_found, to_i64, to_u64},
 };
@@ -25,6 +26,8 @@ pub(super) struct NextRevision {
     pub(super) number: u64,
     digest: Digest,
     changes: Vec<v1::Change>,
+    /// What takes each of them back. Of keys nothing: nobody is to get a revoked one back.
+    undo: Option<Vec<v1::Change>>,
 }
 
 impl NextRevision {
@@ -42,25 +45,38 @@ impl NextRevision {
         let (epoch, revision, digest) =
             row.ok_or_else(|| not_found("environment", environment.as_str()))?;
         let digest = Digest::from_bytes(&digest).ok_or_else(|| broken("a digest's length"))?;
-        Ok(Self { ns, epoch, number: to_u64(revision), digest, changes: Vec::new() })
+        let undo = (ns == Namespace::Config).then(Vec::new);
+        Ok(Self { ns, epoch, number: to_u64(revision), digest, changes: Vec::new(), undo })
     }
 
     /// Notes that an entity takes the place of what was there, if anything was.
     pub(super) fn upsert(&mut self, before: Option<Vec<u8>>, entity: &Entity) {
-        if let Some(value) = before {
-            self.digest.remove(&Entity { value: value.into(), ..entity.clone() });
+        let before = before.map(|value| Entity { value: value.into(), ..entity.clone() });
+        if let Some(before) = &before {
+            self.digest.remove(before);
         }
         self.digest.add(entity);
+        self.note_undo(match before {
+            Some(before) => change::Change::Upsert(before),
+            None => change::Change::Delete(EntityRef { kind: entity.kind, id: entity.id.clone() }),
+        });
         self.changes.push(v1::Change { change: Some(change::Change::Upsert(entity.clone())) });
     }
 
     /// Notes that an entity is gone.
     pub(super) fn delete(&mut self, before: Option<Vec<u8>>, gone: EntityRef) {
         if let Some(value) = before {
-            let (kind, id) = (gone.kind, gone.id.clone());
-            self.digest.remove(&Entity { kind, id, value: value.into() });
+            let before = Entity { kind: gone.kind, id: gone.id.clone(), value: value.into() };
+            self.digest.remove(&before);
+            self.note_undo(change::Change::Upsert(before));
         }
         self.changes.push(v1::Change { change: Some(change::Change::Delete(gone)) });
+    }
+
+    fn note_undo(&mut self, change: change::Change) {
+        if let Some(undo) = &mut self.undo {
+            undo.push(v1::Change { change: Some(change) });
+        }
     }
 
     /// Writes the new digest and the log of the revision.
@@ -87,8 +103,9 @@ impl NextRevision {
             return Ok(());
         }
         sqlx::query(
-            "INSERT INTO config_log (environment, ns, revision, delta, token_id, at_us) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO config_log \
+             (environment, ns, revision, delta, token_id, at_us, action, undo) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(environment)
         .bind(ns_name(self.ns))
@@ -96,6 +113,8 @@ impl NextRevision {
         .bind(delta.encode_to_vec())
         .bind(&change.actor.token_id)
         .bind(now_us)
+        .bind(change.action)
+        .bind(self.undo.map(encode_undo))
         .execute(&mut **tx)
         .await?;
         sqlx::query("DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3")
