@@ -73,5 +73,5 @@ pub use audit::WhenFull;
 pub use limits::{RedisAddress, RedisAddressError, RedisSettings};
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};
-pub use settings::{Settings, SettingsError, TlsSettings};
+pub use settings::{AuditSettings, Settings, SettingsError, TlsSettings};
 pub use sync::StateDirError;

@@ -135,8 +135,8 @@ impl Server {
         let control_planes = settings.control_planes.clone();
         let spool = state_dir.as_ref().map(|dir| SpoolSettings {
             dir: dir.path().join("audit"),
-            limit: settings.spool_limit,
-            when_full: settings.spool_full,
+            limit: settings.audit.spool_limit,
+            when_full: settings.audit.spool_full,
         });
         let planes = control_planes.clone();
         let mut shipper = Shipper::new(identity.clone(), planes, settings.workers, spool);
@@ -149,7 +149,7 @@ impl Server {
                 settings: settings.clone(),
                 snapshots: snapshots.clone(),
                 limiter: limiter.clone(),
-                recorder: shipper.recorder(settings.audit_queue),
+                recorder: shipper.recorder(settings.audit.queue),
                 metrics: Arc::default(),
             })
             .collect();

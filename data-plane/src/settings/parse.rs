@@ -1,0 +1,53 @@
+//! What single settings look like.
+
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+
+use http::Uri;
+
+use crate::network::Network;
+
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("is no address: '{text}': give one such as 127.0.0.1:8000"))
+}
+
+pub(super) fn parse_count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| format!("is '{text}': give a number from 1 on"))
+}
+
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    let mend = || format!("is '{text}': give seconds above 0 and at most 86400");
+    seconds.map(Duration::from_secs_f64).ok_or_else(mend)
+}
+
+/// Bytes, or so many KiB, MiB or GiB.
+pub(super) fn parse_bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let with_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = with_unit.unwrap_or((text, 0));
+    number.trim_end().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+pub(super) fn parse_body_size(text: &str) -> Result<Option<u64>, String> {
+    let bytes = parse_bytes(text);
+    let bytes = bytes.ok_or_else(|| format!("is '{text}': give bytes, such as 8MiB, or 0"))?;
+    Ok((bytes > 0).then_some(bytes))
+}
+
+pub(super) fn parse_networks(text: &str) -> Result<Vec<Network>, String> {
+    let parse = |text: &str| Network::parse(text.trim()).map_err(|fault| format!("has {fault}"));
+    text.split(',').map(parse).collect()
+}
+
+pub(super) fn parse_control_planes(text: &str) -> Result<Vec<Uri>, String> {
+    let parse = |text: &str| {
+        let mend = || format!("is no URL: '{text}': give one such as http://127.0.0.1:9001");
+        let uri: Uri = text.trim().parse().map_err(|_| mend())?;
+        match uri.scheme_str() {
+            Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
+            Some("https") => Err("asks for https, which is not supported yet: use http".into()),
+            _ => Err(mend()),
+        }
+    };
+    text.split(',').map(parse).collect()
+}
