@@ -113,7 +113,9 @@ async fn a_request_must_pass_every_limit_of_its_plan_and_route() {
     let policy = answer.header("ratelimit-policy");
     assert_eq!(
         policy,
-        "\"calls\";q=3600;w=3600, \"daily\";q=20;w=86400, \"route:total\";q=25;w=2678400"
+        "\"key\";q=100;w=60, \"calls\";q=3600;w=3600, \"daily\";q=20;w=86400, \
+         \"route:total\";q=25;w=2678400",
+        "the environment's default holds beside them",
     );
     let mut counted = 1;
     for client in of_first.iter().chain(&of_first) {
