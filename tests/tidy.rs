@@ -30,7 +30,9 @@ const KNOWS_NODE_API: &[&str] = &[
     "proto/model/", // parses them
     "control-plane/src/audit/ingest.rs",
     "control-plane/src/audit/usage.rs",
+    "control-plane/src/admin/history.rs", // names the kinds of entities
     "control-plane/src/domain/object.rs", // makes what nodes get of an object
+    "control-plane/src/domain/revision.rs", // tells which kinds of entities it changed
     "control-plane/src/feed/",
     "control-plane/src/nodes/", // what nodes said of themselves
     "control-plane/src/store/", // keeps entities and deltas as the bytes that are sent
