@@ -16,6 +16,9 @@ pub(super) struct Ask {
     pub(super) back: Back,
     /// The room that is taken at least: a Redis that comes back may have forgotten.
     pub(super) floor: u64,
+    /// Whether the floor is all that was used of a quota, as it is stored. From then on it is not taken
+    /// for a forgotten one.
+    pub(super) is_recall: bool,
 }
 
 /// Tokens of a grant that are given back.
@@ -32,8 +35,8 @@ pub(super) struct Mark {
     /// Of a rate the microsecond from which on the bucket was never full; of a quota the second its
     /// day or month ends.
     pub(super) begun: u64,
-    /// Of a rate: nanoseconds of tokens taken since, those given back included. Of a quota: 0 where
-    /// there was none before the call.
+    /// Of a rate: nanoseconds of tokens taken since, those given back included. Of a quota: 0 until
+    /// it was recalled, else 1.
     pub(super) gross: u64,
 }
 
@@ -50,8 +53,8 @@ pub(super) struct Grant {
 
 impl Ask {
     /// As the script takes it.
-    pub(super) fn arguments(&self) -> [u64; 10] {
-        let Self { bucket, want, spent, back, floor } = *self;
+    pub(super) fn arguments(&self) -> [u64; 11] {
+        let Self { bucket, want, spent, back, floor, is_recall } = *self;
         let Bucket { interval, capacity, refill, .. } = bucket;
         let Back { tokens, mark } = back;
         let refill = match refill {
@@ -60,13 +63,15 @@ impl Ask {
             Refill::Calendar(Calendar::Month) => 2,
         };
         let most = bucket.most();
-        [interval, capacity, most, refill, want, spent, tokens, mark.begun, mark.gross, floor]
+        let Mark { begun, gross } = mark;
+        let is_recall = u64::from(is_recall);
+        [interval, capacity, most, refill, want, spent, tokens, begun, gross, floor, is_recall]
     }
 }
 
 impl Grant {
-    /// Whether it is of a quota of which nothing was used before, as far as Redis knows.
-    pub(super) fn is_of_new_quota(&self) -> bool {
+    /// Whether it is of a quota of which Redis may have forgotten what was used.
+    pub(super) fn is_of_forgotten_quota(&self) -> bool {
         self.ends_in.is_some() && self.mark.gross == 0
     }
 

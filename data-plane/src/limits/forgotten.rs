@@ -126,16 +126,41 @@ impl Limiter {
     ) -> Result<(), Unseen> {
         let Some(redis) = &self.0.redis else { return Ok(()) };
         // At midnight one may be in the old day and the other in the new.
-        if used == 0 || forgotten.ends_in().abs_diff(ends_in) > SKEW {
+        if forgotten.ends_in().abs_diff(ends_in) > SKEW {
             return Ok(());
         }
         let bucket = forgotten.bucket;
         let floor = bucket.charge(0, used);
-        let ask = Ask { bucket, want: 0, spent: 0, back: Back::default(), floor };
+        let back = Back::default();
+        let ask = Ask { bucket, want: 0, spent: 0, back, floor, is_recall: true };
         timeout(PATIENCE, async {
             Looker::connect(redis).await?.limit(&forgotten.name, ask).await.map(drop)
         })
         .await??;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fastgate::model::{Quota, Tokens};
+
+    use super::*;
+    use crate::limits::mirror::{self, Kept};
+
+    #[test]
+    fn a_quota_is_taken_for_a_forgotten_one_until_somebody_told_of_its_use() {
+        let quota = Quota::parse(40, Calendar::Month).expect("a quota");
+        let bucket = Bucket::new(Tokens::Quota(quota), &Cost::ONE);
+        let back = Back::default();
+        let token = Ask { bucket, want: 1, spent: 0, back, floor: 0, is_recall: false };
+        let recall = Ask { want: 0, floor: 30, is_recall: true, ..token };
+        let mut kept = [Kept::default()];
+        let mut grant = |ask| mirror::call(&mut kept, &[ask], 1_800_000_000_000_000_000)[0];
+        // The answer to the first may be lost, or whoever got it end.
+        assert!(grant(token).is_of_forgotten_quota());
+        assert!(grant(token).is_of_forgotten_quota());
+        assert_eq!(grant(recall).taken, 30);
+        assert!(!grant(token).is_of_forgotten_quota());
     }
 }

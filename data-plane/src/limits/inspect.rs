@@ -180,7 +180,8 @@ impl Asked {
     async fn look(&self, looker: &mut Looker) -> Result<Found, Unseen> {
         match self.what {
             What::Bucket(bucket) => {
-                let ask = Ask { bucket, want: 0, spent: 0, back: Back::default(), floor: 0 };
+                let back = Back::default();
+                let ask = Ask { bucket, want: 0, spent: 0, back, floor: 0, is_recall: false };
                 let numbers = looker.limit(&self.name, ask).await?;
                 let grant = Grant::read(&numbers).ok_or(Unseen::Strange)?;
                 Ok(found(bucket, bucket.level_of(grant.taken, grant.ends_in)))

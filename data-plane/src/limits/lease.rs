@@ -292,7 +292,8 @@ impl Lease {
         let back = std::mem::take(&mut self.back);
         self.is_back_due = false;
         let floor = if self.is_new_redis { self.taken(now) } else { 0 };
-        Ask { bucket: self.bucket, want: 0, spent: self.debt.tokens, back, floor }
+        let spent = self.debt.tokens;
+        Ask { bucket: self.bucket, want: 0, spent, back, floor, is_recall: false }
     }
 
     /// Takes what Redis gave for an ask that went over the connection `epoch`, was sent at `sent` and
@@ -579,7 +580,7 @@ mod tests {
         let (bucket, second) = (bucket(), 1_000 * MILLISECOND);
         let mut kept = [Kept::default()];
         let mut call = |want, back, now| {
-            let ask = Ask { bucket, want, spent: 0, back, floor: 0 };
+            let ask = Ask { bucket, want, spent: 0, back, floor: 0, is_recall: false };
             mirror::call(&mut kept, &[ask], now).remove(0)
         };
         let (one, two) = (call(1000, Back::default(), second), call(1000, Back::default(), second));

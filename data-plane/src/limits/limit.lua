@@ -1,9 +1,10 @@
 -- Leases tokens from every bucket, or from none: gcra.rs, with Redis's clock and for all nodes.
--- KEYS: the buckets. ARGV, ten of each: the room one token takes, the room there is, and the most that
+-- KEYS: the buckets. ARGV, eleven of each: the room one token takes, the room there is, and the most that
 -- can be taken (more than there is where requests are charged when they are over); what makes room
 -- again (0: every nanosecond one; 1: the end of the day; 2: that of the month); how many tokens are
 -- wanted; how many were spent already; how many of those granted before are given back, and the mark
--- of that grant, which is two numbers; the room taken at least, as far as was known of another Redis.
+-- of that grant, which is two numbers; the room taken at least, as far as was known of another Redis;
+-- 1 where that is all that was used of a quota, as it is stored.
 -- Returns five numbers of each: how many tokens are granted, the room taken, the mark of this grant,
 -- and the nanoseconds until the day or month is over (0: it is of no day or month).
 --
@@ -13,9 +14,9 @@
 -- A value is "seconds.nanoseconds begun gross". Of a rate: when the bucket is full again (as one
 -- number it would not fit a Lua number exactly), the microsecond from which on it never was, and the
 -- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
--- second its day or month ends, and 1. The last two are the mark; of a quota that was not there, the
--- last is 0: nothing was used yet, or it is forgotten how much.
-local PER_BUCKET = 10
+-- second its day or month ends, and 1 once somebody told what is stored of its use; until then 0, for
+-- it may be forgotten. The last two are the mark.
+local PER_BUCKET = 11
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
 
@@ -54,12 +55,14 @@ for i, key in ipairs(KEYS) do
   if refill > 0 then
     now, nanos, ends = 0, 0, period_end(refill == 2)
   end
-  local begun, gross, changed, known = ends or seconds * 1000000 + micros, 0, false, nil
+  local is_recall = arg(11) == 1
+  local begun, gross, changed, known = ends or seconds * 1000000 + micros, 0, is_recall, nil
   local s, ns, b, g = string.match(redis.call('GET', key) or '', '^(%d+)%.(%d+) (%d+) (%d+)$')
   local left = s and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
   if ends then
-    known = tonumber(b) == ends and 1 or 0
-    left = known * left
+    local is_of_now = tonumber(b) == ends
+    left = is_of_now and left or 0
+    known = (is_recall or is_of_now and g == '1') and 1 or 0
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
   elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)
@@ -71,7 +74,7 @@ for i, key in ipairs(KEYS) do
   if back > 0 and arg(8) == begun then
     local below = ends and taken or taken - (gross - arg(9))
     local less = math.max(math.min(back * interval, below), 0)
-    taken, changed = taken - less, less > 0
+    taken, changed = taken - less, changed or less > 0
   end
   local forgotten = math.min(arg(10), most) - taken
   if forgotten > 0 then
@@ -102,7 +105,7 @@ for i, key in ipairs(KEYS) do
   if changed and (taken > 0 or ends) then
     local at = nanos + taken
     local full = string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
-    local value = string.format('%s %.0f %.0f', full, begun, ends and 1 or gross)
+    local value = string.format('%s %.0f %.0f', full, begun, gross)
     local ttl = ends and (ends - seconds) * 1000 or math.ceil(taken / 1000000)
     redis.call('SET', key, value, 'PX', ttl)
   elseif changed then

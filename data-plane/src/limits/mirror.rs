@@ -32,7 +32,7 @@ pub(super) fn call(buckets: &mut [Kept], asks: &[Ask], now: u64) -> Vec<Grant> {
         mark.gross += tokens * ask.bucket.interval;
         let is_quota = now.ends_in.is_some();
         if is_quota {
-            mark.gross = u64::from(kept.mark.begun == mark.begun);
+            mark.gross = u64::from(ask.is_recall || kept.mark == Mark { gross: 1, ..mark });
         }
         if changed || tokens > 0 {
             *kept = match taken {
@@ -56,7 +56,7 @@ struct State {
 impl Kept {
     /// After what was spent and given back.
     fn settle(&self, ask: &Ask, now: u64) -> State {
-        let Ask { bucket, spent, back, floor, .. } = *ask;
+        let Ask { bucket, spent, back, floor, is_recall, .. } = *ask;
         let (now, mut mark, is_anew) = self.mark_at(bucket.refill, now);
         let mut taken =
             if is_anew && now.ends_in.is_some() { 0 } else { bucket.level(self.tat, now).taken };
@@ -74,7 +74,8 @@ impl Kept {
         let more = (spent * bucket.interval).min(bucket.most() - taken);
         taken += more;
         mark.gross += more;
-        State { now, taken, mark, changed: less > 0 || forgotten > 0 || spent > 0 }
+        let changed = less > 0 || forgotten > 0 || spent > 0 || is_recall;
+        State { now, taken, mark, changed }
     }
 
     /// The moment, the mark that goes on there, and whether it begins anew.

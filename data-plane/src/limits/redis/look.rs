@@ -37,16 +37,17 @@ impl Looker {
         Ok(held.sum())
     }
 
-    /// Makes a bucket full. A quota is known to be so from then on, and not taken for a forgotten one.
+    /// Makes a bucket full. A quota is so from then on, whatever is stored of its use.
     pub(in crate::limits) async fn fill(&mut self, name: &str, bucket: Bucket) -> RedisResult<()> {
         if bucket.refill == Refill::Steady {
             return cmd("DEL").arg(name).query_async(&mut self.connection).await;
         }
-        let ask = Ask { bucket, want: 0, spent: 0, back: Back::default(), floor: bucket.interval };
+        let back = Back::default();
+        let ask = Ask { bucket, want: 0, spent: 0, back, floor: 0, is_recall: true };
         let numbers = self.limit(name, ask).await?;
         if let Some(grant) = Grant::read(&numbers) {
             let back = Back { tokens: bucket.tokens() + 1, mark: grant.mark };
-            self.limit(name, Ask { back, floor: 0, ..ask }).await?;
+            self.limit(name, Ask { back, ..ask }).await?;
         }
         Ok(())
     }

@@ -142,7 +142,8 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                 let want = if dice.roll(8) == 0 { 0 } else { 1 + dice.roll(most) };
                 let beyond = if bucket.is_charged { dice.roll(2 * bucket.tokens()) } else { 0 };
                 let floor = if dice.roll(8) == 0 { dice.roll(bucket.capacity * 2) } else { 0 };
-                Ask { bucket: *bucket, want, spent: some(&mut dice) + beyond, back, floor }
+                let (bucket, spent) = (*bucket, some(&mut dice) + beyond);
+                Ask { bucket, want, spent, back, floor, is_recall: dice.roll(8) == 0 }
             };
             let asks: Vec<_> = buckets.iter().zip(&mut granted).map(&mut ask).collect();
             let expected = mirror::call(&mut kept, &asks, micros * 1000);
