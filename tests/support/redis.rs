@@ -52,6 +52,11 @@ impl Redis {
         run_ok(self.cli().args(["KEYS", "*"]))
     }
 
+    /// Takes all keys from it, with all its connections as they are.
+    pub(crate) fn empty(&self) {
+        run_ok(self.cli().arg("FLUSHALL"));
+    }
+
     pub(crate) fn kill(&mut self) {
         self.process.take().expect("runs").kill();
     }

@@ -2,6 +2,7 @@
 //! day or month began, the control plane can tell from the audit log; until it has, requests pass.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     Limiter,
     ask::{Ask, Back},
-    gcra::{Bucket, Refill},
+    gcra::Bucket,
     inspect::Unseen,
     redis::Looker,
 };
@@ -23,10 +24,6 @@ const WAITING: usize = 1024;
 /// How long Redis may take to hear of one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A day that began just now has no use to be forgotten: it is new to every key.
-const NEW_DAY: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(86_400);
-
 /// How far the clocks of Redis and of a control plane may differ in when a period ends.
 const SKEW: Duration = Duration::from_secs(30);
 
@@ -35,6 +32,8 @@ const SKEW: Duration = Duration::from_secs(30);
 pub(crate) struct Forgotten {
     pub(super) name: Arc<str>,
     pub(super) bucket: Bucket,
+    /// Its period.
+    pub(crate) calendar: Calendar,
     /// Whose it is; `None`: everybody's on the route.
     pub(crate) key_id: Option<Box<str>>,
     /// Where it counts; `None`: everywhere.
@@ -71,6 +70,8 @@ impl Unit {
 /// Where workers say which quotas may be forgotten.
 pub(super) struct Lost {
     found: mpsc::Sender<Forgotten>,
+    /// Names of those that wait, and of the one that is looked after: they need not be found again.
+    names: Mutex<HashSet<Arc<str>>>,
     /// Until somebody looks after them.
     waiting: Mutex<Option<mpsc::Receiver<Forgotten>>>,
 }
@@ -78,33 +79,22 @@ pub(super) struct Lost {
 impl Default for Lost {
     fn default() -> Self {
         let (found, waiting) = mpsc::channel(WAITING);
-        Self { found, waiting: Mutex::new(Some(waiting)) }
+        Self { found, names: Mutex::default(), waiting: Mutex::new(Some(waiting)) }
     }
 }
 
 impl Lost {
     /// Notes one, where there is something to be told of it.
     pub(super) fn note(&self, forgotten: Forgotten) {
-        let is_new_day = forgotten.calendar() == Some(Calendar::Day)
-            && DAY.saturating_sub(forgotten.ends_in()) < NEW_DAY;
-        if !is_new_day && forgotten.unit != Unit::Told {
-            // Full: then it counts from now on.
-            drop(self.found.try_send(forgotten));
+        if forgotten.unit == Unit::Told {
+            return;
         }
-    }
-}
-
-impl Forgotten {
-    /// Its period.
-    pub(crate) fn calendar(&self) -> Option<Calendar> {
-        match self.bucket.refill {
-            Refill::Calendar(calendar) => Some(calendar),
-            Refill::Steady => None,
+        let name = forgotten.name.clone();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        // Full: then it is found again before long.
+        if !names.contains(&name) && self.found.try_send(forgotten).is_ok() {
+            names.insert(name);
         }
-    }
-
-    fn ends_in(&self) -> Duration {
-        self.ends.saturating_duration_since(Instant::now())
     }
 }
 
@@ -112,6 +102,12 @@ impl Limiter {
     /// The quotas that may be forgotten, for the one who looks after them; `None`: there is one.
     pub(crate) fn forgotten(&self) -> Option<mpsc::Receiver<Forgotten>> {
         self.0.lost.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Says that nobody looks after one any more. Untold, it may be found again.
+    pub(crate) fn leave(&self, forgotten: &Forgotten) {
+        let names = &self.0.lost.names;
+        names.lock().unwrap_or_else(PoisonError::into_inner).remove(&forgotten.name);
     }
 
     /// Tells Redis how many requests, or bytes, of a quota were used in the period that ends so soon.
@@ -126,7 +122,8 @@ impl Limiter {
     ) -> Result<(), Unseen> {
         let Some(redis) = &self.0.redis else { return Ok(()) };
         // At midnight one may be in the old day and the other in the new.
-        if forgotten.ends_in().abs_diff(ends_in) > SKEW {
+        let remaining = forgotten.ends.saturating_duration_since(Instant::now());
+        if remaining.abs_diff(ends_in) > SKEW {
             return Ok(());
         }
         let bucket = forgotten.bucket;

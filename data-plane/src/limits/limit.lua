@@ -17,15 +17,17 @@
 -- second its day or month ends, and 1 once somebody told what is stored of its use; until then 0, for
 -- it may be forgotten. The last two are the mark.
 local PER_BUCKET = 11
+-- A day or month that began so few seconds ago is taken for new to everybody: no use of it is forgotten.
+local NEW = 60
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
 
--- The second at which the day or month of now ends, of UTC. Years are taken to begin in March: the day
--- of a leap year is their last.
-local function period_end(is_month)
+-- The seconds at which the day or month of now ends and began, of UTC. Years are taken to begin in March:
+-- the day of a leap year is their last.
+local function period(is_month)
   local days = math.floor(seconds / 86400)
   if not is_month then
-    return (days + 1) * 86400
+    return (days + 1) * 86400, days * 86400
   end
   local since = days + 719468
   local of_era = since % 146097
@@ -40,7 +42,7 @@ local function period_end(is_month)
     local is_leap = next % 4 == 0 and (next % 100 ~= 0 or next % 400 == 0)
     length = is_leap and 29 or 28
   end
-  return (days - day + length) * 86400
+  return (days - day + length) * 86400, (days - day) * 86400
 end
 
 local buckets, grant = {}, nil
@@ -51,9 +53,9 @@ for i, key in ipairs(KEYS) do
   end
   local interval, capacity, most, refill = arg(1), arg(2), arg(3), arg(4)
   local want, spent, back = arg(5), arg(6), arg(7)
-  local now, nanos, ends = seconds, micros * 1000, nil
+  local now, nanos, ends, began = seconds, micros * 1000, nil, nil
   if refill > 0 then
-    now, nanos, ends = 0, 0, period_end(refill == 2)
+    now, nanos, ends, began = 0, 0, period(refill == 2)
   end
   local is_recall = arg(11) == 1
   local begun, gross, changed, known = ends or seconds * 1000000 + micros, 0, is_recall, nil
@@ -62,7 +64,8 @@ for i, key in ipairs(KEYS) do
   if ends then
     local is_of_now = tonumber(b) == ends
     left = is_of_now and left or 0
-    known = (is_recall or is_of_now and g == '1') and 1 or 0
+    local is_new = not is_of_now and seconds - began < NEW
+    known = (is_recall or is_new or is_of_now and g == '1') and 1 or 0
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
   elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)

@@ -8,6 +8,9 @@ use super::{
 /// From here on a mark begins anew.
 const LONGEST: u64 = 1_000_000_000_000_000;
 
+/// As many seconds a day or month is new.
+const NEW: u64 = 60;
+
 /// A bucket as Redis has it. Of a rate: times in nanoseconds since 1970, in whole microseconds. Of a
 /// quota: tokens.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -29,10 +32,9 @@ pub(super) fn call(buckets: &mut [Kept], asks: &[Ask], now: u64) -> Vec<Grant> {
     {
         let tokens = if ask.want > 0 { grant } else { 0 };
         taken += tokens * ask.bucket.interval;
-        mark.gross += tokens * ask.bucket.interval;
         let is_quota = now.ends_in.is_some();
-        if is_quota {
-            mark.gross = u64::from(ask.is_recall || kept.mark == Mark { gross: 1, ..mark });
+        if !is_quota {
+            mark.gross += tokens * ask.bucket.interval;
         }
         if changed || tokens > 0 {
             *kept = match taken {
@@ -58,6 +60,7 @@ impl Kept {
     fn settle(&self, ask: &Ask, now: u64) -> State {
         let Ask { bucket, spent, back, floor, is_recall, .. } = *ask;
         let (now, mut mark, is_anew) = self.mark_at(bucket.refill, now);
+        let known = mark.gross;
         let mut taken =
             if is_anew && now.ends_in.is_some() { 0 } else { bucket.level(self.tat, now).taken };
         let mut less = 0;
@@ -74,6 +77,9 @@ impl Kept {
         let more = (spent * bucket.interval).min(bucket.most() - taken);
         taken += more;
         mark.gross += more;
+        if now.ends_in.is_some() {
+            mark.gross = known.max(u64::from(is_recall));
+        }
         let changed = less > 0 || forgotten > 0 || spent > 0 || is_recall;
         State { now, taken, mark, changed }
     }
@@ -91,6 +97,9 @@ impl Kept {
         let (_, seconds) = calendar.period(now / 1_000_000_000).expect("a day");
         let ends = seconds.end;
         let moment = Moment { at: 0, ends_in: Some(ends * 1_000_000_000 - now) };
-        (moment, Mark { begun: ends, gross: 0 }, self.mark.begun != ends)
+        let is_anew = self.mark.begun != ends;
+        let is_new = now / 1_000_000_000 - seconds.start < NEW;
+        let gross = if is_anew { u64::from(is_new) } else { self.mark.gross };
+        (moment, Mark { begun: ends, gross }, is_anew)
     }
 }

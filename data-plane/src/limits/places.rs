@@ -14,7 +14,7 @@ use super::{
     buckets::{Class, Hold},
     flight::Flight,
     forgotten::{Forgotten, Unit},
-    gcra::Bucket,
+    gcra::{Bucket, Refill},
     label::{Label, Labels},
     lease::Lease,
     policy::{Policy, Subject},
@@ -22,6 +22,9 @@ use super::{
     shelf::{Keep, Shelves, Spot},
     waiting::Waiters,
 };
+
+/// How often it is noted that a quota may be forgotten.
+const NOTE_EVERY: u64 = 2_000_000_000;
 
 /// The places of a worker. One takes about 500 bytes.
 pub(super) struct Places {
@@ -48,8 +51,8 @@ pub(super) struct Place {
     pub(super) waiting: Waiters,
     /// Whether it is known to have tokens that may have to be given back.
     pub(super) is_listed: Cell<bool>,
-    /// The period for which it was last noted that the quota may be forgotten, by its end.
-    noted: Cell<u64>,
+    /// From when on it is noted, once more, that the quota may be forgotten.
+    note_from: Cell<u64>,
     /// How many resets there were when it was last looked whether its bucket was among them.
     resets: Cell<u64>,
 }
@@ -93,7 +96,7 @@ impl Places {
                 flight: RefCell::default(),
                 waiting: Waiters::default(),
                 is_listed: Cell::new(false),
-                noted: Cell::new(0),
+                note_from: Cell::new(0),
                 resets: Cell::new(0),
             }
         })
@@ -154,18 +157,25 @@ impl Place {
         }
     }
 
-    /// The quota it stands for, if a grant says that Redis may have forgotten what was used of it, and
-    /// none has said so before in its period.
-    pub(super) fn forgotten(&self, grant: &Grant) -> Option<Forgotten> {
-        let ends_in = grant.ends_in.filter(|_| grant.is_of_forgotten_quota())?;
-        if self.noted.replace(grant.mark.begun) == grant.mark.begun {
+    /// The quota it stands for, if a grant that came at `now` says that Redis may have forgotten what was
+    /// used of it, and none has said so shortly before.
+    pub(super) fn forgotten(&self, grant: &Grant, now: u64) -> Option<Forgotten> {
+        let ends_in = grant.ends_in?;
+        if !grant.is_of_forgotten_quota() {
+            self.note_from.set(0);
             return None;
         }
+        if now < self.note_from.get() {
+            return None;
+        }
+        self.note_from.set(now.saturating_add(NOTE_EVERY));
         let (_, unit, bucket) = self.limit.get();
+        let Refill::Calendar(calendar) = bucket.refill else { return None };
         let (key_id, route_id) = self.spot.counted()?;
         Some(Forgotten {
             name: self.hold.name().clone(),
             bucket,
+            calendar,
             key_id: key_id.map(Into::into),
             route_id: route_id.cloned(),
             unit,

@@ -12,7 +12,7 @@ use fastgate::{
 use http::Uri;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::transport::Channel;
 
 use crate::{
     backoff::{Backoff, random},
@@ -44,6 +44,7 @@ impl Recall {
         let recalled = async {
             while let Some(quota) = forgotten.recv().await {
                 self.recall(&quota, &clients).await;
+                self.limiter.leave(&quota);
             }
         };
         tokio::select! { () = recalled => {}, () = stop.cancelled() => {} }
@@ -54,7 +55,7 @@ impl Recall {
         let mut backoff = Backoff::new();
         loop {
             match self.ask(quota, clients).await {
-                Ok(Some(usage)) => {
+                Ok(usage) => {
                     let used = match quota.unit {
                         Unit::Requests(_) => usage.requests,
                         Unit::RequestBytes => usage.request_bytes,
@@ -67,8 +68,6 @@ impl Recall {
                         Err(fault) => tracing::debug!(%fault, "can't recall a quota"),
                     }
                 }
-                // A control plane that can't tell: an older one.
-                Ok(None) => return,
                 Err(fault) => tracing::debug!(%fault, "can't learn what was used of a quota"),
             }
             if began.elapsed() > TRYING {
@@ -79,16 +78,14 @@ impl Recall {
         }
     }
 
-    /// `None`: nobody can tell.
     async fn ask(
         &self,
         quota: &Forgotten,
         clients: &[AuditQueryClient<Channel>],
-    ) -> Result<Option<Usage>, String> {
-        let period = match quota.calendar() {
-            Some(Calendar::Day) => UsagePeriod::Day,
-            Some(Calendar::Month) => UsagePeriod::Month,
-            None => return Ok(None),
+    ) -> Result<Usage, String> {
+        let period = match quota.calendar {
+            Calendar::Day => UsagePeriod::Day,
+            Calendar::Month => UsagePeriod::Month,
         };
         let query = UsageQuery {
             environment: self.identity.environment.to_string(),
@@ -100,8 +97,7 @@ impl Recall {
         for client in clients {
             let mut client = client.clone();
             match timeout(PATIENCE, client.count_usage(query.clone())).await {
-                Ok(Ok(usage)) => return Ok(Some(usage.into_inner())),
-                Ok(Err(status)) if status.code() == Code::Unimplemented => return Ok(None),
+                Ok(Ok(usage)) => return Ok(usage.into_inner()),
                 Ok(Err(status)) => fault = dial::refusal(&status),
                 Err(_) => "it takes too long".clone_into(&mut fault),
             }

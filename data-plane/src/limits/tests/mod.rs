@@ -120,8 +120,12 @@ fn rust_and_lua_agree_to_the_nanosecond() {
         let mut micros = 1_800_000_000_000_000 + dice.roll(1_000_000_000);
         for step in 0..20 {
             // Mostly short steps, some longer than a bucket takes to fill, some back in time; and some
-            // into another day or year.
+            // into another day or year, or to where one begins.
             micros = match dice.roll(9) {
+                8 if dice.roll(4) == 0 => {
+                    let day = micros / 86_400_000_000 + dice.roll(100);
+                    day * 86_400_000_000 + dice.roll(120_000_000)
+                }
                 8 if dice.roll(2) == 0 => micros + dice.roll(90_000_000_000),
                 8 => micros + dice.roll(100_000_000_000_000),
                 0 => micros + dice.roll(120_000_000),
