@@ -1,5 +1,7 @@
 //! What becomes of audit events when a node or the control plane dies, or the disk is used up.
 
+mod kills;
+
 use std::{
     collections::HashSet,
     sync::{
@@ -206,7 +208,8 @@ async fn a_full_spool_refuses_requests_until_it_is_stored() {
     let detail = &refused.json()["detail"];
     assert_eq!(detail, "the gateway can't record requests at the moment");
     assert_eq!(upstream.served(), served, "what is not recorded is not forwarded");
-    assert!(gate.nodes[0].process().log().contains("the audit spool is above 90 %"));
+    assert!(gate.nodes[0].process().log().contains("the audit spool is above 70 %"));
+    assert!(gate.nodes[0].process().log().contains("the audit spool takes no events"));
 
     gate.start_control_plane().await;
     eventually("requests are served again", async || {

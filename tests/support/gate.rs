@@ -16,7 +16,7 @@ use super::{
     clock,
     command::{free_port, run, run_ok},
     eventually,
-    postgres::Postgres,
+    postgres::{OwnPostgres, Postgres},
     process::{Process, program},
     redis::Redis,
     wire::Wire,
@@ -30,6 +30,7 @@ pub(crate) struct Gate {
     /// Between the control plane and Postgres.
     pub(crate) wire: Wire,
     control_plane: Option<Process>,
+    postgres: Option<OwnPostgres>,
     database: String,
     admin_port: u16,
     node_port: u16,
@@ -50,6 +51,7 @@ pub(crate) struct Replica {
 pub(crate) struct GateBuilder {
     nodes: usize,
     redis: bool,
+    own_postgres: bool,
     alone: bool,
     hours_off: Vec<i32>,
     node_args: Vec<String>,
@@ -88,6 +90,12 @@ impl GateBuilder {
         self
     }
 
+    /// With a Postgres that can be killed.
+    pub(crate) fn with_own_postgres(mut self) -> Self {
+        self.own_postgres = true;
+        self
+    }
+
     /// Runs beside no other gateway: for a test whose figures depend on the machine.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
@@ -111,7 +119,10 @@ impl GateBuilder {
         let turn = Turn::wait(self.alone).await;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let database = format!("gate{}", COUNT.fetch_add(1, SeqCst));
-        Postgres::shared().create_database(&database);
+        let postgres = self.own_postgres.then(OwnPostgres::start);
+        let server = postgres.as_ref().map_or_else(|| Postgres::shared(), OwnPostgres::server);
+        server.create_database(&database);
+        let wire = Wire::to(server.port());
         let dir = tempfile::tempdir().expect("a folder");
         let (admin_port, node_port) = (free_port(), free_port());
         let redis = self.redis.then(|| Redis::start(dir.path()));
@@ -119,8 +130,9 @@ impl GateBuilder {
             nodes: Vec::new(),
             admin: Client::new(format!("http://127.0.0.1:{admin_port}")),
             redis,
-            wire: Wire::to(Postgres::shared().port()),
+            wire,
             control_plane: None,
+            postgres,
             database,
             admin_port,
             node_port,
@@ -146,6 +158,7 @@ impl Gate {
         GateBuilder {
             nodes,
             redis: false,
+            own_postgres: false,
             alone: false,
             hours_off: Vec::new(),
             node_args: Vec::new(),
@@ -200,6 +213,11 @@ impl Gate {
         self.control_plane.take().expect("runs").kill();
     }
 
+    /// The one that can be killed.
+    pub(crate) fn postgres(&mut self) -> &mut OwnPostgres {
+        self.postgres.as_mut().expect("of its own")
+    }
+
     /// How often a worker found that Redis is away; it does also where the machine stands still.
     pub(crate) fn redis_outages(&self) -> usize {
         let logs = self.nodes.iter().filter_map(|node| Some(node.process.as_ref()?.log()));
@@ -211,7 +229,8 @@ impl Gate {
     }
 
     pub(crate) fn dump(&self) -> String {
-        Postgres::shared().dump(&self.database)
+        let own = self.postgres.as_ref().map(OwnPostgres::server);
+        own.unwrap_or_else(|| Postgres::shared()).dump(&self.database)
     }
 
     /// `fgctl` as the owner.

@@ -1,7 +1,8 @@
-//! A private Postgres server for all tests of this program, a database for each.
+//! A private Postgres server for all tests of this program, a database for each; and one of its own
+//! for a test that kills it.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -13,6 +14,13 @@ use super::command::{free_port, run, run_ok};
 pub(crate) struct Postgres {
     port: u16,
     bin: PathBuf,
+    dir: PathBuf,
+}
+
+/// A server of one test's own. It ends, and its files go, when it is dropped.
+pub(crate) struct OwnPostgres {
+    server: Postgres,
+    child: Child,
 }
 
 impl Postgres {
@@ -68,9 +76,23 @@ impl Postgres {
     }
 
     fn start() -> (Self, Child) {
+        let server = Self::initialise();
+        // A shell that outlives the test program by as long as it takes to clear up.
+        let script = format!(
+            "{} & trap 'kill -QUIT $!; wait; rm -rf {}; exit' INT TERM; wait",
+            server.command_line(),
+            server.dir.display(),
+        );
+        let mut shell = as_postgres();
+        let shell = shell.args(["sh", "-c", &script]).spawn().expect("postgres starts");
+        server.wait();
+        (server, shell)
+    }
+
+    /// Its files, before it runs.
+    fn initialise() -> Self {
         let bin = installed();
         let dir = tempfile::tempdir().expect("a folder").keep();
-        let port = free_port();
         if is_root() {
             run_ok(Command::new("chown").arg("postgres").arg(&dir));
         }
@@ -80,28 +102,76 @@ impl Postgres {
                 .args(["--auth=trust", "--username=postgres", "--no-sync", "-D"])
                 .arg(dir.join("data")),
         );
-        // A shell that outlives the test program by as long as it takes to clear up.
-        let script = format!(
-            "{bin}/postgres -D {dir}/data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
-             -c max_connections=300 -k {dir} >{dir}/log 2>&1 & \
-             trap 'kill -QUIT $!; wait; rm -rf {dir}; exit' INT TERM; wait",
-            bin = bin.display(),
-            dir = dir.display(),
-        );
-        let mut shell = as_postgres();
-        let shell = shell.args(["sh", "-c", &script]).spawn().expect("postgres starts");
-        let server = Self { port, bin };
-        server.wait(&dir);
-        (server, shell)
+        Self { port: free_port(), bin, dir }
     }
 
-    fn wait(&self, dir: &Path) {
+    fn command_line(&self) -> String {
+        let Self { port, bin, dir } = self;
+        let (bin, dir) = (bin.display(), dir.display());
+        format!(
+            "{bin}/postgres -D {dir}/data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
+             -c max_connections=300 -k {dir} >>{dir}/log 2>&1"
+        )
+    }
+
+    fn answers(&self) -> bool {
+        run(self.psql("postgres").args(["-c", "SELECT 1"])).status.success()
+    }
+
+    fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !run(self.psql("postgres").args(["-c", "SELECT 1"])).status.success() {
-            let log = || std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+        while !self.answers() {
+            let log = || std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "postgres does not answer:\n{}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+impl OwnPostgres {
+    pub(crate) fn start() -> Self {
+        let server = Postgres::initialise();
+        let child = Self::spawn(&server);
+        server.wait();
+        Self { server, child }
+    }
+
+    pub(crate) fn server(&self) -> &Postgres {
+        &self.server
+    }
+
+    /// Ends it like a crash: its processes end when they find that the first one is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kills");
+        self.child.wait().expect("ends");
+    }
+
+    /// Starts it on what the one before has left, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        self.child = Self::spawn(&self.server);
+        while !self.server.answers() {
+            assert!(Instant::now() < deadline, "postgres does not start");
+            std::thread::sleep(Duration::from_millis(20));
+            // It does not start while processes of the one before hold their memory.
+            if self.child.try_wait().expect("waits").is_some() {
+                self.child = Self::spawn(&self.server);
+            }
+        }
+    }
+
+    fn spawn(server: &Postgres) -> Child {
+        let mut shell = as_postgres();
+        let line = format!("exec {}", server.command_line());
+        shell.args(["sh", "-c", &line]).spawn().expect("postgres starts")
+    }
+}
+
+impl Drop for OwnPostgres {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.server.dir);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The audit log as it is kept: batches of events from nodes, each stored once, added up, and ended.
 
+mod arrivals;
 mod ingest;
 mod keeper;
 #[cfg(test)]

@@ -156,6 +156,29 @@ async fn a_batch_pushed_again_is_acknowledged_and_stored_once() {
 }
 
 #[tokio::test]
+async fn batches_that_come_together_are_stored_each_once_though_the_first_was_before() {
+    let world = World::start().await;
+    let mut push = world.push().await;
+    push.say(batch(0, 3)).await;
+    assert_eq!(push.ack().await, 0);
+    drop(push);
+    // All are there when the control plane looks for the first.
+    let (batches, inbound) = mpsc::channel(64);
+    for first_seq in (0..60).step_by(3) {
+        batches.send(batch(first_seq, 3)).await.expect("there is room");
+    }
+    let mut client = AuditIngestClient::new(world.endpoint.connect().await.expect("connects"));
+    let acks = client.push(ReceiverStream::new(inbound)).await.expect("a stream").into_inner();
+    let mut push = Push { batches, acks };
+    for first_seq in (0..60).step_by(3) {
+        assert_eq!(push.ack().await, first_seq);
+    }
+    let mut stored = world.stored().await;
+    stored.sort_by_key(|id| id[1..].parse::<u64>().expect("a number"));
+    assert_eq!(stored, (0..60).map(|seq| format!("r{seq}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_bad_batch_is_refused_by_its_field() {
     let world = World::start().await;
     let gap = |first_seq, events, reason: &str| {

@@ -1,0 +1,223 @@
+//! Batches as they come from a node: checked, and joined where more than one is there, so that a node
+//! that comes back with many small ones costs few transactions.
+
+use fastgate::node::v1::{Batch, BatchAck, Gap};
+use futures_util::FutureExt as _;
+use tonic::{Status, Streaming};
+
+use crate::{
+    domain::{EventBatch, EventGap},
+    nodes::check_names,
+};
+
+/// Events of one batch, and of those joined to one.
+const EVENTS: usize = 4096;
+
+/// Gaps of one batch.
+const GAPS: usize = 256;
+
+/// Bytes of the reason of a gap.
+const MAX_REASON: usize = 32;
+
+/// The batches of one stream.
+pub(super) struct Arrivals {
+    inbound: Streaming<Batch>,
+    /// What was looked at and could not be joined.
+    ahead: Option<Result<Option<Batch>, Status>>,
+}
+
+/// Batches of one boot that follow each other without a gap.
+pub(super) struct Arrival {
+    joined: EventBatch,
+    /// Where each of them begins.
+    starts: Vec<Start>,
+}
+
+struct Start {
+    first_seq: u64,
+    /// Events of those before it.
+    before: usize,
+}
+
+impl Arrivals {
+    pub(super) fn of(inbound: Streaming<Batch>) -> Self {
+        Self { inbound, ahead: None }
+    }
+
+    /// The next one, and all that have come with it; `None`: the node has closed the stream.
+    ///
+    /// # Errors
+    /// What is wrong with the stream, or with the first batch that is not joined to one before it.
+    pub(super) async fn next(&mut self) -> Result<Option<Arrival>, Status> {
+        let first = match self.ahead.take() {
+            Some(ahead) => ahead?,
+            None => self.inbound.message().await?,
+        };
+        let Some(first) = first else { return Ok(None) };
+        let mut arrival = Arrival::of(check(first)?);
+        while let Some(next) = self.inbound.message().now_or_never() {
+            match next {
+                Ok(Some(next)) if arrival.is_followed_by(&next) => match check(next) {
+                    Ok(next) => arrival.join(next),
+                    Err(status) => self.ahead = Some(Err(status)),
+                },
+                other => self.ahead = Some(other),
+            }
+            if self.ahead.is_some() {
+                break;
+            }
+        }
+        Ok(Some(arrival))
+    }
+}
+
+impl Arrival {
+    fn of(batch: EventBatch) -> Self {
+        let starts = vec![Start { first_seq: batch.first_seq, before: 0 }];
+        Self { joined: batch, starts }
+    }
+
+    /// All of them as one.
+    pub(super) fn joined(&self) -> &EventBatch {
+        &self.joined
+    }
+
+    /// What the node is told of each once it is stored.
+    pub(super) fn acks(&self) -> Vec<BatchAck> {
+        let ack = |start: &Start| BatchAck { first_seq: start.first_seq };
+        self.starts.iter().map(ack).collect()
+    }
+
+    /// As they came.
+    pub(super) fn split(self) -> Vec<EventBatch> {
+        let mut rest = self.joined;
+        let mut batches = Vec::new();
+        for start in self.starts.into_iter().skip(1).rev() {
+            batches.push(EventBatch {
+                node_id: rest.node_id.clone(),
+                boot_id: rest.boot_id.clone(),
+                environment: rest.environment.clone(),
+                first_seq: start.first_seq,
+                events: rest.events.split_off(start.before),
+                gaps: Vec::new(),
+            });
+        }
+        batches.push(rest);
+        batches.reverse();
+        batches
+    }
+
+    fn is_followed_by(&self, next: &Batch) -> bool {
+        let joined = &self.joined;
+        let end = joined.first_seq.saturating_add(joined.events.len() as u64);
+        (&joined.node_id, &joined.boot_id) == (&next.node_id, &next.boot_id)
+            && joined.environment.as_str() == next.environment
+            && next.first_seq == end
+            && next.gaps.is_empty()
+            && !joined.events.is_empty()
+            && joined.events.len() + next.events.len() <= EVENTS
+    }
+
+    fn join(&mut self, next: EventBatch) {
+        let before = self.joined.events.len();
+        self.starts.push(Start { first_seq: next.first_seq, before });
+        self.joined.events.extend(next.events);
+    }
+}
+
+fn check(batch: Batch) -> Result<EventBatch, Status> {
+    let environment = check_names(
+        &batch.environment,
+        &[("node_id", &batch.node_id), ("boot_id", &batch.boot_id)],
+    )?;
+    if batch.events.len() > EVENTS || (batch.events.is_empty() && batch.gaps.is_empty()) {
+        let fault = format!("events: must be 1 to {EVENTS}, or none where there are gaps");
+        return Err(Status::invalid_argument(fault));
+    }
+    // The database keeps numbers with a sign.
+    let after = batch.first_seq.checked_add(batch.events.len() as u64);
+    if after.is_none_or(|after| after > i64::MAX as u64) {
+        return Err(Status::invalid_argument("first_seq: is beyond what a node can have counted"));
+    }
+    if batch.gaps.len() > GAPS {
+        return Err(Status::invalid_argument(format!("gaps: must be at most {GAPS}")));
+    }
+    let gaps = batch.gaps.into_iter().map(|gap| check_gap(gap, batch.first_seq));
+    let gaps = gaps.collect::<Result<_, _>>()?;
+    Ok(EventBatch {
+        node_id: batch.node_id,
+        boot_id: batch.boot_id,
+        environment,
+        first_seq: batch.first_seq,
+        events: batch.events,
+        gaps,
+    })
+}
+
+fn check_gap(gap: Gap, before: u64) -> Result<EventGap, Status> {
+    let fault =
+        |field: &str, fault: &str| Status::invalid_argument(format!("gaps.{field}: {fault}"));
+    let after = gap.first_seq.checked_add(gap.events);
+    if gap.events == 0 || after.is_none_or(|after| after > before) {
+        return Err(fault("events", "must be some, all of them before first_seq"));
+    }
+    let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
+    if gap.reason.is_empty() || gap.reason.len() > MAX_REASON || !gap.reason.chars().all(is_word) {
+        return Err(fault("reason", "must be a word such as 'dropped'"));
+    }
+    Ok(EventGap { first_seq: gap.first_seq, events: gap.events, reason: gap.reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use fastgate::admin::v1::LogEvent;
+
+    use super::*;
+
+    fn batch(first_seq: u64, events: usize, gaps: Vec<Gap>) -> Batch {
+        Batch {
+            node_id: "n1".into(),
+            boot_id: "b1".into(),
+            environment: "default".into(),
+            first_seq,
+            events: vec![LogEvent::default(); events],
+            gaps,
+        }
+    }
+
+    fn arrival(batch: Batch) -> Arrival {
+        Arrival::of(check(batch).expect("is sound"))
+    }
+
+    #[test]
+    fn only_what_follows_without_a_gap_is_joined() {
+        let gap = Gap { first_seq: 7, events: 1, reason: "dropped".into() };
+        let first = arrival(batch(8, 2, vec![gap.clone()]));
+        assert!(first.is_followed_by(&batch(10, 3, Vec::new())));
+        assert!(!first.is_followed_by(&batch(8, 2, Vec::new())), "the same again");
+        assert!(!first.is_followed_by(&batch(11, 1, Vec::new())), "one is missing");
+        assert!(!first.is_followed_by(&batch(10, 3, vec![gap.clone()])), "it has gaps of its own");
+        assert!(!first.is_followed_by(&batch(10, EVENTS - 1, Vec::new())), "too many");
+        assert!(!first.is_followed_by(&Batch { node_id: "n2".into(), ..batch(10, 3, Vec::new()) }));
+        assert!(!first.is_followed_by(&Batch { boot_id: "b2".into(), ..batch(10, 3, Vec::new()) }));
+        let elsewhere = Batch { environment: "prod".into(), ..batch(10, 3, Vec::new()) };
+        assert!(!first.is_followed_by(&elsewhere));
+        assert!(!arrival(batch(8, 0, vec![gap])).is_followed_by(&batch(8, 2, Vec::new())));
+    }
+
+    #[test]
+    fn what_was_joined_comes_apart_as_it_came() {
+        let gap = Gap { first_seq: 1, events: 2, reason: "killed".into() };
+        let batches = [batch(3, 2, vec![gap]), batch(5, 1, Vec::new()), batch(6, 4, Vec::new())];
+        let mut batches = batches.map(|batch| check(batch).expect("is sound")).to_vec();
+        for (seq, event) in batches.iter_mut().flat_map(|batch| &mut batch.events).enumerate() {
+            event.request_id = seq.to_string();
+        }
+        let mut arrival = Arrival::of(batches[0].clone());
+        batches[1..].iter().for_each(|next| arrival.join(next.clone()));
+        assert_eq!(arrival.joined().events.len(), 7);
+        let acks: Vec<_> = arrival.acks().into_iter().map(|ack| ack.first_seq).collect();
+        assert_eq!(acks, [3, 5, 6]);
+        assert_eq!(arrival.split(), batches);
+    }
+}
