@@ -26,7 +26,7 @@ use super::{
 const EVERY: Duration = Duration::from_millis(20);
 
 /// What is under way to the control plane; what comes on top of it is on disk alone.
-const WINDOW: usize = 8 << 20;
+const WINDOW: usize = 2 << 20;
 
 /// Without a spool: what is kept for a control plane that is away. What does not fit stays in the
 /// rings, and what does not fit there is dropped.
