@@ -5,10 +5,13 @@
 //! other modules hold what must come out the same on both sides: the form of a secret
 //! ([`secret`]), the digest of a config ([`digest`]), what a request path may look like
 //! ([`path`]), what makes a key, route, upstream or plan valid ([`model`]), how a time is written
-//! ([`time`]), and how a file of settings is read ([`settings`]). No I/O happens here.
+//! ([`time`]), an audit event ([`event`]) and any text of others ([`escape`]), and how a file of
+//! settings is read ([`settings`]). No I/O happens here.
 
 pub mod digest;
 mod entity_error;
+pub mod escape;
+pub mod event;
 pub mod model;
 pub mod path;
 pub mod secret;

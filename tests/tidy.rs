@@ -43,6 +43,7 @@ const KNOWS_NODE_API: &[&str] = &[
 
 /// The same for `fastgate::admin::v1`.
 const KNOWS_ADMIN_API: &[&str] = &[
+    "proto/event.rs", // how one is written
     "proto/model/",
     "control-plane/src/admin/",
     "control-plane/src/domain/", // routes and upstreams are kept as they were written

@@ -5,7 +5,6 @@ mod admin;
 mod audit;
 mod domain;
 mod error;
-mod escape;
 mod feed;
 mod gate;
 mod health;
@@ -20,7 +19,6 @@ mod store;
 mod streams;
 
 pub use admin::check_imported_key;
-pub use escape::{is_unsafe, safe_json};
 pub use rest::{Shown, read_message};
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};

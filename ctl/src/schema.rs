@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use fastgate_control_plane::{Shown, safe_json};
+use fastgate::escape::safe_json;
+use fastgate_control_plane::Shown;
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _, Value,

@@ -1,5 +1,6 @@
 //! What a REST caller reads: a message as JSON, or problem+json (RFC 9457).
 
+use fastgate::escape::safe_json;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use prost_reflect::{DynamicMessage, ReflectMessage as _};
@@ -8,7 +9,6 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 
 use super::{endpoint::Endpoint, json::Shown};
-use crate::escape::safe_json;
 
 /// A call that succeeded.
 pub(super) struct Answer {

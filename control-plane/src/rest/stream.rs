@@ -1,6 +1,7 @@
 //! An answer of many messages: the parts of a file as the file itself, all else as JSON, a line each.
 
 use bytes::Bytes;
+use fastgate::escape::safe_json;
 use futures_util::stream;
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
@@ -9,7 +10,7 @@ use prost_reflect::{DynamicMessage, Value};
 use tonic::{Status, body::Body};
 
 use super::{answer::Refusal, call::Messages, endpoint::Endpoint, json::Shown};
-use crate::{escape::safe_json, streams::Endless};
+use crate::streams::Endless;
 
 /// Answers with the messages of an answer, as they come. What goes wrong before the first part of
 /// a file is a refusal; after that, the body breaks off.

@@ -326,7 +326,7 @@ fn what_clients_sent_drives_no_terminal() {
         // YAML has no escape outside of quotes for what only turns a text around.
         let is_harmful = |c: char| match line.ends_with("yaml") {
             true => c != '\n' && c.is_control(),
-            false => c != '\n' && fastgate_control_plane::is_unsafe(c),
+            false => c != '\n' && fastgate::escape::is_unsafe(c),
         };
         assert!(!ran.out.contains(is_harmful), "{line}: {:?}", ran.out);
     }

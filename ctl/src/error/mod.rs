@@ -6,7 +6,7 @@ mod refusal;
 
 use std::{fmt::Write as _, io, path::PathBuf};
 
-use fastgate_control_plane::is_unsafe;
+use fastgate::escape::is_unsafe;
 use thiserror::Error;
 use tonic::Status;
 

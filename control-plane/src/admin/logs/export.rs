@@ -1,26 +1,21 @@
 //! The audit log as a file: JSON Lines or CSV, written while it is read.
 //!
-//! A line is an event, whatever clients sent: control characters, those a terminal obeys among
-//! them, are written as `\\u001b`.
+//! A line is an event, whatever clients sent: see `fastgate::event`.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use fastgate::{
     admin::v1::{FilePart, LogEvent},
-    time::Written,
+    escape::{escape, is_unsafe},
+    event::{COLUMNS, Value, json_fields},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{
-    domain::EventFilter,
-    error::Error,
-    escape::{escape, is_unsafe},
-    store::Store,
-};
+use crate::{domain::EventFilter, error::Error, store::Store};
 
 /// Events read at once.
 const PAGE: u32 = 1000;
@@ -106,8 +101,9 @@ impl Format {
     fn write(self, event: &LogEvent, out: &mut String) {
         match self {
             Self::JsonLines => {
-                json_line(event, out);
-                out.push('\n');
+                out.push('{');
+                json_fields(event, out);
+                out.push_str("}\n");
             }
             Self::Csv => {
                 for (at, (_, value)) in COLUMNS.iter().enumerate() {
@@ -121,80 +117,6 @@ impl Format {
             }
         }
     }
-}
-
-/// A value of an event.
-enum Value<'a> {
-    Text(&'a str),
-    Time(String),
-    Whole(u64),
-    Part(f64),
-    Truth(bool),
-}
-
-type Column = (&'static str, fn(&LogEvent) -> Value<'_>);
-
-/// The fields of an event, in the order of the API.
-const COLUMNS: [Column; 22] = [
-    ("timestamp", |e| Value::Time(written(e))),
-    ("request_id", |e| Value::Text(&e.request_id)),
-    ("key_id", |e| Value::Text(&e.key_id)),
-    ("source_path", |e| Value::Text(&e.source_path)),
-    ("method", |e| Value::Text(&e.method)),
-    ("path", |e| Value::Text(&e.path)),
-    ("target_url", |e| Value::Text(&e.target_url)),
-    ("status_code", |e| Value::Whole(e.status_code.unsigned_abs().into())),
-    ("response_time_ms", |e| Value::Part(e.response_time_ms)),
-    ("request_size", |e| Value::Whole(e.request_size)),
-    ("response_size", |e| Value::Whole(e.response_size)),
-    ("user_agent", |e| Value::Text(&e.user_agent)),
-    ("ip_address", |e| Value::Text(&e.ip_address)),
-    ("environment", |e| Value::Text(&e.environment)),
-    ("node_id", |e| Value::Text(&e.node_id)),
-    ("route_id", |e| Value::Text(&e.route_id)),
-    ("upstream_time_ms", |e| Value::Part(e.upstream_time_ms)),
-    ("ttfb_ms", |e| Value::Part(e.ttfb_ms)),
-    ("attempts", |e| Value::Whole(e.attempts.unsigned_abs().into())),
-    ("error", |e| Value::Text(&e.error)),
-    ("rate_limited", |e| Value::Truth(e.rate_limited)),
-    ("secret_version", |e| Value::Whole(e.secret_version.into())),
-];
-
-fn written(event: &LogEvent) -> String {
-    event.timestamp.as_ref().and_then(Written::new).map(|time| time.to_string()).unwrap_or_default()
-}
-
-fn json_line(event: &LogEvent, out: &mut String) {
-    out.push('{');
-    for (at, (name, value)) in COLUMNS.iter().enumerate() {
-        if at > 0 {
-            out.push(',');
-        }
-        out.extend(["\"", name, "\":"]);
-        match value(event) {
-            Value::Text(text) => json_text(text, out),
-            Value::Time(text) => json_text(&text, out),
-            Value::Whole(number) => out.push_str(&number.to_string()),
-            // JSON has no other numbers.
-            Value::Part(number) if !number.is_finite() => out.push_str("null"),
-            // As REST writes it, with a point.
-            Value::Part(number) => out.push_str(&format!("{number:?}")),
-            Value::Truth(truth) => out.push_str(&truth.to_string()),
-        }
-    }
-    out.push('}');
-}
-
-fn json_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if is_unsafe(c) => escape(c, out),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 /// A value between two commas. A text that a spreadsheet would take for a formula gets a quote

@@ -2,17 +2,19 @@
 
 /// Whether a character does something else than to be seen: control characters, further ends of
 /// lines (Unicode, section 5.8), and those that turn the direction of a text (UAX #9).
+#[must_use]
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Writes a character as JSON has it. None of the unsafe ones needs more than four digits.
-pub(crate) fn escape(c: char, out: &mut String) {
+pub fn escape(c: char, out: &mut String) {
     out.push_str(&format!("\\u{:04x}", u32::from(c)));
 }
 
 /// JSON with what is left unsafe in its texts written out: the same values.
+#[must_use]
 pub fn safe_json(json: String) -> String {
     // Between texts there are ends of lines, within them none.
     let is_left = |c: char| c != '\n' && is_unsafe(c);
