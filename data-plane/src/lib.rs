@@ -9,6 +9,7 @@ mod backoff;
 mod body;
 mod body_reader;
 mod buffers;
+mod ca;
 mod callers;
 mod compile;
 mod connection;

@@ -1,6 +1,6 @@
 //! The kinds of Redis there are, and how a worker connects to each.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use fastgate::settings::Mistakes;
 use redis::{
@@ -11,12 +11,9 @@ use redis::{
     cluster_async::ClusterConnection,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
 
 use super::address::{Kind, RedisSettings, Watched, is_tls};
+use crate::ca;
 
 /// Calls of one worker under way to one server; further ones wait for a place, within their time.
 const CALLS: usize = 1024;
@@ -134,23 +131,8 @@ fn client_of(
 }
 
 /// The certificates that servers' own must be signed by.
-fn certificates(ca: &Path) -> Result<TlsCertificates, Mistakes> {
-    let name = ca.display();
-    let wrong = |fault: &str| Mistakes::one(format!("--redis-ca: {fault}"));
-    let pem = fs::read(ca).map_err(|fault| {
-        wrong(&format!("can't read {name}: {fault}: name a file the node reads"))
-    })?;
-    let mut found = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let is_sound = certificate.is_ok_and(|certificate| found.add(certificate).is_ok());
-        if !is_sound {
-            let mend = "give the certificates of CAs in PEM";
-            return Err(wrong(&format!("{name} holds a certificate that can't be read: {mend}")));
-        }
-    }
-    if found.is_empty() {
-        return Err(wrong(&format!("{name} holds no certificate: give those of CAs in PEM")));
-    }
+fn certificates(path: &Path) -> Result<TlsCertificates, Mistakes> {
+    let pem = ca::read(path).map_err(|fault| Mistakes::one(format!("--redis-ca: {fault}")))?;
     Ok(TlsCertificates { client_tls: None, root_cert: Some(pem) })
 }
 
