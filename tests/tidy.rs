@@ -36,6 +36,7 @@ const KNOWS_NODE_API: &[&str] = &[
     "control-plane/src/feed/",
     "control-plane/src/nodes/", // what nodes said of themselves
     "control-plane/src/store/", // keeps entities and deltas as the bytes that are sent
+    "data-plane/src/audit/onward/events.rs", // takes batches apart
     "data-plane/src/audit/push.rs",
     "data-plane/src/compile/",
     "data-plane/src/sync/",
@@ -50,7 +51,8 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/feed/mod.rs",
     "control-plane/src/nodes/",
     "control-plane/src/store/",
-    "data-plane/src/compile/", // an entity holds a route or an upstream as it was written
+    "data-plane/src/audit/onward/", // events as they are in a batch
+    "data-plane/src/compile/",      // an entity holds a route or an upstream as it was written
     "data-plane/src/sync/limit_query.rs", // tells limits as they are written
     "ctl/src/client.rs",
     "ctl/src/commands/",

@@ -12,7 +12,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    audit,
+    audit::{self, SinkState},
     counters::{Cell, DURATION_BOUNDS, WorkerMetrics},
     limits::Limiter,
     sync::{self, Namespace, Progress},
@@ -80,6 +80,7 @@ impl Collector for Metrics {
         let spooled = self.audit.spooled();
         gauge(to, "audit_events_spooled", "Audit events not stored yet", spooled)?;
         self.encode_spool(to)?;
+        self.encode_sinks(to)?;
         self.encode_config(to)?;
         let state = [("state", self.limiter.state().name())];
         let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";
@@ -114,6 +115,25 @@ impl Metrics {
         gauge(to, "audit_spool_limit_bytes", "Bytes it may take; 0: there is none", limit)?;
         let help = "Whether it takes no events: it is full, or can't be written";
         gauge(to, "audit_spool_full", help, self.audit.is_full().into())
+    }
+
+    fn encode_sinks(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sinks: Vec<_> = self.audit.sinks().collect();
+        let of = |pick: fn(&SinkState) -> u64| -> Vec<_> {
+            sinks.iter().map(|sink| ([("sink", sink.name)], pick(sink))).collect()
+        };
+        let help = "Audit events a sink has not acknowledged yet";
+        family(to, "audit_sink_waiting", help, &of(|s| s.waiting), Kind::Gauge)?;
+        let help = "Audit events a sink has taken";
+        family(to, "audit_sink_taken", help, &of(|s| s.taken), Kind::Counter)?;
+        let help = "Audit events a sink will never take";
+        family(to, "audit_sink_refused", help, &of(|s| s.refused), Kind::Counter)?;
+        let help = "Audit events the disk could not give back for a sink";
+        family(to, "audit_sink_damaged", help, &of(|s| s.damaged), Kind::Counter)?;
+        let help = "Tries to hand audit events to a sink that failed";
+        family(to, "audit_sink_errors", help, &of(|s| s.errors), Kind::Counter)?;
+        let help = "Whether a sink did not take what it was given last";
+        family(to, "audit_sink_away", help, &of(|s| s.is_away.into()), Kind::Gauge)
     }
 
     fn encode_requests(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

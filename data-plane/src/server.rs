@@ -139,7 +139,13 @@ impl Server {
             when_full: settings.audit.spool_full,
         });
         let planes = control_planes.clone();
-        let mut shipper = Shipper::new(identity.clone(), planes, settings.workers, spool);
+        let mut shipper = Shipper::new(
+            identity.clone(),
+            planes,
+            settings.workers,
+            spool,
+            settings.audit.onward.clone(),
+        );
         let mut tls = tls.into_iter();
         let workers = plain
             .into_iter()

@@ -8,6 +8,7 @@ use fastgate::model::Id;
 
 use super::{
     batch::{Batcher, Sealed},
+    outlet::Kind,
     ring::Tap,
     spool::Spool,
 };
@@ -26,7 +27,7 @@ impl Batches {
     pub(crate) fn of(tap: Tap, dir: &Path) -> Self {
         let id = |text| Id::parse(text).expect("an id");
         let identity = Arc::new(Identity::of_this_boot(id("default"), id("node-1")));
-        let mut spool = Spool::open(dir.to_owned(), &identity, 1 << 30);
+        let mut spool = Spool::open(dir.to_owned(), &identity, 1 << 30, &[Kind::ControlPlane]);
         while spool.recovered().is_none() {
             std::thread::yield_now();
         }
@@ -50,7 +51,7 @@ impl Batches {
     pub fn write(&mut self) {
         for batch in self.sealed.drain(..) {
             let place = self.spool.append(&batch).expect("room");
-            self.spool.stored(self.boot, place);
+            self.spool.stored(0, self.boot, place);
         }
     }
 }

@@ -16,9 +16,9 @@ use super::{
     alarm::Alarm,
     batch::{Batcher, Gap, Sealed},
     ledger::Totals,
+    outlet::{Kind, Outlet},
     ring::Gate,
     spool::{Read, Spool, Unwritten},
-    window::Window,
 };
 
 /// How long an event waits for others to fill its batch. It is in the spool within 50 ms, the
@@ -27,6 +27,9 @@ const EVERY: Duration = Duration::from_millis(20);
 
 /// What is under way to the control plane; what comes on top of it is on disk alone.
 const WINDOW: usize = 2 << 20;
+
+/// The same for a sink. Those that keep up share the batches.
+const WINDOW_OF_SINK: usize = 4 << 20;
 
 /// Without a spool: what is kept for a control plane that is away. What does not fit stays in the
 /// rings, and what does not fit there is dropped.
@@ -38,7 +41,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Moves events from the rings to where they are kept until they are stored.
 pub(super) struct Collector {
     batcher: Batcher,
-    window: Arc<Window>,
+    /// Who gets the batches: several only where there is a disk.
+    outlets: Arc<[Arc<Outlet>]>,
     totals: Arc<Totals>,
     /// Where batches are kept on disk; `None`: in memory.
     disk: Option<Disk>,
@@ -60,11 +64,11 @@ pub(super) struct Disk {
 impl Collector {
     pub(super) fn new(
         batcher: Batcher,
-        window: Arc<Window>,
+        outlets: Arc<[Arc<Outlet>]>,
         totals: Arc<Totals>,
         disk: Option<Disk>,
     ) -> Self {
-        Self { batcher, window, totals, disk, unkept: None, in_memory: IN_MEMORY }
+        Self { batcher, outlets, totals, disk, unkept: None, in_memory: IN_MEMORY }
     }
 
     /// Keeps no more than this in memory where there is no spool.
@@ -113,9 +117,12 @@ impl Collector {
     fn let_go(&mut self) {
         let Some(Disk { spool, .. }) = &mut self.disk else { return };
         if let Some(recovered) = spool.recovered() {
-            self.totals.left.fetch_add(recovered.events, Relaxed);
-            if recovered.events > 0 {
-                tracing::info!(events = recovered.events, "an earlier start left audit events");
+            for (outlet, events) in self.outlets.iter().zip(recovered.events) {
+                outlet.left.fetch_add(events, Relaxed);
+                if events > 0 {
+                    let to = outlet.kind.name();
+                    tracing::info!(events, to, "an earlier start left audit events");
+                }
             }
             for (boot, Gap { first_seq, events, reason }) in recovered.lost {
                 self.totals.lost_by(reason).fetch_add(events, Relaxed);
@@ -123,8 +130,10 @@ impl Collector {
                 tracing::warn!(%boot, first_seq, events, reason, "audit events of an earlier start are lost");
             }
         }
-        if let Some((boot, place)) = self.window.newly_stored() {
-            spool.stored(boot, place);
+        for (at, outlet) in self.outlets.iter().enumerate() {
+            if let Some((boot, place)) = outlet.window.newly_stored() {
+                spool.stored(at, boot, place);
+            }
         }
     }
 
@@ -140,23 +149,26 @@ impl Collector {
 
     fn keep(&mut self, batch: Sealed, now: Instant) -> Result<(), Sealed> {
         let Some(Disk { spool, alarm, retry_at, .. }) = &mut self.disk else {
-            if !self.window.has_room(self.in_memory) {
+            if !self.outlets.iter().all(|outlet| outlet.window.has_room(self.in_memory)) {
                 return Err(batch);
             }
-            self.window.push(batch, None);
+            self.outlets.iter().for_each(|outlet| outlet.window.push(batch.clone(), None));
             return Ok(());
         };
         if retry_at.is_some_and(|at| now < at) {
             return Err(batch);
         }
-        let is_next = spool.is_read() && self.window.has_room(WINDOW);
+        // Before there is one more to read.
+        let outlets = self.outlets.iter().enumerate();
+        let next: Vec<_> =
+            outlets.filter(|(at, outlet)| spool.is_read(*at) && has_room(outlet)).collect();
         match spool.append(&batch) {
             Ok(place) => {
                 *retry_at = None;
                 self.batcher.is_written();
-                if is_next {
-                    spool.passed_on(place);
-                    self.window.push(batch, Some(place));
+                for (at, outlet) in next {
+                    spool.passed_on(at, place);
+                    outlet.window.push(batch.clone(), Some(place));
                 }
                 Ok(())
             }
@@ -169,19 +181,31 @@ impl Collector {
         }
     }
 
-    /// Reads what the sender needs next and does not have.
+    /// Reads what the senders need next and do not have.
     fn supply(&mut self) {
         let Some(Disk { spool, .. }) = &mut self.disk else { return };
-        while self.window.has_room(WINDOW) {
-            match spool.read() {
-                Some(Read::Batch(batch, place)) => self.window.push(batch, Some(place)),
-                Some(Read::Lost(gap)) => {
-                    let Gap { first_seq, events, .. } = gap;
-                    tracing::error!(first_seq, events, "audit events in the spool are damaged");
-                    self.totals.damaged.fetch_add(events, Relaxed);
-                    self.batcher.lose(gap);
+        for (at, outlet) in self.outlets.iter().enumerate() {
+            while has_room(outlet) {
+                match spool.read(at) {
+                    Some(Read::Batch(batch, place)) => outlet.window.push(batch, Some(place)),
+                    Some(Read::Lost(gap)) => {
+                        let Gap { first_seq, events, .. } = gap;
+                        let to = outlet.kind.name();
+                        tracing::error!(
+                            first_seq,
+                            events,
+                            to,
+                            "audit events in the spool are damaged"
+                        );
+                        outlet.damaged.fetch_add(events, Relaxed);
+                        // One of them tells it in the next batch, which all get.
+                        if at == 0 {
+                            self.totals.damaged.fetch_add(events, Relaxed);
+                            self.batcher.lose(gap);
+                        }
+                    }
+                    None => break,
                 }
-                None => return,
             }
         }
     }
@@ -193,8 +217,9 @@ impl Collector {
             self.unkept = self.batcher.last();
             self.step(Instant::now());
         }
-        let is_read = self.disk.as_mut().is_none_or(|disk| disk.spool.is_read());
-        self.is_all_kept() && self.window.is_empty() && is_read
+        let is_read = |at| self.disk.as_ref().is_none_or(|disk| disk.spool.is_read(at));
+        let outlets = &mut self.outlets.iter().enumerate();
+        self.is_all_kept() && outlets.all(|(at, outlet)| outlet.window.is_empty() && is_read(at))
     }
 
     /// Whether every event there will be is in the spool, or in memory where there is none.
@@ -215,4 +240,12 @@ impl Collector {
             tracing::warn!("audit events were left unshipped");
         }
     }
+}
+
+/// Whether another batch fits into what is under way to an outlet.
+fn has_room(outlet: &Outlet) -> bool {
+    outlet.window.has_room(match outlet.kind {
+        Kind::ControlPlane => WINDOW,
+        Kind::File => WINDOW_OF_SINK,
+    })
 }

@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{batch::Reason, tally::Counts};
+use super::{
+    batch::Reason,
+    outlet::{Kind, Outlet},
+    tally::Counts,
+};
 
 /// What became of the events of this boot: `produced = stored + spooled + dropped`. And what is
 /// known of those of earlier ones.
@@ -13,17 +17,32 @@ use super::{batch::Reason, tally::Counts};
 pub(crate) struct Ledger {
     counts: Arc<[&'static Counts]>,
     totals: Arc<Totals>,
+    outlets: Arc<[Arc<Outlet>]>,
+}
+
+/// What a sink has to say of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SinkState {
+    pub(crate) name: &'static str,
+    /// Events it has not acknowledged yet.
+    pub(crate) waiting: u64,
+    /// Events it has taken.
+    pub(crate) taken: u64,
+    /// Events it will never take.
+    pub(crate) refused: u64,
+    /// Events the disk could not give back when it was to get them.
+    pub(crate) damaged: u64,
+    /// Tries that failed.
+    pub(crate) errors: u64,
+    /// Whether the last try failed.
+    pub(crate) is_away: bool,
 }
 
 /// What the collector and the sender have to say; the workers have counts of their own.
 #[derive(Default)]
 pub(super) struct Totals {
-    /// Events of this boot that are stored.
-    pub(super) stored: AtomicU64,
     /// Events of this boot that the disk can't give back.
     pub(super) damaged: AtomicU64,
-    /// Events of earlier boots that wait to be stored.
-    pub(super) left: AtomicU64,
     /// Events of earlier boots found to be lost, by reason.
     pub(super) lost: [AtomicU64; Reason::ALL.len()],
     pub(super) spool_bytes: AtomicU64,
@@ -34,8 +53,12 @@ pub(super) struct Totals {
 }
 
 impl Ledger {
-    pub(super) fn new(counts: Arc<[&'static Counts]>, totals: Arc<Totals>) -> Self {
-        Self { counts, totals }
+    pub(super) fn new(
+        counts: Arc<[&'static Counts]>,
+        totals: Arc<Totals>,
+        outlets: Arc<[Arc<Outlet>]>,
+    ) -> Self {
+        Self { counts, totals, outlets }
     }
 
     /// Events recorded, dropped ones included.
@@ -45,13 +68,13 @@ impl Ledger {
 
     /// Events lost, because there was no room for them or the disk can't give them back.
     pub(crate) fn dropped(&self) -> u64 {
-        let dropped: u64 = self.counts.iter().map(|counts| counts.dropped()).sum();
-        dropped + self.totals.damaged.load(Relaxed)
+        self.without_room() + self.totals.damaged.load(Relaxed)
     }
 
-    /// Events the control plane has stored.
+    /// Events the control plane has stored. Where it gets none, those that all sinks have.
     pub(crate) fn stored(&self) -> u64 {
-        self.totals.stored.load(Relaxed)
+        let of_record = self.of_record().map(|outlet| outlet.stored.load(Relaxed));
+        of_record.min().unwrap_or(0)
     }
 
     /// Events that wait to be stored.
@@ -63,7 +86,37 @@ impl Ledger {
 
     /// Events of earlier starts that wait to be stored.
     pub(crate) fn left(&self) -> u64 {
-        self.totals.left.load(Relaxed)
+        self.of_record().map(|outlet| outlet.left.load(Relaxed)).max().unwrap_or(0)
+    }
+
+    /// What there is to say of each sink.
+    pub(crate) fn sinks(&self) -> impl Iterator<Item = SinkState> {
+        let sinks = self.outlets.iter().filter(|outlet| outlet.kind != Kind::ControlPlane);
+        sinks.map(|outlet| {
+            let of = |count: &AtomicU64| count.load(Relaxed);
+            // In this order, as above.
+            let gone = of(&outlet.stored) + of(&outlet.damaged) + self.without_room();
+            SinkState {
+                name: outlet.kind.name(),
+                waiting: self.produced().saturating_sub(gone) + of(&outlet.left),
+                taken: of(&outlet.taken),
+                refused: of(&outlet.refused),
+                damaged: of(&outlet.damaged),
+                errors: of(&outlet.errors),
+                is_away: outlet.is_away.load(Relaxed),
+            }
+        })
+    }
+
+    /// Those whose events are stored: the control plane, or else all sinks.
+    fn of_record(&self) -> impl Iterator<Item = &Outlet> {
+        let is_stored = self.outlets.iter().any(|outlet| outlet.kind == Kind::ControlPlane);
+        let counts = move |outlet: &&Arc<Outlet>| !is_stored || outlet.kind == Kind::ControlPlane;
+        self.outlets.iter().filter(counts).map(|outlet| &**outlet)
+    }
+
+    fn without_room(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.dropped()).sum()
     }
 
     /// Events of earlier starts that are lost, with the reason.

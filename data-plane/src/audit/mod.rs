@@ -7,7 +7,8 @@
 //!                         unlink <-- watermark <-----------'
 //! ```
 //!
-//! Recording never waits. When the control plane is away the spool fills up to its limit, then
+//! A sink (`onward/`) has a window and a watermark of its own; a segment is unlinked when everyone
+//! is past it. Recording never waits. When one of them is away the spool fills up to its limit, then
 //! the rings do; a setting says whether requests are refused by then, or what comes is dropped and
 //! counted. So at any moment `produced = stored + spooled + dropped`. Without a state directory
 //! batches are kept in memory, and what does not fit is dropped.
@@ -20,6 +21,8 @@ mod collect;
 mod encode;
 mod event;
 mod ledger;
+mod onward;
+mod outlet;
 mod push;
 mod ring;
 mod ship;
@@ -28,7 +31,8 @@ mod tally;
 mod window;
 
 pub(crate) use event::{Event, Texts};
-pub(crate) use ledger::Ledger;
+pub(crate) use ledger::{Ledger, SinkState};
+pub use onward::{FileSettings, FileTarget, Onward, Store};
 pub(crate) use ring::Recorder;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};

@@ -1,4 +1,4 @@
-//! Ships events to the control plane, and keeps each batch until it is stored there.
+//! Ships events to the control plane and to sinks, and keeps each batch until all have it.
 
 use std::{
     num::NonZeroUsize,
@@ -8,7 +8,10 @@ use std::{
 };
 
 use http::Uri;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,11 +20,12 @@ use super::{
     batch::{Batcher, Sealed},
     collect::{Collector, Disk},
     ledger::{Ledger, Totals},
+    onward::{Onward, Store, start},
+    outlet::{Kind, Outlet},
     push::push,
     ring::{Gate, Tap, ring_of},
     spool::Spool,
     tally::{self, Counts},
-    window::Window,
 };
 use crate::{
     backoff::{Backoff, random},
@@ -55,11 +59,13 @@ pub enum WhenFull {
     Drop,
 }
 
-/// Drains the rings of all workers, batches what is in them and keeps each batch until the
-/// control plane has stored it.
+/// Drains the rings of all workers, batches what is in them and keeps each batch until everyone
+/// it is for has stored it.
 pub(crate) struct Shipper {
     identity: Arc<Identity>,
     control_planes: Vec<Uri>,
+    onward: Onward,
+    outlets: Arc<[Arc<Outlet>]>,
     taps: Vec<Tap>,
     /// One for each worker, more than there are taps until all have theirs.
     counts: Arc<[&'static Counts]>,
@@ -72,15 +78,26 @@ pub(crate) struct Shipper {
 }
 
 impl Shipper {
-    /// A shipper for so many workers, to one of these control planes.
+    /// A shipper for so many workers, to one of these control planes and to sinks. Those get
+    /// nothing without a spool.
     pub(crate) fn new(
         identity: Arc<Identity>,
         control_planes: Vec<Uri>,
         workers: NonZeroUsize,
         spool: Option<SpoolSettings>,
+        onward: Onward,
     ) -> Self {
+        let mut kinds = onward.kinds();
+        if spool.is_none() {
+            kinds.clear();
+        }
         // Where there is nobody to ship to, a spool would only fill up.
-        let spool = spool.filter(|_| !control_planes.is_empty());
+        let is_stored = onward.store == Store::On && !control_planes.is_empty();
+        let spool = spool.filter(|_| is_stored || !kinds.is_empty());
+        if is_stored || kinds.is_empty() {
+            kinds.insert(0, Kind::ControlPlane);
+        }
+        let outlets = kinds.into_iter().map(|kind| Arc::new(Outlet::new(kind))).collect();
         let blocks = spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::Block);
         let counts = match &spool {
             Some(spool) => counts_on_disk(spool, &identity, workers),
@@ -89,6 +106,8 @@ impl Shipper {
         Self {
             identity,
             control_planes,
+            onward,
+            outlets,
             taps: Vec::new(),
             counts,
             totals: Arc::default(),
@@ -116,44 +135,61 @@ impl Shipper {
 
     /// What became of the events.
     pub(crate) fn ledger(&self) -> Ledger {
-        Ledger::new(self.counts.clone(), self.totals.clone())
+        Ledger::new(self.counts.clone(), self.totals.clone(), self.outlets.clone())
     }
 
     /// Ships until `stop` is cancelled, then for a bounded time what is left. Cancel it when the
     /// workers have ended.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let window = Arc::new(Window::default());
+        let is_shipped = self.spool.is_some() || !self.control_planes.is_empty();
         let batcher = Batcher::new(self.identity.clone(), self.taps);
         let disk = self.spool.map(|spool| {
             self.totals.spool_limit.store(spool.limit, Relaxed);
-            disk(spool, &self.identity, self.gate)
+            disk(spool, &self.identity, self.gate, &self.outlets)
         });
-        let collector = Collector::new(batcher, window.clone(), self.totals.clone(), disk);
+        let collector = Collector::new(batcher, self.outlets.clone(), self.totals, disk);
         #[cfg(test)]
         let collector = match self.bytes_in_memory {
             Some(bytes) => collector.with_bytes_in_memory(bytes),
             None => collector,
         };
         // Where there is nobody to ship to, waiting would help nothing.
-        let patience = if self.control_planes.is_empty() { Duration::ZERO } else { FLUSH };
+        let patience = if is_shipped { FLUSH } else { Duration::ZERO };
         let sender_is_gone = CancellationToken::new();
         let sending = sender_is_gone.clone().drop_guard();
         let collecting = spawn_blocking(move || collector.run(&stop, &sender_is_gone, patience));
+        let mut senders = JoinSet::new();
+        for outlet in self.outlets.iter().cloned() {
+            let identity = self.identity.clone();
+            if outlet.kind == Kind::ControlPlane {
+                let control_planes = self.control_planes.clone();
+                senders.spawn(async move { send(&control_planes, &outlet, &identity).await });
+            } else {
+                start(&self.onward, outlet, identity, &mut senders);
+            }
+        }
         tokio::select! {
             _ = collecting => {}
-            () = send(&self.control_planes, &window, &self.totals, &self.identity) => {}
+            // None ends but by a fault of the program.
+            _ = senders.join_next() => {}
         }
         drop(sending);
     }
 }
 
-fn disk(settings: SpoolSettings, identity: &Arc<Identity>, gate: Option<Arc<Gate>>) -> Disk {
+fn disk(
+    settings: SpoolSettings,
+    identity: &Arc<Identity>,
+    gate: Option<Arc<Gate>>,
+    outlets: &[Arc<Outlet>],
+) -> Disk {
     let SpoolSettings { dir, limit, when_full } = settings;
     let becomes = match when_full {
         WhenFull::Block => "requests are refused until it does",
         WhenFull::Drop => "they are dropped until it does",
     };
-    let spool = Spool::open(dir, identity, limit);
+    let kinds: Vec<_> = outlets.iter().map(|outlet| outlet.kind).collect();
+    let spool = Spool::open(dir, identity, limit, &kinds);
     Disk { spool, gate, alarm: Alarm::new(limit, becomes), retry_at: None }
 }
 
@@ -178,18 +214,15 @@ fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
 }
 
 /// Sends what is in the window to one control plane after the other, for ever.
-async fn send(control_planes: &[Uri], window: &Window, totals: &Totals, identity: &Identity) {
+async fn send(control_planes: &[Uri], outlet: &Outlet, identity: &Identity) {
+    let window = &outlet.window;
     let mut backoff = Backoff::new();
     let mut reminded: Option<Instant> = None;
     for (at, uri) in control_planes.iter().enumerate().cycle() {
         let mut lived = false;
         let ended = push(uri, window, |batch: &Sealed| {
             lived = true;
-            if batch.boot == identity.boot_id {
-                totals.stored.fetch_add(batch.events, Relaxed);
-            } else {
-                totals.left.fetch_sub(batch.events, Relaxed);
-            }
+            outlet.has_stored(batch.events, batch.boot == identity.boot_id);
         });
         let lost = match ended.await {
             Ok(never) => match never {},

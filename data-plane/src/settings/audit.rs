@@ -1,6 +1,6 @@
 //! The settings of the audit trail.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, path::Path};
 
 use fastgate::settings::Mistakes;
 
@@ -8,7 +8,7 @@ use super::{
     given::Given,
     parse::{parse_bytes, parse_count},
 };
-use crate::audit::WhenFull;
+use crate::audit::{FileSettings, FileTarget, Onward, Store, WhenFull};
 
 /// How audit events are kept until they are stored.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct AuditSettings {
     pub spool_full: WhenFull,
     /// Events kept per worker until they are taken over; further ones are dropped and counted.
     pub queue: NonZeroUsize,
+    /// Where else they go.
+    pub onward: Onward,
 }
 
 impl Default for AuditSettings {
@@ -27,6 +29,7 @@ impl Default for AuditSettings {
             spool_limit: 1 << 30,
             spool_full: WhenFull::Block,
             queue: NonZeroUsize::new(8192).unwrap_or(NonZeroUsize::MIN),
+            onward: Onward::default(),
         }
     }
 }
@@ -34,17 +37,68 @@ impl Default for AuditSettings {
 /// Takes those of the audit trail out of what is given.
 pub(super) fn check(found: &mut Mistakes, given: &mut Given) -> AuditSettings {
     let mut settings = AuditSettings::default();
-    let of_spool = [("--spool-limit", &given.spool_limit), ("--spool-full", &given.spool_full)];
-    for (flag, _) in of_spool.iter().filter(|(_, given)| given.is_some()) {
+    let of_spool = [
+        ("--spool-limit", given.spool_limit.is_some()),
+        ("--spool-full", given.spool_full.is_some()),
+        ("--audit-file", given.audit_file.is_some()),
+    ];
+    for (flag, _) in of_spool.iter().filter(|(_, is_given)| *is_given) {
         if given.state_dir.is_none() {
             found.add(format!("--state-dir is missing: give it, or leave {flag} out"));
         }
     }
-    let AuditSettings { spool_limit, spool_full, queue } = &mut settings;
+    let AuditSettings { spool_limit, spool_full, queue, .. } = &mut settings;
     found.put("--spool-limit", given.spool_limit.take(), parse_spool_limit, spool_limit);
     found.put("--spool-full", given.spool_full.take(), parse_when_full, spool_full);
     found.put("--audit-queue", given.audit_queue.take(), parse_count, queue);
+    let has_sink = given.audit_file.is_some();
+    let onward = &mut settings.onward;
+    found.put("--audit-store", given.audit_store.take(), parse_store, &mut onward.store);
+    if onward.store == Store::Off && !has_sink {
+        found.add(
+            "--audit-store is off, and nothing else gets audit events: give --audit-file, \
+             or leave it out",
+        );
+    }
+    onward.file = check_file(found, given);
     settings
+}
+
+fn check_file(found: &mut Mistakes, given: &mut Given) -> Option<FileSettings> {
+    let further = [
+        ("--audit-file-size", given.audit_file_size.is_some()),
+        ("--audit-file-keep", given.audit_file_keep.is_some()),
+    ];
+    needs(found, ("--audit-file", given.audit_file.is_some()), &further);
+    let (mut size, mut keep) = (100 << 20, NonZeroUsize::new(10).unwrap_or(NonZeroUsize::MIN));
+    found.put("--audit-file-size", given.audit_file_size.take(), parse_file_size, &mut size);
+    found.put("--audit-file-keep", given.audit_file_keep.take(), parse_count, &mut keep);
+    let path = given.audit_file.take()?;
+    if path.as_os_str().is_empty() {
+        found.add("--audit-file is empty: give a file, or - for standard output");
+    }
+    let target = if path == Path::new("-") { FileTarget::Stdout } else { FileTarget::Path(path) };
+    Some(FileSettings { target, size, keep })
+}
+
+/// Settings that say nothing without another one.
+fn needs(found: &mut Mistakes, (first, is_given): (&str, bool), further: &[(&str, bool)]) {
+    for (flag, _) in further.iter().filter(|(_, it)| *it && !is_given) {
+        found.add(format!("{first} is missing: give it, or leave {flag} out"));
+    }
+}
+
+fn parse_store(text: &str) -> Result<Store, String> {
+    match text {
+        "on" => Ok(Store::On),
+        "off" => Ok(Store::Off),
+        _ => Err(format!("is '{text}': give on or off")),
+    }
+}
+
+fn parse_file_size(text: &str) -> Result<u64, String> {
+    let mend = || format!("is '{text}': give at least 64KiB, such as 100MiB");
+    parse_bytes(text).filter(|bytes| *bytes >= 64 << 10).ok_or_else(mend)
 }
 
 fn parse_spool_limit(text: &str) -> Result<u64, String> {
@@ -57,5 +111,59 @@ fn parse_when_full(text: &str) -> Result<WhenFull, String> {
         "block" => Ok(WhenFull::Block),
         "drop" => Ok(WhenFull::Drop),
         _ => Err(format!("is '{text}': give block or drop")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::settings::{Settings, SettingsError};
+
+    fn load(args: &[&str]) -> Result<AuditSettings, Vec<String>> {
+        let args = std::iter::once("test").chain(args.iter().copied()).map(OsString::from);
+        match Settings::load(args) {
+            Ok(settings) => Ok(settings.audit),
+            Err(SettingsError::Mistakes(mistakes)) => {
+                Err(mistakes.iter().map(str::to_owned).collect())
+            }
+            Err(SettingsError::Usage(usage)) => panic!("{usage}"),
+        }
+    }
+
+    #[test]
+    fn sinks_are_set_with_what_goes_with_them() {
+        let onward = load(&["--state-dir=d", "--audit-file=-"]).expect("valid").onward;
+        let file = onward.file.expect("set");
+        assert_eq!((file.target, file.size, file.keep.get()), (FileTarget::Stdout, 100 << 20, 10));
+        assert!(onward.store == Store::On);
+        let onward = load(&[
+            "--state-dir=d",
+            "--audit-store=off",
+            "--audit-file=a.jsonl",
+            "--audit-file-size=1MiB",
+            "--audit-file-keep=2",
+        ]);
+        let onward = onward.expect("valid").onward;
+        let file = onward.file.expect("set");
+        assert_eq!(file.target, FileTarget::Path("a.jsonl".into()));
+        assert_eq!((file.size, file.keep.get(), onward.store), (1 << 20, 2, Store::Off));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_with_its_mend_and_without_secrets() {
+        let dir = "--state-dir=d";
+        for (given, told) in [
+            (&["--audit-store=off"][..], "--audit-store is off, and nothing else gets"),
+            (&["--audit-store=maybe"], "--audit-store is 'maybe': give on or off"),
+            (&["--audit-file=x"], "--state-dir is missing: give it, or leave --audit-file out"),
+            (&[dir, "--audit-file-keep=1"], "--audit-file is missing: give it, or leave --audit-f"),
+            (&[dir, "--audit-file=x", "--audit-file-size=1"], "--audit-file-size is '1': give at"),
+        ] {
+            let found = load(given).expect_err(told);
+            assert!(found.len() == 1 && found[0].starts_with(told), "{told}: {found:?}");
+            assert!(!found[0].contains("hidden"), "{found:?}");
+        }
     }
 }

@@ -82,6 +82,20 @@ pub(super) struct Given {
     /// Audit events each worker keeps until they are shipped [default: 8192]
     #[arg(long, value_name = "COUNT", env = "FASTGATE_AUDIT_QUEUE")]
     pub(super) audit_queue: Option<String>,
+    /// Whether the control plane stores audit events: on or off (the sinks below alone have them)
+    /// [default: on]
+    #[arg(long, value_name = "KIND", env = "FASTGATE_AUDIT_STORE")]
+    pub(super) audit_store: Option<String>,
+    /// A file that gets audit events as JSON Lines, or - for standard output; this and the other
+    /// sinks need a state directory
+    #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_FILE")]
+    pub(super) audit_file: Option<PathBuf>,
+    /// Bytes after which that file is put aside [default: 100MiB]
+    #[arg(long, value_name = "SIZE", env = "FASTGATE_AUDIT_FILE_SIZE")]
+    pub(super) audit_file_size: Option<String>,
+    /// How many files put aside are kept [default: 10]
+    #[arg(long, value_name = "COUNT", env = "FASTGATE_AUDIT_FILE_KEEP")]
+    pub(super) audit_file_keep: Option<String>,
 }
 
 /// The command line of a node.
@@ -133,6 +147,10 @@ impl Given {
             body_timeout: self.body_timeout.or(other.body_timeout),
             grace_time: self.grace_time.or(other.grace_time),
             audit_queue: self.audit_queue.or(other.audit_queue),
+            audit_store: self.audit_store.or(other.audit_store),
+            audit_file: self.audit_file.or(other.audit_file),
+            audit_file_size: self.audit_file_size.or(other.audit_file_size),
+            audit_file_keep: self.audit_file_keep.or(other.audit_file_keep),
         }
     }
 }

@@ -29,7 +29,12 @@ use super::{
     replica::tests::{delete, delta, key, message, route, snapshot, upsert},
     state_dir::{Newest, StateDir},
 };
-use crate::{audit::Shipper, identity::Identity, limits::Limiter, snapshot::SnapshotCell};
+use crate::{
+    audit::{Onward, Shipper},
+    identity::Identity,
+    limits::Limiter,
+    snapshot::SnapshotCell,
+};
 
 const KEYS: Namespace = Namespace::Keys;
 const CONFIG: Namespace = Namespace::Config;
@@ -147,7 +152,8 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
         control_planes: control_planes.iter().copied().cloned().collect(),
         cell: cell.clone(),
         limiter: Limiter::new(&environment, None).expect("no URL"),
-        audit: Shipper::new(identity, Vec::new(), NonZeroUsize::MIN, None).ledger(),
+        audit: Shipper::new(identity, Vec::new(), NonZeroUsize::MIN, None, Onward::default())
+            .ledger(),
         state_dir: dir.map(open).map(Arc::new),
     });
     let progress = follower.progress();

@@ -1,21 +1,23 @@
-//! Batches on disk from when they are made until the control plane has stored them.
+//! Batches on disk from when they are made until the control plane and all sinks have them.
 //!
 //! ```text
 //! <state-dir>/audit/
 //!     000000000017-<boot>-0.spool      what an earlier boot left, shipped first
 //!     000000000018-<boot>-0.spool      this boot's first 64 MiB
 //!     000000000019-<boot>-204800.spool written to; 204,800 events of the boot come before it
-//!     stored                           up to where all of it is stored
+//!     stored                           up to where the control plane has stored all of it
+//!     stored-file                      the same of a sink
 //!     <boot>.counts                    what the workers of a boot counted (tally.rs)
 //! ```
 //!
 //! A segment is written to by `write(2)` and never read while the sender keeps up; it goes when
-//! all of it is stored. What a process wrote is there after its end, however that came. After a
+//! all of it is stored, with everyone it is for. What a process wrote is there after its end, however that came. After a
 //! power cut what the system had not written back is missing: the last half minute on Linux. One
 //! thread has all of this, so that there are no locks; recovery has another one, and what earlier
 //! boots left to itself.
 
 mod frame;
+mod reading;
 mod recovery;
 mod segment;
 #[cfg(test)]
@@ -39,12 +41,14 @@ use uuid::Uuid;
 pub(super) use self::recovery::Recovered;
 use self::{
     frame::{HEAD, Head},
+    reading::Reading,
     recovery::Recovery,
-    segment::{Reader, Segment},
-    watermark::{Keeper, Watermark},
+    segment::Segment,
+    watermark::Watermark,
 };
 use super::{
-    batch::{Gap, Reason, Sealed},
+    batch::{Gap, Sealed},
+    outlet::Kind,
     tally::Tally,
 };
 use crate::{identity::Identity, private};
@@ -55,9 +59,6 @@ const SEGMENT: u64 = 64 << 20;
 /// A closed segment still there after so long is synced, against power cuts. Before that it would
 /// be work for nothing, as most are stored and gone in less.
 const SYNC_AFTER: Duration = Duration::from_secs(2);
-
-/// How often a segment that can't be read is tried, a tick apart, before it is passed over.
-const TRIES: u32 = 50;
 
 /// A place in the spool. Places are in the order of shipping.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -82,16 +83,8 @@ pub(super) struct Spool {
     next_number: u64,
     /// The last segment, while it is written to.
     writer: Option<File>,
-    /// Up to where batches were read, or passed on when they were written.
-    cursor: Place,
-    /// The same in events of this boot.
-    read_to: u64,
-    reader: Option<Reader>,
-    /// How often in a row the segment under the cursor could not be read.
-    tries: u32,
-    /// Up to where all is stored.
-    stored: Place,
-    keeper: Keeper,
+    /// Of each outlet, in their order.
+    readings: Vec<Reading>,
     /// Closed segments that are not synced yet, and since when.
     unsynced: VecDeque<(u64, Instant)>,
     /// Under way: nothing is read before it is over.
@@ -117,17 +110,33 @@ pub(super) enum Read {
 }
 
 impl Spool {
-    /// The spool in a directory that this process has for itself. What is in it already is looked
-    /// through on a thread of its own; where the directory can't be used, writing will say so.
-    pub(super) fn open(dir: PathBuf, identity: &Arc<Identity>, limit: u64) -> Self {
+    /// The spool in a directory that this process has for itself, for these outlets; the first of
+    /// them is told what is lost. What is in it already is looked through on a thread of its own;
+    /// where the directory can't be used, writing will say so.
+    pub(super) fn open(
+        dir: PathBuf,
+        identity: &Arc<Identity>,
+        limit: u64,
+        outlets: &[Kind],
+    ) -> Self {
         let tell = |fault: io::Error| tracing::error!(dir = %dir.display(), %fault, "can't look into the spool");
         let made = private::make_dir(&dir);
         let segments = made.and_then(|()| Segment::list(&dir)).map_err(tell).unwrap_or_default();
         let mut tallies = Tally::list(&dir).unwrap_or_default();
         tallies.retain(|(boot, _)| *boot != identity.boot_id);
-        let stored = Watermark::read(&dir);
-        let last = segments.last().map_or(0, |segment| segment.number);
-        let first_free = stored.map_or(0, |stored| stored.place.segment).max(last) + 1;
+        // One that nobody moves along any more would keep every segment for ever.
+        Kind::ALL
+            .into_iter()
+            .filter(|kind| !outlets.contains(kind))
+            .for_each(|kind| Watermark::remove(&dir, kind));
+        let marks: Vec<_> = outlets.iter().map(|kind| Watermark::read(&dir, *kind)).collect();
+        let readings = outlets.iter().zip(&marks);
+        let readings =
+            readings.map(|(kind, mark)| Reading::new(&dir, identity.boot_id, *kind, *mark));
+        let readings = readings.collect();
+        let marked = marks.iter().flatten().map(|mark| mark.place.segment);
+        let first_free = marked.chain(segments.last().map(|last| last.number)).max();
+        let first_free = first_free.unwrap_or(0) + 1;
         let bytes = segments.iter().map(|segment| segment.len).sum();
         // Recovery adds one segment for each boot at most, which are to be shipped before ours.
         let next_number = first_free + (segments.len() + tallies.len()) as u64;
@@ -137,7 +146,7 @@ impl Spool {
             identity: identity_of_it,
             segments,
             tallies,
-            stored,
+            marks,
             first_free,
         };
         let recovery = thread::Builder::new().name("recovery".into()).spawn(|| recovery.run());
@@ -150,12 +159,7 @@ impl Spool {
             bytes,
             next_number,
             writer: None,
-            cursor: Place::default(),
-            read_to: 0,
-            reader: None,
-            tries: 0,
-            stored: stored.map_or_else(Place::default, |stored| stored.place),
-            keeper: Keeper::default(),
+            readings,
             unsynced: VecDeque::new(),
             recovery,
         }
@@ -170,9 +174,8 @@ impl Spool {
         for segment in recovered.segments.drain(..).rev() {
             self.segments.push_front(segment);
         }
-        if self.segments.front().is_some_and(|oldest| oldest.number == self.stored.segment) {
-            self.cursor = self.stored;
-        }
+        // An outlet that is set no longer may have been all that kept some of them.
+        self.release();
         Some(recovered)
     }
 
@@ -215,52 +218,34 @@ impl Spool {
         Ok(Place { segment: tail.number, offset: tail.len, seq: batch.end() })
     }
 
-    /// Whether all there is was read or passed on.
-    pub(super) fn is_read(&self) -> bool {
-        self.recovery.is_none() && self.unread().is_none()
+    /// Whether an outlet was passed on all there is.
+    pub(super) fn is_read(&self, outlet: usize) -> bool {
+        let reading = self.readings.get(outlet);
+        self.recovery.is_none() && reading.is_none_or(|it| it.is_at_end(&self.segments))
     }
 
-    /// Notes that a batch was passed on when it was written, all before it having been read.
-    pub(super) fn passed_on(&mut self, place: Place) {
-        self.cursor = place;
-        self.read_to = place.seq;
+    /// Notes that a batch was passed on to an outlet when it was written, all before it having been
+    /// read.
+    pub(super) fn passed_on(&mut self, outlet: usize, place: Place) {
+        if let Some(reading) = self.readings.get_mut(outlet) {
+            reading.passed_on(place);
+        }
     }
 
-    /// The next batch that was not read yet; `None`: there is none, or it can't be read now.
-    pub(super) fn read(&mut self) -> Option<Read> {
+    /// The next batch that was not read yet for an outlet; `None`: there is none, or it can't be
+    /// read now.
+    pub(super) fn read(&mut self, outlet: usize) -> Option<Read> {
         if self.recovery.is_some() {
             return None;
         }
-        while let Some(segment) = self.unread().cloned() {
-            if segment.number != self.cursor.segment {
-                self.reader = None;
-                self.cursor = Place { segment: segment.number, offset: 0, seq: segment.from };
-            }
-            match self.read_from(&segment) {
-                Ok(Some(read)) => return Some(read),
-                Ok(None) => self.cursor.offset = segment.len,
-                Err(fault) => {
-                    self.reader = None;
-                    self.tries += 1;
-                    if self.tries < TRIES && fault.kind() != io::ErrorKind::NotFound {
-                        return None;
-                    }
-                    let file = segment.path(&self.dir);
-                    tracing::error!(file = %file.display(), %fault, "audit events can't be read");
-                    self.cursor.offset = segment.len;
-                }
-            }
-            self.tries = 0;
-        }
-        None
+        self.readings.get_mut(outlet)?.read(&self.segments)
     }
 
-    /// Notes that all before a place is stored, and lets go of segments that hold nothing else.
-    pub(super) fn stored(&mut self, boot: Uuid, place: Place) {
-        self.stored = place;
-        // Written before a segment goes, but not waited for: see there.
-        if let Err(fault) = self.keeper.write(&self.dir, Watermark { boot, place }) {
-            tracing::debug!(%fault, "can't note how far the spool is stored");
+    /// Notes that an outlet has stored all before a place, and lets go of segments that hold
+    /// nothing else for anyone.
+    pub(super) fn stored(&mut self, outlet: usize, boot: Uuid, place: Place) {
+        if let Some(reading) = self.readings.get_mut(outlet) {
+            reading.stored(boot, place);
         }
         self.release();
     }
@@ -288,7 +273,7 @@ impl Spool {
         Tally::remove(&self.dir, self.boot);
         self.close_if_stored();
         if self.segments.is_empty() && self.recovery.is_none() {
-            self.keeper.remove(&self.dir);
+            self.readings.iter_mut().for_each(Reading::forget);
         } else if let Some(tail) = self.tail() {
             drop(File::open(tail.path(&self.dir)).and_then(|file| file.sync_data()));
         }
@@ -297,45 +282,6 @@ impl Spool {
     /// The segment that is written to.
     fn tail(&self) -> Option<&Segment> {
         self.writer.as_ref().and(self.segments.back())
-    }
-
-    /// The segment under the cursor, or the next one if that is read to its end.
-    fn unread(&self) -> Option<&Segment> {
-        let Place { segment, offset, .. } = self.cursor;
-        self.segments.iter().find(|it| match it.number.cmp(&segment) {
-            std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => it.len > offset,
-            std::cmp::Ordering::Greater => it.len > 0,
-        })
-    }
-
-    fn read_from(&mut self, segment: &Segment) -> io::Result<Option<Read>> {
-        let Self { dir, cursor, read_to, reader, .. } = self;
-        let reader = match reader {
-            Some(reader) if reader.at() == cursor.offset => reader,
-            _ => reader.insert(Reader::open(dir, segment, cursor.offset)?),
-        };
-        // What is damaged of an earlier boot was found and told by recovery.
-        let is_ours = segment.boot == self.boot;
-        while let Some(found) = reader.next(segment.len)? {
-            let Head { boot, from, first_seq, events, .. } = found.head;
-            let Some(encoded) = found.batch else { continue };
-            if is_ours && from > *read_to {
-                let events = from - *read_to;
-                let lost = Gap { first_seq: *read_to, events, reason: Reason::Damaged };
-                // The frame is read once more, when the loss is told.
-                *read_to = from;
-                self.reader = None;
-                return Ok(Some(Read::Lost(lost)));
-            }
-            if is_ours {
-                *read_to = found.head.end();
-            }
-            let batch = Sealed { boot, from, first_seq, events: events.into(), encoded };
-            *cursor = Place { segment: segment.number, offset: found.end, seq: batch.end() };
-            return Ok(Some(Read::Batch(batch, *cursor)));
-        }
-        Ok(None)
     }
 
     fn begin_segment(&mut self, from: u64) -> io::Result<()> {
@@ -363,21 +309,21 @@ impl Spool {
 
     /// Makes room where the segment that is written to holds nothing that is not stored.
     fn close_if_stored(&mut self) {
-        let is_stored = |tail: &Segment| {
-            tail.len == 0 || (self.stored.segment, self.stored.offset) >= (tail.number, tail.len)
-        };
-        if self.tail().is_some_and(is_stored) {
+        if self.tail().is_some_and(|tail| tail.len == 0 || self.is_stored(tail)) {
             self.writer = None;
             self.release();
         }
     }
 
+    /// Whether everyone has stored all of a segment.
+    fn is_stored(&self, segment: &Segment) -> bool {
+        self.readings.iter().all(|reading| reading.is_past(segment))
+    }
+
     fn release(&mut self) {
         while let Some(oldest) = self.segments.front() {
             let is_written = self.writer.is_some() && self.segments.len() == 1;
-            let is_stored =
-                (self.stored.segment, self.stored.offset) >= (oldest.number, oldest.len);
-            if is_written || !is_stored {
+            if is_written || !self.is_stored(oldest) {
                 return;
             }
             let path = oldest.path(&self.dir);

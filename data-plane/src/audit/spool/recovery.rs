@@ -40,8 +40,8 @@ pub(super) struct Recovery {
     pub(super) identity: Arc<Identity>,
     pub(super) segments: Vec<Segment>,
     pub(super) tallies: Vec<(Uuid, Tally)>,
-    /// Up to where all is stored.
-    pub(super) stored: Option<Watermark>,
+    /// Up to where each outlet has stored all. The first of them is told what is lost.
+    pub(super) marks: Vec<Option<Watermark>>,
     /// The first of the numbers kept free for segments that tell what is lost.
     pub(super) first_free: u64,
 }
@@ -51,8 +51,8 @@ pub(super) struct Recovery {
 pub(in crate::audit) struct Recovered {
     /// What is to be shipped.
     pub(super) segments: Vec<Segment>,
-    /// Events in it.
-    pub(in crate::audit) events: u64,
+    /// Events in it that each outlet has still to get.
+    pub(in crate::audit) events: Vec<u64>,
     /// What is lost, with the boot that had it.
     pub(in crate::audit) lost: Vec<(Uuid, Gap)>,
 }
@@ -70,15 +70,16 @@ impl Recovery {
         for (boot, tally) in &self.tallies {
             boots.entry(*boot).or_default().tally = Some(*tally);
         }
-        if let Some(stored) = self.stored
-            && let Some(boot) = boots.get_mut(&stored.boot)
+        if let Some(told) = self.told()
+            && let Some(boot) = boots.get_mut(&told.boot)
         {
-            boot.end = boot.end.max(stored.place.seq);
+            boot.end = boot.end.max(told.place.seq);
         }
-        let mut recovered = Recovered::default();
+        let events = vec![0; self.marks.len()];
+        let mut recovered = Recovered { events, ..Recovered::default() };
         for segment in &self.segments {
             let boot = boots.entry(segment.boot).or_default();
-            match self.look_through(boot, segment) {
+            match self.look_through(boot, segment, &mut recovered.events) {
                 Ok(Some(kept)) => recovered.segments.push(kept),
                 Ok(None) => {}
                 Err(fault) => {
@@ -89,7 +90,6 @@ impl Recovery {
         }
         let ends = boots.iter().zip(self.first_free..);
         for ((id, boot), number) in ends {
-            recovered.events += boot.events;
             let lost = boot.lost();
             if lost.is_empty() {
                 Tally::remove(&self.dir, *id);
@@ -109,33 +109,64 @@ impl Recovery {
         recovered
     }
 
+    /// The watermark of who is told what is lost: what is damaged before it is not.
+    fn told(&self) -> Option<Watermark> {
+        self.marks.first().copied().flatten()
+    }
+
+    /// Up to where every outlet has stored all.
+    fn lowest(&self) -> Place {
+        let places = self.marks.iter().map(|mark| mark.map(|mark| mark.place).unwrap_or_default());
+        places.min().unwrap_or_default()
+    }
+
     /// Notes what is in a segment; `None`: nothing that is still to be stored.
-    fn look_through(&self, boot: &mut Boot, segment: &Segment) -> io::Result<Option<Segment>> {
+    fn look_through(
+        &self,
+        boot: &mut Boot,
+        segment: &Segment,
+        events: &mut [u64],
+    ) -> io::Result<Option<Segment>> {
         let path = segment.path(&self.dir);
-        let stored = self.stored.map_or_else(Place::default, |stored| stored.place);
-        let is_begun = stored.segment == segment.number;
-        if stored.segment < segment.number {
+        let lowest = self.lowest();
+        let told = self.told().map_or_else(Place::default, |told| told.place);
+        if told.segment < segment.number {
             boot.miss_until(segment.from);
         }
-        if stored.segment > segment.number || segment.len == 0 {
+        if lowest.segment > segment.number || segment.len == 0 {
             fs::remove_file(&path)?;
             return Ok(None);
         }
-        let begin = if is_begun { stored.offset.min(segment.len) } else { 0 };
+        let is_begun = lowest.segment == segment.number;
+        let begin = if is_begun { lowest.offset.min(segment.len) } else { 0 };
         let mut reader = Reader::open(&self.dir, segment, begin)?;
         let mut intact = None;
         while let Some(found) = reader.next(segment.len)? {
+            let is_behind = |mark: Place| (mark.segment, mark.offset) < (segment.number, found.end);
             match found.batch {
                 Some(batch) => {
                     let opening = Opening::decode(batch).map_err(io::Error::other)?;
-                    boot.hold(found.head.from, found.head.end(), found.head.events, opening);
+                    for (events, mark) in events.iter_mut().zip(&self.marks) {
+                        if is_behind(mark.map(|mark| mark.place).unwrap_or_default()) {
+                            *events += u64::from(found.head.events);
+                        }
+                    }
+                    if is_behind(told) {
+                        boot.miss_until(found.head.from);
+                    }
+                    boot.hold(found.head.end(), opening);
                     intact = Some(reader.passed());
                 }
-                None => boot.damaged_to = boot.damaged_to.max(found.head.end()),
+                None if is_behind(told) => {
+                    boot.damaged_to = boot.damaged_to.max(found.head.end());
+                }
+                None => {}
             }
         }
         let (whole, passed) = (reader.at(), reader.passed());
-        boot.passed += passed - intact.unwrap_or(0);
+        if told.segment <= segment.number {
+            boot.passed += passed - intact.unwrap_or(0);
+        }
         if passed > 0 {
             tracing::error!(file = %path.display(), bytes = passed, "a file of the spool is damaged");
         }
@@ -193,8 +224,6 @@ struct Boot {
     missing: Vec<(u64, u64)>,
     /// What batches tell of as lost.
     told: Vec<(u64, u64)>,
-    /// Events of batches that are to be stored.
-    events: u64,
     /// The number of the last batch.
     last: Option<u64>,
     /// Who wrote it.
@@ -213,10 +242,8 @@ impl Boot {
         }
     }
 
-    fn hold(&mut self, from: u64, end: u64, events: u32, opening: Opening) {
-        self.miss_until(from);
+    fn hold(&mut self, end: u64, opening: Opening) {
         self.end = self.end.max(end);
-        self.events += u64::from(events);
         self.last = self.last.max(Some(opening.first_seq));
         let told = opening.gaps.iter();
         self.told.extend(told.map(|gap| (gap.first_seq, gap.first_seq.saturating_add(gap.events))));

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 use tempfile::TempDir;
 
-use super::*;
-use crate::audit::encode::last_words;
+use super::{watermark::Keeper, *};
+use crate::audit::{batch::Reason, encode::last_words};
 
 const LIMIT: u64 = 1 << 20;
 
@@ -45,11 +45,22 @@ fn batches(boot: Uuid, events: &[u64], dropped: u64) -> Vec<Sealed> {
 
 /// A spool whose earlier boots are looked through; what is lost of them.
 fn open(dir: &Path, identity: &Arc<Identity>, limit: u64) -> (Spool, Vec<Gap>) {
-    let mut spool = Spool::open(dir.to_owned(), identity, limit);
+    let (spool, recovered) = open_for(dir, identity, limit, &[Kind::ControlPlane]);
+    (spool, recovered.lost.into_iter().map(|(_, gap)| gap).collect())
+}
+
+/// The same for some outlets, with all that was found.
+fn open_for(
+    dir: &Path,
+    identity: &Arc<Identity>,
+    limit: u64,
+    outlets: &[Kind],
+) -> (Spool, Recovered) {
+    let mut spool = Spool::open(dir.to_owned(), identity, limit, outlets);
     let began = Instant::now();
     loop {
         if let Some(recovered) = spool.recovered() {
-            return (spool, recovered.lost.into_iter().map(|(_, gap)| gap).collect());
+            return (spool, recovered);
         }
         assert!(began.elapsed() < Duration::from_secs(20), "recovery goes on for ever");
         std::thread::sleep(Duration::from_micros(50));
@@ -61,7 +72,11 @@ fn append_all(spool: &mut Spool, batches: &[Sealed]) -> Vec<Place> {
 }
 
 fn read_all(spool: &mut Spool) -> Vec<(Sealed, Place)> {
-    std::iter::from_fn(|| match spool.read()? {
+    read_all_for(spool, 0)
+}
+
+fn read_all_for(spool: &mut Spool, outlet: usize) -> Vec<(Sealed, Place)> {
+    std::iter::from_fn(|| match spool.read(outlet)? {
         Read::Batch(batch, place) => Some((batch, place)),
         Read::Lost(gap) => panic!("of this boot: {gap:?}"),
     })
@@ -140,13 +155,13 @@ fn what_is_written_is_read_back_byte_for_byte_in_order() {
     let dir = tempfile::tempdir().expect("a folder");
     let me = identity();
     let (mut spool, lost) = open(dir.path(), &me, LIMIT);
-    assert_eq!((lost, spool.read().is_none(), spool.is_read()), (vec![], true, true));
+    assert_eq!((lost, spool.read(0).is_none(), spool.is_read(0)), (vec![], true, true));
     let written = batches(me.boot_id, &[3, 1, 4000, 4096], 2);
     let places = append_all(&mut spool, &written);
-    assert!(places.is_sorted() && !spool.is_read());
+    assert!(places.is_sorted() && !spool.is_read(0));
     let read = read_all(&mut spool);
     assert_eq!(read, written.iter().cloned().zip(places).collect::<Vec<_>>());
-    assert!(spool.is_read());
+    assert!(spool.is_read(0));
 
     // The next start finds it under the boot that wrote it, and what it has to say behind it.
     count(dir.path(), me.boot_id, 9000);
@@ -174,7 +189,7 @@ fn what_is_stored_is_not_sent_again_and_its_segments_go() {
     let files = || Segment::list(dir.path()).expect("listed").len();
     assert_eq!(files(), 4);
     let bytes = spool.bytes();
-    spool.stored(me.boot_id, places[20]);
+    spool.stored(0, me.boot_id, places[20]);
     assert_eq!((files(), spool.bytes() < bytes), (3, true));
     drop(spool);
     count(dir.path(), me.boot_id, 60 * 4096);
@@ -186,7 +201,9 @@ fn what_is_stored_is_not_sent_again_and_its_segments_go() {
     let file = dir.path().join("stored");
     for watermark in [None, Some(old)] {
         fs::remove_file(&file).expect("removed");
-        watermark.inspect(|old| Keeper::default().write(dir.path(), *old).expect("written"));
+        watermark.inspect(|old| {
+            Keeper::new(Kind::ControlPlane).write(dir.path(), *old).expect("written")
+        });
         let (found, lost) = restart(dir.path());
         assert_eq!((found.last(), lost), (written.last(), vec![]));
         assert!(found.len() > 39);
@@ -203,7 +220,7 @@ fn a_batch_as_large_as_the_spool_is_taken_when_it_is_empty() {
     let large = Sealed { encoded: large, ..batch(me.boot_id, 1, 1, 1) };
     let place = spool.append(&batch(me.boot_id, 0, 0, 1)).expect("room");
     assert!(matches!(spool.append(&large), Err(Unwritten::Full)));
-    spool.stored(me.boot_id, place);
+    spool.stored(0, me.boot_id, place);
     spool.append(&large).expect("there is nothing else");
 }
 
@@ -214,7 +231,7 @@ fn an_end_with_all_of_it_stored_leaves_nothing() {
     let (mut spool, _) = open(dir.path(), &me, LIMIT);
     count(dir.path(), me.boot_id, 5);
     let place = spool.append(&batch(me.boot_id, 0, 0, 5)).expect("room");
-    spool.stored(me.boot_id, place);
+    spool.stored(0, me.boot_id, place);
     spool.finish();
     assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0);
 }
@@ -236,15 +253,15 @@ fn a_full_spool_takes_nothing_until_a_segment_is_stored() {
     let (batch, fault) = refused.expect("full");
     assert!(matches!(fault, Unwritten::Full), "{fault}");
     assert!(spool.bytes() <= LIMIT && spool.bytes() > LIMIT - 10_000);
-    spool.stored(me.boot_id, places[10]);
+    spool.stored(0, me.boot_id, places[10]);
     assert!(spool.append(&batch).is_err(), "its segment is not stored yet");
-    spool.stored(me.boot_id, places[20]);
+    spool.stored(0, me.boot_id, places[20]);
     places.push(spool.append(&batch).expect("room"));
     // All stored: nothing of it is in the way.
-    spool.stored(me.boot_id, places[places.len() - 1]);
+    spool.stored(0, me.boot_id, places[places.len() - 1]);
     for batch in all {
         places.push(spool.append(&batch).expect("room"));
-        spool.stored(me.boot_id, places[places.len() - 1]);
+        spool.stored(0, me.boot_id, places[places.len() - 1]);
     }
 }
 
@@ -339,6 +356,70 @@ fn what_is_no_segment_is_left_alone() {
     assert_eq!(left, expected);
 }
 
+const BOTH: [Kind; 2] = [Kind::ControlPlane, Kind::File];
+
+#[test]
+fn each_outlet_goes_on_from_where_it_was_and_keeps_what_it_needs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open_for(dir.path(), &me, LIMIT, &BOTH);
+    let written = batches(me.boot_id, &[4096; 60], 0);
+    let places = append_all(&mut spool, &written);
+    let before = spool.bytes();
+    spool.stored(0, me.boot_id, places[40]);
+    assert_eq!(spool.bytes(), before, "the other one needs all of it");
+    spool.stored(1, me.boot_id, places[20]);
+    let between = spool.bytes();
+    assert!(between < before);
+    count(dir.path(), me.boot_id, 60 * 4096);
+    drop(spool);
+
+    let (mut spool, recovered) = open_for(dir.path(), &identity(), LIMIT, &BOTH);
+    assert_eq!((recovered.events, recovered.lost), (vec![19 * 4096, 39 * 4096], vec![]));
+    let read = |spool: &mut Spool, outlet| {
+        read_all_for(spool, outlet).into_iter().map(|(batch, _)| batch).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&mut spool, 1), written[21..]);
+    assert_eq!(read(&mut spool, 0), written[41..]);
+    drop(spool);
+
+    // Set no longer, it keeps nothing; set again, it begins with what there is.
+    let (spool, recovered) = open_for(dir.path(), &identity(), LIMIT, &BOTH[..1]);
+    assert_eq!(recovered.events, [19 * 4096]);
+    assert!(spool.bytes() < between);
+    drop(spool);
+    let (mut spool, recovered) = open_for(dir.path(), &identity(), LIMIT, &BOTH);
+    assert_eq!(recovered.events[0], 19 * 4096);
+    assert_eq!(read(&mut spool, 0), written[41..]);
+    let of_new = read(&mut spool, 1);
+    assert!(of_new.len() >= 19 && of_new.ends_with(&written[41..]));
+}
+
+#[test]
+fn damage_of_what_the_control_plane_has_is_not_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open_for(dir.path(), &me, LIMIT, &BOTH);
+    let written = batches(me.boot_id, &[5, 6, 7, 8], 0);
+    let places = append_all(&mut spool, &written);
+    spool.stored(0, me.boot_id, places[1]);
+    count(dir.path(), me.boot_id, 26);
+    drop(spool);
+    let path = Segment::list(dir.path()).expect("listed")[0].path(dir.path());
+    let mut bytes = fs::read(&path).expect("read");
+    for frame in [0, 2] {
+        bytes[places[frame].offset as usize - 1] ^= 1;
+    }
+    fs::write(&path, bytes).expect("written");
+    let (mut spool, recovered) = open_for(dir.path(), &identity(), LIMIT, &BOTH);
+    let lost: Vec<_> = recovered.lost.into_iter().map(|(_, gap)| gap).collect();
+    assert_eq!(lost, [Gap::of((11, 18), Reason::Damaged)], "but what is behind that is");
+    assert_eq!(recovered.events, [8, 14]);
+    let mut found: Vec<_> = read_all_for(&mut spool, 1).into_iter().map(|(it, _)| it).collect();
+    assert_eq!(found.pop().map(|last| gaps(&last)), Some(lost));
+    assert_eq!(found, [written[1].clone(), written[3].clone()]);
+}
+
 #[test]
 fn a_missing_segment_is_a_gap_of_its_size() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -364,7 +445,7 @@ fn damage_of_this_boot_is_found_when_it_is_read_and_told_once() {
     let mut bytes = fs::read(&path).expect("read");
     bytes[HEAD + written[0].encoded.len()] ^= 1;
     fs::write(&path, bytes).expect("written");
-    let read: Vec<_> = std::iter::from_fn(|| spool.read()).collect();
+    let read: Vec<_> = std::iter::from_fn(|| spool.read(0)).collect();
     let [Read::Batch(first, _), Read::Lost(gap), Read::Batch(third, _)] = &read[..] else {
         panic!("{read:?}")
     };

@@ -1,7 +1,8 @@
-//! How far the spool is stored, kept across restarts: what was stored is not sent again.
+//! How far the spool is stored with an outlet, kept across restarts: what was stored is not sent
+//! again.
 //!
 //! It is never waited for until the disk has it. An old one, or none, costs that batches are sent
-//! again, which are stored once by their numbers.
+//! again: what gets them knows them by their numbers.
 
 use std::{
     fs::{self, File},
@@ -14,9 +15,7 @@ use bytes::{Buf, BufMut};
 use uuid::Uuid;
 
 use super::Place;
-use crate::private;
-
-const NAME: &str = "stored";
+use crate::{audit::outlet::Kind, private};
 
 const MARK: &[u8] = b"FGS\x01";
 
@@ -28,9 +27,9 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    /// As it was last written; `None`: there is none, or it is damaged.
-    pub(super) fn read(dir: &Path) -> Option<Self> {
-        let bytes = fs::read(dir.join(NAME)).ok()?;
+    /// As it was last written of an outlet; `None`: there is none, or it is damaged.
+    pub(super) fn read(dir: &Path, kind: Kind) -> Option<Self> {
+        let bytes = fs::read(dir.join(name(kind))).ok()?;
         let (mut sound, mut crc) =
             bytes.split_last_chunk::<4>().map(|(all, crc)| (all, &crc[..]))?;
         let is_whole = sound.len() == MARK.len() + 16 + 3 * 8 && sound.starts_with(MARK);
@@ -41,6 +40,12 @@ impl Watermark {
         let boot = Uuid::from_u128(sound.get_u128());
         let (segment, offset, seq) = (sound.get_u64(), sound.get_u64(), sound.get_u64());
         Some(Self { boot, place: Place { segment, offset, seq } })
+    }
+
+    /// Forgets that of an outlet.
+    pub(super) fn remove(dir: &Path, kind: Kind) {
+        // One that is left says nothing wrong: numbers of segments only grow.
+        drop(fs::remove_file(dir.join(name(kind))));
     }
 
     fn to_bytes(self) -> Vec<u8> {
@@ -54,22 +59,36 @@ impl Watermark {
     }
 }
 
-/// Writes it, over the one before.
-#[derive(Default)]
-pub(super) struct Keeper(Option<File>);
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ControlPlane => "stored",
+        Kind::File => "stored-file",
+    }
+}
+
+/// Writes that of an outlet, over the one before.
+pub(super) struct Keeper {
+    kind: Kind,
+    file: Option<File>,
+}
 
 impl Keeper {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, file: None }
+    }
+
     pub(super) fn write(&mut self, dir: &Path, watermark: Watermark) -> io::Result<()> {
-        let file = match &self.0 {
+        let file = match &self.file {
             Some(file) => file,
-            None => self.0.insert(private::file().truncate(false).open(dir.join(NAME))?),
+            None => {
+                self.file.insert(private::file().truncate(false).open(dir.join(name(self.kind)))?)
+            }
         };
         file.write_all_at(&watermark.to_bytes(), 0)
     }
 
     pub(super) fn remove(&mut self, dir: &Path) {
-        self.0 = None;
-        // What is left of it says the same as none.
-        drop(fs::remove_file(dir.join(NAME)));
+        self.file = None;
+        Watermark::remove(dir, self.kind);
     }
 }

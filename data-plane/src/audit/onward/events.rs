@@ -1,0 +1,44 @@
+//! A batch taken apart into events, each with an id of its own.
+
+use fastgate::{admin::v1::LogEvent, event::json_fields, node::v1::Batch};
+use prost::{DecodeError, Message as _};
+
+use crate::audit::batch::Sealed;
+
+/// Events of one boot of one node, in their order.
+pub(super) struct Events {
+    boot_id: String,
+    /// Events of the boot before them.
+    first_seq: u64,
+    events: Vec<LogEvent>,
+}
+
+impl Events {
+    pub(super) fn decode(batch: &Sealed) -> Result<Self, DecodeError> {
+        let Batch { boot_id, first_seq, events, .. } = Batch::decode(batch.encoded.clone())?;
+        Ok(Self { boot_id, first_seq, events })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// From this one on, each with its place.
+    pub(super) fn from(&self, first: usize) -> impl Iterator<Item = (usize, &LogEvent)> {
+        self.events.iter().enumerate().skip(first)
+    }
+
+    /// The number of an event in its boot.
+    pub(super) fn seq(&self, at: usize) -> u64 {
+        self.first_seq + at as u64
+    }
+
+    /// Writes an event as a line of JSON, without its end: what the control plane exports, and what
+    /// names it.
+    pub(super) fn write_line(&self, at: usize, event: &LogEvent, out: &mut String) {
+        out.push('{');
+        json_fields(event, out);
+        // Both are made by the node and need no escape.
+        out.push_str(&format!(",\"boot_id\":\"{}\",\"seq\":{}}}", self.boot_id, self.seq(at)));
+    }
+}

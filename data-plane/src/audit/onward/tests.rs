@@ -1,0 +1,149 @@
+//! Sinks on real files.
+
+use std::{fs, num::NonZeroUsize, os::unix::fs::PermissionsExt as _, path::Path};
+
+use fastgate::{admin::v1::LogEvent, node::v1::Batch};
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::{file::Writer, *};
+use crate::audit::batch::Sealed;
+
+/// What clients may have sent.
+const HOSTILE: &str = "a\r\nb\u{1b}[31m\u{2028}\"\\\u{fffd}";
+
+fn log_event(number: u64) -> LogEvent {
+    LogEvent {
+        timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5 }),
+        request_id: format!("request-{number}"),
+        method: "GET".into(),
+        path: format!("/{HOSTILE}"),
+        status_code: 404,
+        response_time_ms: 1.5,
+        user_agent: HOSTILE.into(),
+        ip_address: "192.0.2.1".into(),
+        environment: "default".into(),
+        node_id: "n1".into(),
+        error: "no_route".into(),
+        ..Default::default()
+    }
+}
+
+/// A batch of so many events behind others.
+fn batch(boot: Uuid, first_seq: u64, events: u64) -> Sealed {
+    let wire = Batch {
+        node_id: "n1".into(),
+        boot_id: boot.to_string(),
+        environment: "default".into(),
+        first_seq,
+        events: (first_seq..first_seq + events).map(log_event).collect(),
+        gaps: Vec::new(),
+    };
+    Sealed { boot, from: first_seq, first_seq, events, encoded: wire.encode_to_vec().into() }
+}
+
+fn events_of(first_seq: u64, events: u64) -> Events {
+    Events::decode(&batch(Uuid::nil(), first_seq, events)).expect("a batch")
+}
+
+fn writer(path: &Path, size: u64, keep: usize) -> Writer {
+    let target = FileTarget::Path(path.to_owned());
+    Writer::new(FileSettings { target, size, keep: NonZeroUsize::new(keep).expect("some") })
+}
+
+fn write(writer: &mut Writer, events: &Events) {
+    let mut at = 0;
+    writer.write(events, &mut at).expect("written");
+    assert_eq!(at, events.len());
+}
+
+/// The numbers of the events in a file, each of which is a line of JSON.
+fn numbers(path: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(path).expect("text");
+    assert!(text.is_empty() || text.ends_with('\n'));
+    let line = |line: &str| {
+        let read: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert_eq!(read["user_agent"], HOSTILE);
+        assert_eq!(
+            (&read["node_id"], &read["boot_id"]),
+            (&"n1".into(), &Uuid::nil().to_string().into())
+        );
+        read["seq"].as_u64().expect("a number")
+    };
+    text.split_terminator('\n').map(line).collect()
+}
+
+#[test]
+fn a_line_is_an_event_whatever_was_sent_and_nobody_else_may_read_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("audit.jsonl");
+    write(&mut writer(&path, 1 << 20, 1), &events_of(7, 3));
+    assert_eq!(numbers(&path), [7, 8, 9]);
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn files_are_put_aside_at_their_size_and_so_many_are_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("audit.jsonl");
+    let aside = |number: usize| dir.path().join(format!("audit.jsonl.{number}"));
+    let mut writer = writer(&path, 64 << 10, 3);
+    // Batches that are larger than a file, and smaller.
+    for first in (0..2000).step_by(500) {
+        write(&mut writer, &events_of(first, 500));
+    }
+    (2000..2010).for_each(|first| write(&mut writer, &events_of(first, 1)));
+    let mut found = Vec::new();
+    for path in [aside(3), aside(2), aside(1), path.clone()] {
+        assert!(fs::metadata(&path).expect("there").len() <= 64 << 10, "{path:?}");
+        found.extend(numbers(&path));
+    }
+    assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 4);
+    let first = found[0];
+    assert_eq!(found, (first..2010).collect::<Vec<_>>(), "in order, without a gap");
+    assert!(first > 0, "the oldest are gone");
+    // One that is larger than a file has one for itself.
+    let mut tiny = super::tests::writer(&dir.path().join("tiny"), 10, 2);
+    write(&mut tiny, &events_of(0, 3));
+    assert_eq!(numbers(&dir.path().join("tiny.1")), [1]);
+}
+
+#[test]
+fn a_file_that_was_moved_is_begun_anew() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (path, moved) = (dir.path().join("audit.jsonl"), dir.path().join("moved"));
+    let mut writer = writer(&path, 1 << 20, 1);
+    write(&mut writer, &events_of(0, 2));
+    fs::rename(&path, &moved).expect("moved");
+    write(&mut writer, &events_of(2, 2));
+    fs::remove_file(&path).expect("removed");
+    write(&mut writer, &events_of(4, 2));
+    assert_eq!((numbers(&moved), numbers(&path)), (vec![0, 1], vec![4, 5]));
+}
+
+#[test]
+fn a_line_that_was_cut_off_at_any_byte_is_written_once_more_whole() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("audit.jsonl");
+    write(&mut writer(&path, 1 << 20, 1), &events_of(0, 2));
+    let whole = fs::read(&path).expect("read");
+    let first = whole.iter().position(|byte| *byte == b'\n').expect("an end") + 1;
+    for cut in first..whole.len() {
+        fs::write(&path, &whole[..cut]).expect("written");
+        write(&mut writer(&path, 1 << 20, 1), &events_of(1, 2));
+        assert_eq!(numbers(&path), [0, 1, 2], "cut at {cut}");
+    }
+    // What is not ours is left.
+    fs::write(&path, "mine").expect("written");
+    write(&mut writer(&path, 1 << 20, 1), &events_of(0, 1));
+    let text = fs::read_to_string(&path).expect("text");
+    assert!(text.starts_with("mine\n{\"timestamp\":"), "{text}");
+}
+
+#[test]
+fn a_full_disk_leaves_no_half_of_a_line() {
+    let mut writer = writer(Path::new("/dev/full"), 1 << 20, 1);
+    let mut at = 0;
+    let fault = writer.write(&events_of(0, 2), &mut at).expect_err("full");
+    assert_eq!((fault.kind(), at), (std::io::ErrorKind::StorageFull, 0));
+}
