@@ -75,9 +75,9 @@ impl std::error::Error for Mistakes {}
 pub fn log_filter(said: Option<&str>, unless_said: &str) -> Result<String, Mistakes> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let Some(said) = said.filter(|said| !said.is_empty()) else {
-        // The database driver tells at every start what it need not do; that of Redis, of a cluster
-        // that is away, each try, and the node tells that once.
-        return Ok(format!("{unless_said},sqlx=warn,redis=off"));
+        // The database driver tells at every start what it need not do; those of Redis and
+        // NATS, of a server that is away, each try, and the node tells that once.
+        return Ok(format!("{unless_said},sqlx=warn,redis=off,async_nats=off"));
     };
     let is_level = |text: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
     let is_sound = |part: &str| match part.split_once('=') {
@@ -165,8 +165,11 @@ mod tests {
 
     #[test]
     fn a_log_filter_that_would_silence_the_log_is_refused() {
-        assert_eq!(log_filter(None, "info"), Ok("info,sqlx=warn,redis=off".into()));
-        assert_eq!(log_filter(Some(""), "warn"), Ok("warn,sqlx=warn,redis=off".into()));
+        assert_eq!(log_filter(None, "info"), Ok("info,sqlx=warn,redis=off,async_nats=off".into()));
+        assert_eq!(
+            log_filter(Some(""), "warn"),
+            Ok("warn,sqlx=warn,redis=off,async_nats=off".into())
+        );
         for sound in ["info", "DEBUG", "warn, fastgate=trace", "hyper=off"] {
             assert_eq!(log_filter(Some(sound), "info"), Ok(sound.into()));
         }

@@ -30,16 +30,18 @@ pub(super) struct Outlet {
 pub(super) enum Kind {
     ControlPlane,
     File,
+    Nats,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 2] = [Self::ControlPlane, Self::File];
+    pub(super) const ALL: [Self; 3] = [Self::ControlPlane, Self::File, Self::Nats];
 
     /// As metrics and the log call it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ControlPlane => "control_plane",
             Self::File => "file",
+            Self::Nats => "nats",
         }
     }
 }

@@ -28,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Event, FileSettings, FileTarget, Ledger, Onward, Shipper, SpoolSettings, Store, Texts,
-    WhenFull,
+    Event, FileSettings, FileTarget, Ledger, NatsSettings, Onward, Shipper, SpoolSettings, Store,
+    Texts, WhenFull,
     batch::Batcher,
     ring::{ring, ring_of},
     tally::Counts,
@@ -174,6 +174,13 @@ fn to_file(path: &Path) -> Onward {
     let target = FileTarget::Path(path.to_owned());
     let file = FileSettings { target, size: 1 << 30, keep: NonZeroUsize::MIN };
     Onward { file: Some(file), ..Onward::default() }
+}
+
+fn to_nats(address: SocketAddr) -> Onward {
+    let servers = vec![format!("nats://{address}").parse().expect("a URL")];
+    let subject = "fastgate.audit".into();
+    let nats = NatsSettings { servers, subject, credentials: None, ca: None };
+    Onward { nats: Some(nats), ..Onward::default() }
 }
 
 /// What the lines of a file say of a field.
@@ -590,13 +597,18 @@ async fn with_the_store_off_sinks_are_of_record_and_no_control_plane_is_asked() 
     let dir = tempfile::tempdir().expect("a folder");
     let (spool, file) = (dir.path().join("audit"), dir.path().join("audit.jsonl"));
     let onward = Onward { store: Store::Off, ..to_file(&file) };
+    let onward = Onward { nats: to_nats(nowhere().await).nats, ..onward };
     let mut shipper = shipper_onward(address, in_dir(&spool), onward);
     let recorder = shipper.recorder(events(1000));
     let ledger = shipper.ledger();
     tokio::spawn(shipper.run(CancellationToken::new()));
     (0..50).for_each(|number| recorder.record(event(number)));
     until("the file has all", || in_file(&file, "request_id").len() == 50).await;
-    until("the file is done", || ledger.stored() == 50).await;
+    // Not stored before every sink has it.
+    assert_eq!((ledger.stored(), ledger.spooled()), (0, 50));
     assert_balanced(&ledger);
+    let waiting: Vec<_> = ledger.sinks().map(|sink| (sink.name, sink.waiting)).collect();
+    until("the file is done", || ledger.sinks().any(|sink| sink.waiting == 0)).await;
+    assert_eq!(waiting.last(), Some(&("nats", 50)));
     assert_eq!(ingest.received.load(SeqCst), 0);
 }

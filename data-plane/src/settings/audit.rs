@@ -8,7 +8,13 @@ use super::{
     given::Given,
     parse::{parse_bytes, parse_count},
 };
-use crate::audit::{FileSettings, FileTarget, Onward, Store, WhenFull};
+use crate::{
+    audit::{
+        FileSettings, FileTarget, NatsServer, NatsSettings, Onward, Store, WhenFull,
+        check_credentials,
+    },
+    ca,
+};
 
 /// How audit events are kept until they are stored.
 #[derive(Clone, Debug)]
@@ -41,6 +47,7 @@ pub(super) fn check(found: &mut Mistakes, given: &mut Given) -> AuditSettings {
         ("--spool-limit", given.spool_limit.is_some()),
         ("--spool-full", given.spool_full.is_some()),
         ("--audit-file", given.audit_file.is_some()),
+        ("--audit-nats", given.audit_nats.is_some()),
     ];
     for (flag, _) in of_spool.iter().filter(|(_, is_given)| *is_given) {
         if given.state_dir.is_none() {
@@ -51,16 +58,17 @@ pub(super) fn check(found: &mut Mistakes, given: &mut Given) -> AuditSettings {
     found.put("--spool-limit", given.spool_limit.take(), parse_spool_limit, spool_limit);
     found.put("--spool-full", given.spool_full.take(), parse_when_full, spool_full);
     found.put("--audit-queue", given.audit_queue.take(), parse_count, queue);
-    let has_sink = given.audit_file.is_some();
+    let has_sink = given.audit_file.is_some() || given.audit_nats.is_some();
     let onward = &mut settings.onward;
     found.put("--audit-store", given.audit_store.take(), parse_store, &mut onward.store);
     if onward.store == Store::Off && !has_sink {
         found.add(
-            "--audit-store is off, and nothing else gets audit events: give --audit-file, \
-             or leave it out",
+            "--audit-store is off, and nothing else gets audit events: give --audit-file \
+             or --audit-nats, or leave it out",
         );
     }
     onward.file = check_file(found, given);
+    onward.nats = check_nats(found, given);
     settings
 }
 
@@ -81,10 +89,41 @@ fn check_file(found: &mut Mistakes, given: &mut Given) -> Option<FileSettings> {
     Some(FileSettings { target, size, keep })
 }
 
+fn check_nats(found: &mut Mistakes, given: &mut Given) -> Option<NatsSettings> {
+    let further = [
+        ("--audit-nats-subject", given.audit_nats_subject.is_some()),
+        ("--audit-nats-credentials", given.audit_nats_credentials.is_some()),
+        ("--audit-nats-ca", given.audit_nats_ca.is_some()),
+    ];
+    needs(found, ("--audit-nats", given.audit_nats.is_some()), &further);
+    let subject =
+        found.take("--audit-nats-subject", given.audit_nats_subject.take(), parse_subject);
+    let (credentials, ca) = (given.audit_nats_credentials.take(), given.audit_nats_ca.take());
+    if let Some(Err(fault)) = credentials.as_deref().map(check_credentials) {
+        found.add(format!("--audit-nats-credentials can't be used: {fault}"));
+    }
+    check_ca(found, "--audit-nats-ca", ca.as_deref());
+    let parse = |text: &str| text.split(',').map(|server| server.trim().parse()).collect();
+    let servers: Vec<NatsServer> = found.take("--audit-nats", given.audit_nats.take(), parse)?;
+    if ca.is_some() && !servers.iter().all(NatsServer::is_tls) {
+        found.add(
+            "--audit-nats-ca is for TLS: begin --audit-nats with tls, or leave --audit-nats-ca out",
+        );
+    }
+    let subject = subject.unwrap_or_else(|| "fastgate.audit".to_owned());
+    Some(NatsSettings { servers, subject, credentials, ca })
+}
+
 /// Settings that say nothing without another one.
 fn needs(found: &mut Mistakes, (first, is_given): (&str, bool), further: &[(&str, bool)]) {
     for (flag, _) in further.iter().filter(|(_, it)| *it && !is_given) {
         found.add(format!("{first} is missing: give it, or leave {flag} out"));
+    }
+}
+
+fn check_ca(found: &mut Mistakes, flag: &str, path: Option<&Path>) {
+    if let Some(Err(fault)) = path.map(ca::read) {
+        found.add(format!("{flag}: {fault}"));
     }
 }
 
@@ -99,6 +138,18 @@ fn parse_store(text: &str) -> Result<Store, String> {
 fn parse_file_size(text: &str) -> Result<u64, String> {
     let mend = || format!("is '{text}': give at least 64KiB, such as 100MiB");
     parse_bytes(text).filter(|bytes| *bytes >= 64 << 10).ok_or_else(mend)
+}
+
+/// Words with dots between, which name one subject and no pattern.
+fn parse_subject(text: &str) -> Result<String, String> {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && !word.contains(|c: char| c.is_whitespace() || c.is_control() || "*>".contains(c))
+    };
+    if text.split('.').all(is_word) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("is '{text}': give words with dots between, such as fastgate.audit"))
 }
 
 fn parse_spool_limit(text: &str) -> Result<u64, String> {
@@ -137,18 +188,22 @@ mod tests {
         let onward = load(&["--state-dir=d", "--audit-file=-"]).expect("valid").onward;
         let file = onward.file.expect("set");
         assert_eq!((file.target, file.size, file.keep.get()), (FileTarget::Stdout, 100 << 20, 10));
-        assert!(onward.store == Store::On);
+        assert!(onward.store == Store::On && onward.nats.is_none());
         let onward = load(&[
             "--state-dir=d",
             "--audit-store=off",
             "--audit-file=a.jsonl",
             "--audit-file-size=1MiB",
             "--audit-file-keep=2",
+            "--audit-nats=nats://a:1,tls://b",
+            "--audit-nats-subject=a.b",
         ]);
         let onward = onward.expect("valid").onward;
         let file = onward.file.expect("set");
         assert_eq!(file.target, FileTarget::Path("a.jsonl".into()));
         assert_eq!((file.size, file.keep.get(), onward.store), (1 << 20, 2, Store::Off));
+        let nats = onward.nats.expect("set");
+        assert_eq!((nats.servers.len(), &*nats.subject), (2, "a.b"));
     }
 
     #[test]
@@ -160,9 +215,40 @@ mod tests {
             (&["--audit-file=x"], "--state-dir is missing: give it, or leave --audit-file out"),
             (&[dir, "--audit-file-keep=1"], "--audit-file is missing: give it, or leave --audit-f"),
             (&[dir, "--audit-file=x", "--audit-file-size=1"], "--audit-file-size is '1': give at"),
+            (&[dir, "--audit-nats=http://h"], "--audit-nats is no URL of NATS: give one such as"),
+            (&[dir, "--audit-nats=nats://u:hidden@h"], "--audit-nats holds a user: write that in"),
+            (&[dir, "--audit-nats-subject=a"], "--audit-nats is missing: give it, or leave"),
+            (
+                &[dir, "--audit-nats=nats://h", "--audit-nats-subject=a.*"],
+                "--audit-nats-subject is",
+            ),
+            (
+                &[dir, "--audit-nats=nats://h", "--audit-nats-credentials=none/such"],
+                "--audit-nats-credentials can't be used: none/such: ",
+            ),
+            (&[dir, "--audit-nats=tls://h", "--audit-nats-ca=none"], "--audit-nats-ca: can't read"),
         ] {
             let found = load(given).expect_err(told);
             assert!(found.len() == 1 && found[0].starts_with(told), "{told}: {found:?}");
+            assert!(!found[0].contains("hidden"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("text");
+        let args = ["--state-dir=d", "--audit-nats=tls://h", "--audit-nats-credentials", path];
+        for sound in ["user:hidden\n", "hidden"] {
+            std::fs::write(path, sound).expect("written");
+            let settings = load(&args).expect("valid");
+            assert!(!format!("{settings:?}").contains("hidden"));
+        }
+        let torn = "-----BEGIN NATS USER JWT-----\nhidden\n------END NATS USER JWT------\n";
+        for unsound in ["", "hidden and more", torn] {
+            std::fs::write(path, unsound).expect("written");
+            let found = load(&args).expect_err(unsound);
+            assert!(found[0].contains(": give a file "), "{found:?}");
             assert!(!found[0].contains("hidden"), "{found:?}");
         }
     }

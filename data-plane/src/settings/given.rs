@@ -96,6 +96,18 @@ pub(super) struct Given {
     /// How many files put aside are kept [default: 10]
     #[arg(long, value_name = "COUNT", env = "FASTGATE_AUDIT_FILE_KEEP")]
     pub(super) audit_file_keep: Option<String>,
+    /// NATS whose JetStream gets audit events, such as nats://127.0.0.1:4222, or tls:// for TLS
+    #[arg(long, value_name = "URL[,URL]", env = "FASTGATE_AUDIT_NATS")]
+    pub(super) audit_nats: Option<String>,
+    /// The subject they have there [default: fastgate.audit]
+    #[arg(long, value_name = "SUBJECT", env = "FASTGATE_AUDIT_NATS_SUBJECT")]
+    pub(super) audit_nats_subject: Option<String>,
+    /// What opens NATS: a file that nsc wrote, user:password, or a token
+    #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_NATS_CREDENTIALS")]
+    pub(super) audit_nats_credentials: Option<PathBuf>,
+    /// The certificates that NATS's own must be signed by, in PEM [default: those the system trusts]
+    #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_NATS_CA")]
+    pub(super) audit_nats_ca: Option<PathBuf>,
 }
 
 /// The command line of a node.
@@ -151,6 +163,10 @@ impl Given {
             audit_file: self.audit_file.or(other.audit_file),
             audit_file_size: self.audit_file_size.or(other.audit_file_size),
             audit_file_keep: self.audit_file_keep.or(other.audit_file_keep),
+            audit_nats: self.audit_nats.or(other.audit_nats),
+            audit_nats_subject: self.audit_nats_subject.or(other.audit_nats_subject),
+            audit_nats_credentials: self.audit_nats_credentials.or(other.audit_nats_credentials),
+            audit_nats_ca: self.audit_nats_ca.or(other.audit_nats_ca),
         }
     }
 }

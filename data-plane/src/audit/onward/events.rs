@@ -7,6 +7,7 @@ use crate::audit::batch::Sealed;
 
 /// Events of one boot of one node, in their order.
 pub(super) struct Events {
+    node_id: String,
     boot_id: String,
     /// Events of the boot before them.
     first_seq: u64,
@@ -15,8 +16,9 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn decode(batch: &Sealed) -> Result<Self, DecodeError> {
-        let Batch { boot_id, first_seq, events, .. } = Batch::decode(batch.encoded.clone())?;
-        Ok(Self { boot_id, first_seq, events })
+        let Batch { node_id, boot_id, first_seq, events, .. } =
+            Batch::decode(batch.encoded.clone())?;
+        Ok(Self { node_id, boot_id, first_seq, events })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -31,6 +33,11 @@ impl Events {
     /// The number of an event in its boot.
     pub(super) fn seq(&self, at: usize) -> u64 {
         self.first_seq + at as u64
+    }
+
+    /// What names an event, and no other one: node, boot and number.
+    pub(super) fn id(&self, at: usize) -> String {
+        format!("{}/{}/{}", self.node_id, self.boot_id, self.seq(at))
     }
 
     /// Writes an event as a line of JSON, without its end: what the control plane exports, and what

@@ -1,4 +1,4 @@
-//! Audit events onward: to a file.
+//! Audit events onward: to a file and to NATS JetStream.
 //!
 //! Each sink has a task, a window of batches and a watermark of its own, so that one that is away
 //! keeps nobody else waiting. A batch goes when all of it is acknowledged; after a failure the sink
@@ -8,6 +8,7 @@
 
 mod events;
 mod file;
+mod nats;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +20,12 @@ use std::{
 
 use tokio::{task::JoinSet, time::sleep};
 
-pub use self::file::{FileSettings, FileTarget};
-use self::{events::Events, file::JsonLines};
+pub(crate) use self::nats::check_credentials;
+use self::{events::Events, file::JsonLines, nats::JetStream};
+pub use self::{
+    file::{FileSettings, FileTarget},
+    nats::{NatsServer, NatsSettings},
+};
 use super::outlet::{Kind, Outlet};
 use crate::{
     backoff::{Backoff, random},
@@ -37,6 +42,8 @@ pub struct Onward {
     pub store: Store,
     /// A file of JSON Lines.
     pub file: Option<FileSettings>,
+    /// NATS JetStream.
+    pub nats: Option<NatsSettings>,
 }
 
 /// Whether the control plane stores audit events.
@@ -52,7 +59,7 @@ pub enum Store {
 impl Onward {
     /// The sinks there are.
     pub(super) fn kinds(&self) -> Vec<Kind> {
-        let sinks = [(Kind::File, self.file.is_some())];
+        let sinks = [(Kind::File, self.file.is_some()), (Kind::Nats, self.nats.is_some())];
         sinks.into_iter().filter(|(_, is_set)| *is_set).map(|(kind, _)| kind).collect()
     }
 }
@@ -64,10 +71,11 @@ pub(super) fn start(
     identity: Arc<Identity>,
     tasks: &mut JoinSet<()>,
 ) {
-    let Onward { file, .. } = onward.clone();
+    let Onward { file, nats, .. } = onward.clone();
     match outlet.kind {
         Kind::ControlPlane => None,
         Kind::File => file.map(|it| tasks.spawn(deliver(JsonLines::new(it), outlet, identity))),
+        Kind::Nats => nats.map(|it| tasks.spawn(deliver(JetStream::new(it), outlet, identity))),
     };
 }
 

@@ -6,7 +6,7 @@
 //!     000000000018-<boot>-0.spool      this boot's first 64 MiB
 //!     000000000019-<boot>-204800.spool written to; 204,800 events of the boot come before it
 //!     stored                           up to where the control plane has stored all of it
-//!     stored-file                      the same of a sink
+//!     stored-nats                      the same of a sink
 //!     <boot>.counts                    what the workers of a boot counted (tally.rs)
 //! ```
 //!

@@ -356,7 +356,7 @@ fn what_is_no_segment_is_left_alone() {
     assert_eq!(left, expected);
 }
 
-const BOTH: [Kind; 2] = [Kind::ControlPlane, Kind::File];
+const BOTH: [Kind; 2] = [Kind::ControlPlane, Kind::Nats];
 
 #[test]
 fn each_outlet_goes_on_from_where_it_was_and_keeps_what_it_needs() {

@@ -63,6 +63,7 @@ fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::ControlPlane => "stored",
         Kind::File => "stored-file",
+        Kind::Nats => "stored-nats",
     }
 }
 

@@ -1,9 +1,19 @@
-//! Sinks on real files.
+//! Sinks on real files and on a real NATS.
 
-use std::{fs, num::NonZeroUsize, os::unix::fs::PermissionsExt as _, path::Path};
+mod nats;
+mod tls;
 
-use fastgate::{admin::v1::LogEvent, node::v1::Batch};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use fastgate::{admin::v1::LogEvent, model::Id, node::v1::Batch};
 use prost::Message as _;
+use tokio::time::Duration;
 use uuid::Uuid;
 
 use super::{file::Writer, *};
@@ -31,12 +41,17 @@ fn log_event(number: u64) -> LogEvent {
 
 /// A batch of so many events behind others.
 fn batch(boot: Uuid, first_seq: u64, events: u64) -> Sealed {
+    batch_of(boot, first_seq, (first_seq..first_seq + events).map(log_event).collect())
+}
+
+fn batch_of(boot: Uuid, first_seq: u64, log_events: Vec<LogEvent>) -> Sealed {
+    let events = log_events.len() as u64;
     let wire = Batch {
         node_id: "n1".into(),
         boot_id: boot.to_string(),
         environment: "default".into(),
         first_seq,
-        events: (first_seq..first_seq + events).map(log_event).collect(),
+        events: log_events,
         gaps: Vec::new(),
     };
     Sealed { boot, from: first_seq, first_seq, events, encoded: wire.encode_to_vec().into() }
@@ -146,4 +161,58 @@ fn a_full_disk_leaves_no_half_of_a_line() {
     let mut at = 0;
     let fault = writer.write(&events_of(0, 2), &mut at).expect_err("full");
     assert_eq!((fault.kind(), at), (std::io::ErrorKind::StorageFull, 0));
+}
+
+/// A sink on its task, fed with batches of this boot.
+struct Delivery {
+    outlet: Arc<Outlet>,
+    identity: Arc<Identity>,
+    _tasks: JoinSet<()>,
+}
+
+impl Delivery {
+    /// To the one sink that is set.
+    fn by(onward: Onward) -> Self {
+        let id = |text| Id::parse(text).expect("an id");
+        let identity = Arc::new(Identity::of_this_boot(id("default"), id("n1")));
+        let kind = onward.kinds()[0];
+        let (outlet, mut tasks) = (Arc::new(Outlet::new(kind)), JoinSet::new());
+        start(&onward, outlet.clone(), identity.clone(), &mut tasks);
+        Self { outlet, identity, _tasks: tasks }
+    }
+
+    fn give(&self, first_seq: u64, events: u64) {
+        self.push(batch(self.identity.boot_id, first_seq, events));
+    }
+
+    fn push(&self, batch: Sealed) {
+        self.outlet.window.push(batch, None);
+    }
+
+    /// Waits until the sink did not take what it was given.
+    async fn fails(&self) {
+        let began = Instant::now();
+        while self.outlet.errors.load(Relaxed) == 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "goes well");
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!((self.counts(), self.outlet.is_away.load(Relaxed)), ((0, 0, 0), true));
+    }
+
+    async fn done(&self) {
+        let began = Instant::now();
+        while !self.outlet.window.is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20), "never taken");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn counts(&self) -> (u64, u64, u64) {
+        let Outlet { taken, refused, stored, .. } = &*self.outlet;
+        (taken.load(Relaxed), refused.load(Relaxed), stored.load(Relaxed))
+    }
+
+    fn ids(&self, seqs: std::ops::Range<u64>) -> Vec<String> {
+        seqs.map(|seq| format!("n1/{}/{seq}", self.identity.boot_id)).collect()
+    }
 }
