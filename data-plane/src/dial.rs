@@ -1,4 +1,4 @@
-//! Connects to a control plane, for the config stream and the audit stream alike.
+//! Connects to a control plane or a collector, for all streams and calls alike.
 
 use std::{error::Error, time::Duration};
 
@@ -8,7 +8,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// A control plane that says nothing for this long is given up.
+/// A server that says nothing for this long is given up.
 pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long a connection may take.
@@ -19,7 +19,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why it can't be reached.
 pub(crate) async fn connect(uri: &Uri) -> Result<Channel, String> {
-    endpoint(uri).connect().await.map_err(|fault| innermost(&fault))
+    connect_to(&endpoint(uri)).await
+}
+
+/// Connects to an endpoint.
+///
+/// # Errors
+/// Why it can't be reached.
+pub(crate) async fn connect_to(endpoint: &Endpoint) -> Result<Channel, String> {
+    endpoint.connect().await.map_err(|fault| innermost(&fault))
 }
 
 /// Connects with the first call, and again with the next one after the connection was lost.
@@ -27,7 +35,8 @@ pub(crate) fn connect_lazily(uri: &Uri) -> Channel {
     endpoint(uri).connect_lazy()
 }
 
-fn endpoint(uri: &Uri) -> Endpoint {
+/// Where a server is, and how long it is waited for.
+pub(crate) fn endpoint(uri: &Uri) -> Endpoint {
     Endpoint::from(uri.clone())
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -41,7 +50,7 @@ pub(crate) fn refusal(status: &Status) -> String {
 }
 
 /// tonic's own text is only "transport error": the reason is at the end of the chain.
-fn innermost(fault: &dyn Error) -> String {
+pub(crate) fn innermost(fault: &dyn Error) -> String {
     let mut innermost = fault;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -70,7 +70,9 @@ pub mod bench {
     };
 }
 
-pub use audit::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, Store, WhenFull};
+pub use audit::{
+    FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store, WhenFull,
+};
 pub use limits::{RedisAddress, RedisAddressError, RedisSettings};
 pub use network::Network;
 pub use server::{Addresses, BuildError, RunError, Server};

@@ -246,6 +246,6 @@ impl Collector {
 fn has_room(outlet: &Outlet) -> bool {
     outlet.window.has_room(match outlet.kind {
         Kind::ControlPlane => WINDOW,
-        Kind::File | Kind::Nats => WINDOW_OF_SINK,
+        Kind::File | Kind::Nats | Kind::Otlp => WINDOW_OF_SINK,
     })
 }

@@ -33,7 +33,7 @@ mod window;
 pub(crate) use event::{Event, Texts};
 pub(crate) use ledger::{Ledger, SinkState};
 pub(crate) use onward::check_credentials;
-pub use onward::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, Store};
+pub use onward::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store};
 pub(crate) use ring::Recorder;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};

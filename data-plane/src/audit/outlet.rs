@@ -31,10 +31,11 @@ pub(super) enum Kind {
     ControlPlane,
     File,
     Nats,
+    Otlp,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::ControlPlane, Self::File, Self::Nats];
+    pub(super) const ALL: [Self; 4] = [Self::ControlPlane, Self::File, Self::Nats, Self::Otlp];
 
     /// As metrics and the log call it.
     pub(super) fn name(self) -> &'static str {
@@ -42,6 +43,7 @@ impl Kind {
             Self::ControlPlane => "control_plane",
             Self::File => "file",
             Self::Nats => "nats",
+            Self::Otlp => "otlp",
         }
     }
 }

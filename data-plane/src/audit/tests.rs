@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Event, FileSettings, FileTarget, Ledger, NatsSettings, Onward, Shipper, SpoolSettings, Store,
+    Event, FileSettings, FileTarget, Ledger, Onward, OtlpSettings, Shipper, SpoolSettings, Store,
     Texts, WhenFull,
     batch::Batcher,
     ring::{ring, ring_of},
@@ -176,11 +176,9 @@ fn to_file(path: &Path) -> Onward {
     Onward { file: Some(file), ..Onward::default() }
 }
 
-fn to_nats(address: SocketAddr) -> Onward {
-    let servers = vec![format!("nats://{address}").parse().expect("a URL")];
-    let subject = "fastgate.audit".into();
-    let nats = NatsSettings { servers, subject, credentials: None, ca: None };
-    Onward { nats: Some(nats), ..Onward::default() }
+fn to_collector(address: SocketAddr) -> Onward {
+    let url = format!("http://{address}").parse().expect("a URL");
+    Onward { otlp: Some(OtlpSettings { url, ca: None }), ..Onward::default() }
 }
 
 /// What the lines of a file say of a field.
@@ -597,7 +595,7 @@ async fn with_the_store_off_sinks_are_of_record_and_no_control_plane_is_asked() 
     let dir = tempfile::tempdir().expect("a folder");
     let (spool, file) = (dir.path().join("audit"), dir.path().join("audit.jsonl"));
     let onward = Onward { store: Store::Off, ..to_file(&file) };
-    let onward = Onward { nats: to_nats(nowhere().await).nats, ..onward };
+    let onward = Onward { otlp: to_collector(nowhere().await).otlp, ..onward };
     let mut shipper = shipper_onward(address, in_dir(&spool), onward);
     let recorder = shipper.recorder(events(1000));
     let ledger = shipper.ledger();
@@ -609,6 +607,6 @@ async fn with_the_store_off_sinks_are_of_record_and_no_control_plane_is_asked() 
     assert_balanced(&ledger);
     let waiting: Vec<_> = ledger.sinks().map(|sink| (sink.name, sink.waiting)).collect();
     until("the file is done", || ledger.sinks().any(|sink| sink.waiting == 0)).await;
-    assert_eq!(waiting.last(), Some(&("nats", 50)));
+    assert_eq!(waiting.last(), Some(&("otlp", 50)));
     assert_eq!(ingest.received.load(SeqCst), 0);
 }

@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use fastgate::settings::Mistakes;
+use http::Uri;
 
 use super::{
     given::Given,
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{
-        FileSettings, FileTarget, NatsServer, NatsSettings, Onward, Store, WhenFull,
+        FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store, WhenFull,
         check_credentials,
     },
     ca,
@@ -48,6 +49,7 @@ pub(super) fn check(found: &mut Mistakes, given: &mut Given) -> AuditSettings {
         ("--spool-full", given.spool_full.is_some()),
         ("--audit-file", given.audit_file.is_some()),
         ("--audit-nats", given.audit_nats.is_some()),
+        ("--audit-otlp", given.audit_otlp.is_some()),
     ];
     for (flag, _) in of_spool.iter().filter(|(_, is_given)| *is_given) {
         if given.state_dir.is_none() {
@@ -58,17 +60,19 @@ pub(super) fn check(found: &mut Mistakes, given: &mut Given) -> AuditSettings {
     found.put("--spool-limit", given.spool_limit.take(), parse_spool_limit, spool_limit);
     found.put("--spool-full", given.spool_full.take(), parse_when_full, spool_full);
     found.put("--audit-queue", given.audit_queue.take(), parse_count, queue);
-    let has_sink = given.audit_file.is_some() || given.audit_nats.is_some();
+    let has_sink =
+        given.audit_file.is_some() || given.audit_nats.is_some() || given.audit_otlp.is_some();
     let onward = &mut settings.onward;
     found.put("--audit-store", given.audit_store.take(), parse_store, &mut onward.store);
     if onward.store == Store::Off && !has_sink {
         found.add(
-            "--audit-store is off, and nothing else gets audit events: give --audit-file \
-             or --audit-nats, or leave it out",
+            "--audit-store is off, and nothing else gets audit events: give --audit-file, \
+             --audit-nats or --audit-otlp, or leave it out",
         );
     }
     onward.file = check_file(found, given);
     onward.nats = check_nats(found, given);
+    onward.otlp = check_otlp(found, given);
     settings
 }
 
@@ -114,6 +118,23 @@ fn check_nats(found: &mut Mistakes, given: &mut Given) -> Option<NatsSettings> {
     Some(NatsSettings { servers, subject, credentials, ca })
 }
 
+fn check_otlp(found: &mut Mistakes, given: &mut Given) -> Option<OtlpSettings> {
+    let ca = given.audit_otlp_ca.take();
+    needs(
+        found,
+        ("--audit-otlp", given.audit_otlp.is_some()),
+        &[("--audit-otlp-ca", ca.is_some())],
+    );
+    check_ca(found, "--audit-otlp-ca", ca.as_deref());
+    let url = found.take("--audit-otlp", given.audit_otlp.take(), parse_collector)?;
+    if ca.is_some() && url.scheme_str() != Some("https") {
+        found.add(
+            "--audit-otlp-ca is for TLS: begin --audit-otlp with https, or leave --audit-otlp-ca out",
+        );
+    }
+    Some(OtlpSettings { url, ca })
+}
+
 /// Settings that say nothing without another one.
 fn needs(found: &mut Mistakes, (first, is_given): (&str, bool), further: &[(&str, bool)]) {
     for (flag, _) in further.iter().filter(|(_, it)| *it && !is_given) {
@@ -152,6 +173,20 @@ fn parse_subject(text: &str) -> Result<String, String> {
     Err(format!("is '{text}': give words with dots between, such as fastgate.audit"))
 }
 
+fn parse_collector(text: &str) -> Result<Uri, String> {
+    // It may hold a password, which has no meaning here, and is not repeated.
+    let mend = || "is no URL of a collector: give one such as http://127.0.0.1:4317".to_owned();
+    let url: Uri = text.trim().parse().map_err(|_| mend())?;
+    let is_known = matches!(url.scheme_str(), Some("http" | "https"));
+    let has_host = url.host().is_some_and(|host| !host.is_empty());
+    let has_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    let has_more = !matches!(url.path(), "" | "/") || url.query().is_some();
+    if has_more {
+        return Err("has a path, and gRPC has none: give one such as http://127.0.0.1:4317".into());
+    }
+    if is_known && has_host && !has_user { Ok(url) } else { Err(mend()) }
+}
+
 fn parse_spool_limit(text: &str) -> Result<u64, String> {
     let mend = || format!("is '{text}': give at least 1MiB, such as 1GiB");
     parse_bytes(text).filter(|bytes| *bytes >= 1 << 20).ok_or_else(mend)
@@ -188,7 +223,7 @@ mod tests {
         let onward = load(&["--state-dir=d", "--audit-file=-"]).expect("valid").onward;
         let file = onward.file.expect("set");
         assert_eq!((file.target, file.size, file.keep.get()), (FileTarget::Stdout, 100 << 20, 10));
-        assert!(onward.store == Store::On && onward.nats.is_none());
+        assert!(onward.store == Store::On && onward.nats.is_none() && onward.otlp.is_none());
         let onward = load(&[
             "--state-dir=d",
             "--audit-store=off",
@@ -197,6 +232,7 @@ mod tests {
             "--audit-file-keep=2",
             "--audit-nats=nats://a:1,tls://b",
             "--audit-nats-subject=a.b",
+            "--audit-otlp=https://c:4317",
         ]);
         let onward = onward.expect("valid").onward;
         let file = onward.file.expect("set");
@@ -204,6 +240,7 @@ mod tests {
         assert_eq!((file.size, file.keep.get(), onward.store), (1 << 20, 2, Store::Off));
         let nats = onward.nats.expect("set");
         assert_eq!((nats.servers.len(), &*nats.subject), (2, "a.b"));
+        assert_eq!(onward.otlp.expect("set").url, "https://c:4317/");
     }
 
     #[test]
@@ -227,6 +264,8 @@ mod tests {
                 "--audit-nats-credentials can't be used: none/such: ",
             ),
             (&[dir, "--audit-nats=tls://h", "--audit-nats-ca=none"], "--audit-nats-ca: can't read"),
+            (&[dir, "--audit-otlp=http://h/v1/logs"], "--audit-otlp has a path, and gRPC has none"),
+            (&[dir, "--audit-otlp=grpc://:hidden@h"], "--audit-otlp is no URL of a collector: "),
         ] {
             let found = load(given).expect_err(told);
             assert!(found.len() == 1 && found[0].starts_with(told), "{told}: {found:?}");

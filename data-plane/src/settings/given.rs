@@ -108,6 +108,12 @@ pub(super) struct Given {
     /// The certificates that NATS's own must be signed by, in PEM [default: those the system trusts]
     #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_NATS_CA")]
     pub(super) audit_nats_ca: Option<PathBuf>,
+    /// A collector that gets audit events as OTLP logs over gRPC, such as https://host:4317
+    #[arg(long, value_name = "URL", env = "FASTGATE_AUDIT_OTLP")]
+    pub(super) audit_otlp: Option<String>,
+    /// The certificates that its own must be signed by, in PEM [default: those the system trusts]
+    #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_OTLP_CA")]
+    pub(super) audit_otlp_ca: Option<PathBuf>,
 }
 
 /// The command line of a node.
@@ -167,6 +173,8 @@ impl Given {
             audit_nats_subject: self.audit_nats_subject.or(other.audit_nats_subject),
             audit_nats_credentials: self.audit_nats_credentials.or(other.audit_nats_credentials),
             audit_nats_ca: self.audit_nats_ca.or(other.audit_nats_ca),
+            audit_otlp: self.audit_otlp.or(other.audit_otlp),
+            audit_otlp_ca: self.audit_otlp_ca.or(other.audit_otlp_ca),
         }
     }
 }

@@ -7,8 +7,9 @@ use crate::audit::batch::Sealed;
 
 /// Events of one boot of one node, in their order.
 pub(super) struct Events {
-    node_id: String,
-    boot_id: String,
+    pub(super) node_id: String,
+    pub(super) boot_id: String,
+    pub(super) environment: String,
     /// Events of the boot before them.
     first_seq: u64,
     events: Vec<LogEvent>,
@@ -16,9 +17,9 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn decode(batch: &Sealed) -> Result<Self, DecodeError> {
-        let Batch { node_id, boot_id, first_seq, events, .. } =
+        let Batch { node_id, boot_id, environment, first_seq, events, .. } =
             Batch::decode(batch.encoded.clone())?;
-        Ok(Self { node_id, boot_id, first_seq, events })
+        Ok(Self { node_id, boot_id, environment, first_seq, events })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Audit events onward: to a file and to NATS JetStream.
+//! Audit events onward: to a file, to NATS JetStream and to an OpenTelemetry collector.
 //!
 //! Each sink has a task, a window of batches and a watermark of its own, so that one that is away
 //! keeps nobody else waiting. A batch goes when all of it is acknowledged; after a failure the sink
@@ -9,6 +9,7 @@
 mod events;
 mod file;
 mod nats;
+mod otlp;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,11 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 pub(crate) use self::nats::check_credentials;
-use self::{events::Events, file::JsonLines, nats::JetStream};
+use self::{events::Events, file::JsonLines, nats::JetStream, otlp::Collector};
 pub use self::{
     file::{FileSettings, FileTarget},
     nats::{NatsServer, NatsSettings},
+    otlp::OtlpSettings,
 };
 use super::outlet::{Kind, Outlet};
 use crate::{
@@ -44,6 +46,8 @@ pub struct Onward {
     pub file: Option<FileSettings>,
     /// NATS JetStream.
     pub nats: Option<NatsSettings>,
+    /// An OpenTelemetry collector.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// Whether the control plane stores audit events.
@@ -59,7 +63,11 @@ pub enum Store {
 impl Onward {
     /// The sinks there are.
     pub(super) fn kinds(&self) -> Vec<Kind> {
-        let sinks = [(Kind::File, self.file.is_some()), (Kind::Nats, self.nats.is_some())];
+        let sinks = [
+            (Kind::File, self.file.is_some()),
+            (Kind::Nats, self.nats.is_some()),
+            (Kind::Otlp, self.otlp.is_some()),
+        ];
         sinks.into_iter().filter(|(_, is_set)| *is_set).map(|(kind, _)| kind).collect()
     }
 }
@@ -71,11 +79,12 @@ pub(super) fn start(
     identity: Arc<Identity>,
     tasks: &mut JoinSet<()>,
 ) {
-    let Onward { file, nats, .. } = onward.clone();
+    let Onward { file, nats, otlp, .. } = onward.clone();
     match outlet.kind {
         Kind::ControlPlane => None,
         Kind::File => file.map(|it| tasks.spawn(deliver(JsonLines::new(it), outlet, identity))),
         Kind::Nats => nats.map(|it| tasks.spawn(deliver(JetStream::new(it), outlet, identity))),
+        Kind::Otlp => otlp.map(|it| tasks.spawn(deliver(Collector::new(it), outlet, identity))),
     };
 }
 

@@ -64,6 +64,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::ControlPlane => "stored",
         Kind::File => "stored-file",
         Kind::Nats => "stored-nats",
+        Kind::Otlp => "stored-otlp",
     }
 }
 

@@ -1,19 +1,34 @@
-//! Sinks on real files and on a real NATS.
+//! Sinks on real files, on a collector in miniature that fails on purpose, and on a real NATS.
 
 mod nats;
 mod tls;
 
 use std::{
+    collections::{BTreeMap, HashSet},
     fs,
+    net::SocketAddr,
     num::NonZeroUsize,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use fastgate::{admin::v1::LogEvent, model::Id, node::v1::Batch};
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::{
+        ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+        logs_service_server::{LogsService, LogsServiceServer},
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    logs::v1::LogRecord,
+};
 use prost::Message as _;
-use tokio::time::Duration;
+use tokio::{net::TcpListener, task::JoinHandle, time::Duration};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
 use uuid::Uuid;
 
 use super::{file::Writer, *};
@@ -163,6 +178,89 @@ fn a_full_disk_leaves_no_half_of_a_line() {
     assert_eq!((fault.kind(), at), (std::io::ErrorKind::StorageFull, 0));
 }
 
+/// A collector that keeps what it takes.
+#[derive(Clone, Default)]
+struct Kept {
+    requests: Arc<Mutex<Vec<ExportLogsServiceRequest>>>,
+    answers: Arc<Mutex<Vec<Answer>>>,
+    calls: Arc<AtomicUsize>,
+}
+
+/// What it does with the next request in place of taking it.
+enum Answer {
+    Refuse(Status),
+    TakeAllBut(i64),
+    /// Takes it, and the answer is lost.
+    Forget,
+}
+
+#[tonic::async_trait]
+impl LogsService for Kept {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.calls.fetch_add(1, SeqCst);
+        let next = self.answers.lock().expect("no panic").pop();
+        if let Some(Answer::Refuse(status)) = next {
+            return Err(status);
+        }
+        self.requests.lock().expect("no panic").push(request.into_inner());
+        let partial_success = match next {
+            Some(Answer::Forget) => return Err(Status::unavailable("on purpose")),
+            Some(Answer::TakeAllBut(rejected_log_records)) => {
+                let error_message = "on purpose".into();
+                Some(ExportLogsPartialSuccess { rejected_log_records, error_message })
+            }
+            _ => None,
+        };
+        Ok(Response::new(ExportLogsServiceResponse { partial_success }))
+    }
+}
+
+impl Kept {
+    async fn serve_on(&self, address: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+        self.serve_by(Server::builder(), address).await
+    }
+
+    async fn serve_by(
+        &self,
+        mut server: Server,
+        address: SocketAddr,
+    ) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind(address).await.expect("binds");
+        let address = listener.local_addr().expect("an address");
+        let server = server.add_service(LogsServiceServer::new(self.clone()));
+        let served = server.serve_with_incoming(TcpListenerStream::new(listener));
+        (address, tokio::spawn(async { served.await.expect("serves") }))
+    }
+
+    fn records(&self) -> Vec<LogRecord> {
+        let requests = self.requests.lock().expect("no panic");
+        let resources = requests.iter().flat_map(|request| &request.resource_logs);
+        let scopes = resources.flat_map(|resource| &resource.scope_logs);
+        scopes.flat_map(|scope| scope.log_records.clone()).collect()
+    }
+
+    fn uids(&self) -> Vec<String> {
+        self.records()
+            .iter()
+            .map(|record| read(&record.attributes)["log.record.uid"].clone())
+            .collect()
+    }
+}
+
+fn read(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let value = |value: &Option<AnyValue>| match value.clone().and_then(|it| it.value) {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::DoubleValue(number)) => number.to_string(),
+        Some(Value::BoolValue(truth)) => truth.to_string(),
+        other => panic!("{other:?}"),
+    };
+    attributes.iter().map(|it| (it.key.clone(), value(&it.value))).collect()
+}
+
 /// A sink on its task, fed with batches of this boot.
 struct Delivery {
     outlet: Arc<Outlet>,
@@ -171,6 +269,11 @@ struct Delivery {
 }
 
 impl Delivery {
+    fn to(address: SocketAddr) -> Self {
+        let url = format!("http://{address}").parse().expect("a URL");
+        Self::by(Onward { otlp: Some(OtlpSettings { url, ca: None }), ..Onward::default() })
+    }
+
     /// To the one sink that is set.
     fn by(onward: Onward) -> Self {
         let id = |text| Id::parse(text).expect("an id");
@@ -215,4 +318,95 @@ impl Delivery {
     fn ids(&self, seqs: std::ops::Range<u64>) -> Vec<String> {
         seqs.map(|seq| format!("n1/{}/{seq}", self.identity.boot_id)).collect()
     }
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+#[tokio::test]
+async fn a_collector_gets_records_by_the_semantic_conventions() {
+    let kept = Kept::default();
+    let (address, _server) = kept.serve_on(loopback()).await;
+    let delivery = Delivery::to(address);
+    delivery.give(7, 1);
+    delivery.done().await;
+    let requests = kept.requests.lock().expect("no panic").clone();
+    let resource = requests[0].resource_logs[0].resource.clone().expect("one");
+    let resource = read(&resource.attributes);
+    for (name, value) in [
+        ("service.name", "fastgate"),
+        ("service.instance.id", "n1"),
+        ("deployment.environment.name", "default"),
+    ] {
+        assert_eq!(resource[name], value, "{name}");
+    }
+    let record = &kept.records()[0];
+    assert_eq!(record.time_unix_nano, 1_700_000_000_000_000_005);
+    assert_eq!(record.observed_time_unix_nano, record.time_unix_nano + 1_500_000);
+    assert_eq!((record.severity_text.as_str(), record.severity_number), ("WARN", 13));
+    let body =
+        read(&[KeyValue { key: "body".into(), value: record.body.clone(), ..Default::default() }]);
+    assert!(!body["body"].contains(char::is_control), "{body:?}");
+    let attributes = read(&record.attributes);
+    for (name, value) in [
+        ("http.request.method", "GET"),
+        ("http.response.status_code", "404"),
+        ("url.path", &format!("/{HOSTILE}")),
+        ("user_agent.original", HOSTILE),
+        ("client.address", "192.0.2.1"),
+        ("error.type", "no_route"),
+        ("fastgate.request_id", "request-7"),
+        ("fastgate.seq", "7"),
+        ("log.record.uid", &delivery.ids(7..8)[0]),
+    ] {
+        assert_eq!(attributes[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_comes_and_goes_gets_every_event_in_order() {
+    let kept = Kept::default();
+    let (address, server) = kept.serve_on(loopback()).await;
+    let delivery = Delivery::to(address);
+    delivery.give(0, 10);
+    delivery.done().await;
+    server.abort();
+    drop(server.await);
+    // Its connections end with the runtime's task alone: what was open is refused first.
+    kept.answers.lock().expect("no panic").extend([
+        Answer::Refuse(Status::resource_exhausted("later")),
+        Answer::Forget,
+        Answer::Refuse(Status::unauthenticated("not yet")),
+    ]);
+    // More than a request takes.
+    delivery.give(10, 1200);
+    delivery.give(1210, 5);
+    sleep(Duration::from_millis(200)).await;
+    let (_, _server) = kept.serve_on(address).await;
+    delivery.done().await;
+    assert_eq!(delivery.counts(), (1215, 0, 1215));
+    assert!(delivery.outlet.errors.load(Relaxed) >= 3);
+    let uids = kept.uids();
+    let mut seen = HashSet::new();
+    let once: Vec<_> = uids.iter().filter(|uid| seen.insert(*uid)).cloned().collect();
+    assert_eq!(once, delivery.ids(0..1215), "in order, once each by their ids");
+    assert_eq!(uids.len(), 1215 + 512, "what was under way came twice, and nothing else");
+}
+
+#[tokio::test]
+async fn what_a_collector_will_never_take_is_counted_and_not_sent_again() {
+    let kept = Kept::default();
+    let (address, _server) = kept.serve_on(loopback()).await;
+    kept.answers
+        .lock()
+        .expect("no panic")
+        .extend([Answer::Refuse(Status::invalid_argument("on purpose")), Answer::TakeAllBut(2)]);
+    let delivery = Delivery::to(address);
+    delivery.give(0, 10);
+    delivery.give(10, 5);
+    delivery.give(15, 1);
+    delivery.done().await;
+    assert_eq!(delivery.counts(), (9, 7, 16));
+    assert_eq!(kept.calls.load(SeqCst), 3);
 }

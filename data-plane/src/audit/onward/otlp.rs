@@ -1,0 +1,240 @@
+//! Audit events to an OpenTelemetry collector, over gRPC, as logs.
+//!
+//! Names of attributes are those of the semantic conventions where there are such; the others begin
+//! with `fastgate.`. `log.record.uid` is node, boot and number: two records with the same are one.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use fastgate::{
+    admin::v1::LogEvent,
+    escape::{escape, is_unsafe},
+};
+use http::Uri;
+use opentelemetry_proto::tonic::{
+    collector::logs::v1::{
+        ExportLogsPartialSuccess, ExportLogsServiceRequest, logs_service_client::LogsServiceClient,
+    },
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
+    resource::v1::Resource,
+};
+use prost::Message as _;
+use tokio::time::timeout;
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
+
+use super::{Events, Fault, Progress, Sink};
+use crate::{
+    ca,
+    dial::{self, SILENCE},
+    identity::Identity,
+};
+
+/// Records in a request: collectors take 4 MiB of them unless told otherwise.
+const RECORDS: usize = 512;
+
+/// The same in bytes, as records may be long.
+const BYTES: usize = 2 << 20;
+
+/// How a node comes to a collector.
+#[derive(Clone, Debug)]
+pub struct OtlpSettings {
+    /// Where it takes gRPC.
+    pub url: Uri,
+    /// The file of the certificates its own must be signed by; `None`: those the system trusts.
+    pub ca: Option<PathBuf>,
+}
+
+/// The sink.
+pub(super) struct Collector {
+    settings: OtlpSettings,
+    /// `None`: not connected.
+    client: Option<LogsServiceClient<Channel>>,
+}
+
+impl Collector {
+    pub(super) fn new(settings: OtlpSettings) -> Self {
+        Self { settings, client: None }
+    }
+
+    async fn connect(&self) -> Result<LogsServiceClient<Channel>, Fault> {
+        let OtlpSettings { url, ca } = &self.settings;
+        let mut endpoint = dial::endpoint(url);
+        if url.scheme_str() == Some("https") {
+            let mut tls = ClientTlsConfig::new();
+            tls = match ca {
+                Some(path) => {
+                    let pem = ca::read(path).map_err(Fault)?;
+                    tls.ca_certificate(Certificate::from_pem(pem))
+                }
+                None => tls.with_native_roots(),
+            };
+            endpoint = endpoint
+                .tls_config(tls)
+                .map_err(|fault| Fault::of("can't speak TLS", dial::innermost(&fault)))?;
+        }
+        let channel = dial::connect_to(&endpoint).await;
+        channel
+            .map(LogsServiceClient::new)
+            .map_err(|fault| Fault::of("the collector can't be reached", fault))
+    }
+}
+
+impl Sink for Collector {
+    async fn send(&mut self, events: &Arc<Events>, progress: &mut Progress) -> Result<(), Fault> {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => self.connect().await?,
+        };
+        while progress.done < events.len() {
+            let (request, records) = request(events, progress.done);
+            let answer = timeout(SILENCE, client.export(request)).await;
+            let answer = answer.map_err(|_| Fault("the collector does not answer".into()))?;
+            match answer {
+                Ok(answer) => {
+                    if let Some(partial) = answer.into_inner().partial_success {
+                        progress.refused += refused(&partial, records);
+                    }
+                }
+                // A collector that can't read it now can't read it later.
+                Err(status) if status.code() == Code::InvalidArgument => {
+                    let (fault, id) = (dial::refusal(&status), events.id(progress.done));
+                    tracing::error!(fault, id, records, "the collector refuses audit events");
+                    progress.refused += records as u64;
+                }
+                Err(status) => {
+                    return Err(Fault::of("the collector refused", dial::refusal(&status)));
+                }
+            }
+            progress.done += records;
+        }
+        self.client = Some(client);
+        Ok(())
+    }
+}
+
+/// How many records a collector refused while it took the others. It must not get them again.
+fn refused(partial: &ExportLogsPartialSuccess, records: usize) -> u64 {
+    let refused = u64::try_from(partial.rejected_log_records).unwrap_or(0).min(records as u64);
+    if refused > 0 {
+        let fault = &partial.error_message;
+        tracing::error!(fault, records = refused, "the collector refuses audit events");
+    }
+    refused
+}
+
+/// The next records from an event on, and how many there are.
+fn request(events: &Events, first: usize) -> (ExportLogsServiceRequest, usize) {
+    let (mut log_records, mut bytes) = (Vec::new(), 0);
+    for (at, event) in events.from(first).take(RECORDS) {
+        let record = record(events, at, event);
+        bytes += record.encoded_len();
+        if bytes > BYTES && !log_records.is_empty() {
+            break;
+        }
+        log_records.push(record);
+    }
+    let records = log_records.len();
+    let scope = InstrumentationScope {
+        name: "fastgate.audit".into(),
+        version: Identity::VERSION.into(),
+        ..Default::default()
+    };
+    let resource = Resource {
+        attributes: vec![
+            text("service.name", "fastgate"),
+            text("service.version", Identity::VERSION),
+            text("service.instance.id", &events.node_id),
+            text("deployment.environment.name", &events.environment),
+        ],
+        ..Default::default()
+    };
+    let scope_logs = vec![ScopeLogs { scope: Some(scope), log_records, schema_url: String::new() }];
+    let resource_logs =
+        vec![ResourceLogs { resource: Some(resource), scope_logs, schema_url: String::new() }];
+    (ExportLogsServiceRequest { resource_logs }, records)
+}
+
+fn record(events: &Events, at: usize, event: &LogEvent) -> LogRecord {
+    let time = event.timestamp.as_ref().map_or(0, |time| {
+        let seconds = u64::try_from(time.seconds).unwrap_or(0);
+        seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.unsigned_abs().into())
+    });
+    let took = Duration::try_from_secs_f64(event.response_time_ms / 1000.0).unwrap_or_default();
+    let (severity_number, severity_text) = match event.status_code {
+        500.. => (SeverityNumber::Error, "ERROR"),
+        400.. => (SeverityNumber::Warn, "WARN"),
+        _ => (SeverityNumber::Info, "INFO"),
+    };
+    LogRecord {
+        time_unix_nano: time,
+        observed_time_unix_nano: time.saturating_add(took.as_nanos() as u64),
+        severity_number: severity_number.into(),
+        severity_text: severity_text.into(),
+        body: Some(AnyValue { value: Some(Value::StringValue(body(event))) }),
+        attributes: attributes(events, at, event),
+        event_name: "fastgate.request".into(),
+        ..Default::default()
+    }
+}
+
+/// What a person reads: a line, whatever the client sent.
+fn body(event: &LogEvent) -> String {
+    let mut body = String::new();
+    for c in event.method.chars().chain([' ']).chain(event.path.chars()) {
+        if is_unsafe(c) { escape(c, &mut body) } else { body.push(c) }
+    }
+    format!("{body} {}", event.status_code)
+}
+
+/// The fields of an event that have something to say.
+fn attributes(events: &Events, at: usize, event: &LogEvent) -> Vec<KeyValue> {
+    let texts = [
+        ("http.request.method", &event.method),
+        ("url.path", &event.path),
+        ("user_agent.original", &event.user_agent),
+        ("client.address", &event.ip_address),
+        ("error.type", &event.error),
+        ("fastgate.request_id", &event.request_id),
+        ("fastgate.key_id", &event.key_id),
+        ("fastgate.source_path", &event.source_path),
+        ("fastgate.target_url", &event.target_url),
+        ("fastgate.environment", &event.environment),
+        ("fastgate.route_id", &event.route_id),
+    ];
+    let numbers = [
+        ("http.response.status_code", i64::from(event.status_code)),
+        ("http.request.body.size", i64::try_from(event.request_size).unwrap_or(i64::MAX)),
+        ("http.response.body.size", i64::try_from(event.response_size).unwrap_or(i64::MAX)),
+        ("fastgate.attempts", i64::from(event.attempts)),
+        ("fastgate.secret_version", i64::from(event.secret_version)),
+        ("fastgate.seq", i64::try_from(events.seq(at)).unwrap_or(i64::MAX)),
+    ];
+    let times = [
+        ("fastgate.response_time_ms", event.response_time_ms),
+        ("fastgate.upstream_time_ms", event.upstream_time_ms),
+        ("fastgate.ttfb_ms", event.ttfb_ms),
+    ];
+    let texts = texts.into_iter().filter(|(_, value)| !value.is_empty());
+    let mut all: Vec<_> = texts.map(|(name, value)| text(name, value)).collect();
+    all.extend(numbers.map(|(name, value)| attribute(name, Value::IntValue(value))));
+    all.extend(times.map(|(name, value)| attribute(name, Value::DoubleValue(value))));
+    all.push(attribute("fastgate.rate_limited", Value::BoolValue(event.rate_limited)));
+    all.push(text("fastgate.boot_id", &events.boot_id));
+    all.push(text("log.record.uid", &events.id(at)));
+    all
+}
+
+fn text(name: &str, value: &str) -> KeyValue {
+    attribute(name, Value::StringValue(value.to_owned()))
+}
+
+fn attribute(name: &str, value: Value) -> KeyValue {
+    KeyValue {
+        key: name.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..Default::default()
+    }
+}
