@@ -20,6 +20,7 @@ mod documents;
 mod failures;
 mod limits;
 mod many_keys;
+mod onward;
 mod plans;
 mod replicas;
 mod revocation;

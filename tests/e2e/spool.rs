@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::support::{Gate, Node, Upstream, eventually, is_long};
 
 /// Clients that ask one node, with ids that tell their requests apart.
-struct Clients {
+pub(super) struct Clients {
     tasks: JoinSet<()>,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -30,7 +30,7 @@ const CLIENTS: u64 = 4;
 
 impl Clients {
     /// They go on when the node is away, and ask again when it is back.
-    fn start(node: &Node, round: usize) -> Self {
+    pub(super) fn start(node: &Node, round: usize) -> Self {
         let mut clients = Self {
             tasks: JoinSet::new(),
             stop: Arc::default(),
@@ -63,7 +63,7 @@ impl Clients {
     }
 
     /// How many were sent, and what was answered.
-    async fn end(mut self) -> (u64, Vec<(String, Instant)>) {
+    pub(super) async fn end(mut self) -> (u64, Vec<(String, Instant)>) {
         self.stop.store(true, SeqCst);
         while let Some(client) = self.tasks.join_next().await {
             client.expect("every answer is as expected");
@@ -73,14 +73,14 @@ impl Clients {
     }
 }
 
-async fn open_route(gate: &Gate, upstream: &Upstream) {
+pub(super) async fn open_route(gate: &Gate, upstream: &Upstream) {
     let targets = json!([{"url": upstream.url}]);
     gate.route(json!({"path_prefix": "/", "auth_required": false, "targets": targets})).await;
 }
 
 /// Waits until all is stored that a node has: its own events, and what earlier starts left. A node
 /// waits up to ten seconds before it tries a control plane again that was away for long.
-async fn shipped(node: &Node) {
+pub(super) async fn shipped(node: &Node) {
     let mut patience = Instant::now() + Duration::from_secs(20);
     let mut least = f64::MAX;
     loop {
@@ -97,7 +97,7 @@ async fn shipped(node: &Node) {
     }
 }
 
-async fn ids_in_log(gate: &Gate) -> HashSet<String> {
+pub(super) async fn ids_in_log(gate: &Gate) -> HashSet<String> {
     let logs = gate.all_logs_by(1000).await;
     let ids: HashSet<_> =
         logs.iter().map(|log| log["request_id"].as_str().expect("an id").to_owned()).collect();

@@ -5,9 +5,11 @@
 
 mod client;
 mod clock;
+mod collector;
 mod command;
 mod gate;
 mod load;
+mod nats;
 mod postgres;
 mod process;
 mod redis;
@@ -15,9 +17,11 @@ mod upstream;
 mod wire;
 
 pub(crate) use client::{Answer, Client, Line};
+pub(crate) use collector::Collector;
 pub(crate) use command::{free_port, run, run_ok};
 pub(crate) use gate::{Gate, Node};
 pub(crate) use load::{Answers, Load};
+pub(crate) use nats::Nats;
 pub(crate) use postgres::Postgres;
 pub(crate) use process::{Process, program};
 pub(crate) use redis::Redis;
