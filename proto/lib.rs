@@ -4,10 +4,11 @@
 //! plane say to each other; both are generated from the `.proto` files beside this one. The
 //! other modules hold what must come out the same on both sides: the form of a secret
 //! ([`secret`]), the digest of a config ([`digest`]), what a request path may look like
-//! ([`path`]), what makes a key, route, upstream or plan valid ([`model`]), how a time is written
-//! ([`time`]), an audit event ([`event`]) and any text of others ([`escape`]), and how a file of
-//! settings is read ([`settings`]). No I/O happens here.
+//! ([`path`]), which audit events a filter means ([`audit`]), what makes a key, route, upstream or
+//! plan valid ([`model`]), how a time is written ([`time`]), an audit event ([`event`]) and any text of
+//! others ([`escape`]), and how a file of settings is read ([`settings`]). No I/O happens here.
 
+pub mod audit;
 pub mod digest;
 mod entity_error;
 pub mod escape;

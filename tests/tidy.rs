@@ -28,8 +28,7 @@ const KNOWS_NODE_API: &[&str] = &[
     "proto/digest.rs", // of entities as they are sent
     "proto/entity_error.rs",
     "proto/model/", // parses them
-    "control-plane/src/audit/ingest.rs",
-    "control-plane/src/audit/usage.rs",
+    "control-plane/src/audit/",
     "control-plane/src/admin/history.rs", // names the kinds of entities
     "control-plane/src/domain/object.rs", // makes what nodes get of an object
     "control-plane/src/domain/revision.rs", // tells which kinds of entities it changed
@@ -44,6 +43,7 @@ const KNOWS_NODE_API: &[&str] = &[
 
 /// The same for `fastgate::admin::v1`.
 const KNOWS_ADMIN_API: &[&str] = &[
+    "proto/audit.rs", // matches events
     "proto/event.rs", // how one is written
     "proto/model/",
     "control-plane/src/admin/",

@@ -7,11 +7,12 @@ use fastgate::{
         self, GetMetricsRequest, NamedSums, RequestSums, StepSums,
         metrics_service_server::MetricsService,
     },
+    audit::parse_status,
     model::{Id, Violations},
 };
 use tonic::{Request, Response, Status};
 
-use super::{Admin, logs::parse_status, some_text, time};
+use super::{Admin, some_text, time};
 use crate::{
     domain::{MetricsQuery, Step, Total},
     error::Error,

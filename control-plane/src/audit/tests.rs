@@ -4,6 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use fastgate::{
     admin::v1::LogEvent,
+    audit::EventMatch,
     node::v1::{Batch, BatchAck, Gap, audit_ingest_client::AuditIngestClient},
 };
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use tonic::{Code, Status, Streaming, service::Routes, transport::Endpoint};
 
 use super::Ingest;
 use crate::{
-    domain::{EventFilter, EventMatch, Expect, Op, Usage},
+    domain::{EventFilter, Expect, Op, Usage},
     listen,
     store::{
         Store,

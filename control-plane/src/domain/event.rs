@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use fastgate::{admin::v1::LogEvent, model::Id};
+use fastgate::{admin::v1::LogEvent, audit::EventMatch, model::Id};
 
 /// Events of one boot of one node. Batches of a boot come in order, so one that begins before the
 /// end of what is stored of it has come before.
@@ -36,33 +36,6 @@ pub(crate) struct EventFilter {
     /// Before this time.
     pub(crate) until: SystemTime,
     pub(crate) matching: EventMatch,
-}
-
-/// What events must be like; absent fields ask nothing.
-#[derive(Clone, Default, PartialEq, Debug)]
-pub(crate) struct EventMatch {
-    pub(crate) key_id: Option<String>,
-    pub(crate) source_path: Option<String>,
-    pub(crate) path_prefix: Option<String>,
-    pub(crate) path_contains: Option<String>,
-    pub(crate) method: Option<String>,
-    /// First and last status, both included.
-    pub(crate) status: Option<(u16, u16)>,
-    pub(crate) request_id: Option<String>,
-    pub(crate) route_id: Option<String>,
-    pub(crate) target_url: Option<String>,
-    pub(crate) error: Option<String>,
-    pub(crate) ip_address: Option<String>,
-    pub(crate) user_agent_contains: Option<String>,
-    pub(crate) node_id: Option<String>,
-    pub(crate) rate_limited: Option<bool>,
-    pub(crate) secret_version: Option<u32>,
-    pub(crate) min_attempts: Option<u32>,
-    pub(crate) min_response_time_ms: Option<f64>,
-    pub(crate) min_upstream_time_ms: Option<f64>,
-    pub(crate) min_ttfb_ms: Option<f64>,
-    pub(crate) min_request_size: Option<u64>,
-    pub(crate) min_response_size: Option<u64>,
 }
 
 /// Where an event stands in a list: by time, then by the number it got when it was stored.

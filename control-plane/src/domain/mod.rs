@@ -12,7 +12,7 @@ pub(crate) mod varint;
 pub(crate) use change::{
     Actor, CallId, Change, Committed, Expect, Op, Outcome, Repeatable, Replay,
 };
-pub(crate) use event::{EventBatch, EventFilter, EventGap, EventMatch, EventPosition};
+pub(crate) use event::{EventBatch, EventFilter, EventGap, EventPosition};
 pub(crate) use histogram::Histogram;
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,

@@ -6,9 +6,12 @@ mod tail;
 
 use std::time::SystemTime;
 
-use fastgate::admin::v1::{
-    ExportLogsRequest, FilePart, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
-    log_service_server::LogService,
+use fastgate::{
+    admin::v1::{
+        ExportLogsRequest, FilePart, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
+        log_service_server::LogService,
+    },
+    audit::list_of_tail,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -16,7 +19,6 @@ use tonic::{Request, Response, Status};
 use super::{Admin, page::Paging};
 use crate::{domain::EventPosition, error::Error, store::Cursor, streams::Endless};
 use export::{Export, Format};
-pub(super) use filter::parse_status;
 use tail::Tail;
 
 #[tonic::async_trait]
@@ -64,7 +66,7 @@ impl LogService for Admin {
         let request = request.into_inner();
         let environment = self.environment(&request.environment, "").await?;
         let lines = request.lines;
-        let filter = filter::parse(environment, filter::of_tail(request), SystemTime::now())?;
+        let filter = filter::parse(environment, list_of_tail(request), SystemTime::now())?;
         let tail = Tail { store: self.store.clone(), filter, lines };
         let mut response = Response::new(tail.start(self.stop.clone()));
         response.extensions_mut().insert(Endless);

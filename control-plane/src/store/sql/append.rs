@@ -6,7 +6,7 @@
 
 use std::time::SystemTime;
 
-use fastgate::admin::v1::LogEvent;
+use fastgate::{admin::v1::LogEvent, audit::narrow};
 
 use super::{
     Result, Rows, Tx, parts,
@@ -157,8 +157,4 @@ fn count<'a>(rollup: &mut Rollup<&'a str>, event: &'a LogEvent, at_us: i64) {
 fn at_us(event: &LogEvent, now_us: i64) -> i64 {
     let time = event.timestamp.and_then(|timestamp| SystemTime::try_from(timestamp).ok());
     time.map(to_us).filter(|at_us| *at_us <= now_us + AHEAD_US).unwrap_or(now_us)
-}
-
-fn narrow(number: i32) -> i16 {
-    number.clamp(0, i16::MAX.into()).try_into().unwrap_or(i16::MAX)
 }

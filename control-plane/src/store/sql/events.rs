@@ -1,13 +1,13 @@
 //! Audit events, as they are searched: newest first, page by page.
 
-use fastgate::admin::v1::LogEvent;
+use fastgate::{admin::v1::LogEvent, audit::EventMatch};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{
     Db, FIND, Result, Tx,
     value::{from_us, to_i64, to_u64, to_us},
 };
-use crate::domain::{EventFilter, EventMatch, EventPosition};
+use crate::domain::{EventFilter, EventPosition};
 
 pub(super) async fn list(
     tx: &mut Tx,

@@ -5,11 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::admin::v1::LogEvent;
+use fastgate::{admin::v1::LogEvent, audit::EventMatch};
 
-use super::samples::{commit, id, key};
+use super::{
+    rollups::Dice,
+    samples::{commit, id, key},
+};
 use crate::{
-    domain::{EventBatch, EventFilter, EventMatch, Expect, Op},
+    domain::{EventBatch, EventFilter, Expect, Op},
     store::Store,
 };
 
@@ -158,4 +161,93 @@ pub(super) async fn events_are_found_by_every_field(store: Db) {
         none.matching.path_contains = Some("b%\u{fffd}".into());
         assert_eq!(found(&none).await, [""; 0], "letter case counts, and wildcards are none");
     }
+}
+
+/// One of a few texts that are alike.
+fn text(dice: &mut Dice) -> String {
+    ["", "a", "A", "/a", "/a/b", "/a/b%", "é/ü", "/a/\u{fffd}_"][dice.below(8) as usize].into()
+}
+
+fn number(dice: &mut Dice) -> u64 {
+    [0, 1, 2, 99, 40_000, u64::MAX][dice.below(6) as usize]
+}
+
+fn some<T>(dice: &mut Dice, make: impl FnOnce(&mut Dice) -> T) -> Option<T> {
+    (dice.below(6) == 0).then(|| make(dice))
+}
+
+fn random_event(dice: &mut Dice, number_of_it: u64) -> LogEvent {
+    LogEvent {
+        timestamp: event(number_of_it).timestamp,
+        request_id: text(dice),
+        key_id: text(dice),
+        source_path: text(dice),
+        method: text(dice),
+        path: text(dice) + &text(dice),
+        target_url: text(dice),
+        status_code: [-1, 0, 200, 404, 499, 500, 70_000][dice.below(7) as usize],
+        response_time_ms: dice.below(5) as f64 / 2.0,
+        request_size: number(dice),
+        response_size: number(dice),
+        user_agent: text(dice) + &text(dice),
+        ip_address: text(dice),
+        environment: "default".into(),
+        node_id: "n1".into(),
+        route_id: text(dice),
+        upstream_time_ms: dice.below(5) as f64 / 2.0,
+        ttfb_ms: dice.below(5) as f64 / 2.0,
+        attempts: [0, 1, 2, 40_000][dice.below(4) as usize],
+        error: text(dice),
+        rate_limited: dice.below(2) == 0,
+        secret_version: number(dice).try_into().unwrap_or(u32::MAX),
+    }
+}
+
+fn random_match(dice: &mut Dice) -> EventMatch {
+    let least = |dice: &mut Dice| some(dice, |dice| dice.below(5) as f64 / 2.0);
+    EventMatch {
+        key_id: some(dice, text),
+        source_path: some(dice, text),
+        path_prefix: some(dice, text),
+        path_contains: some(dice, text),
+        method: some(dice, text),
+        status: some(dice, |dice| {
+            [(200, 200), (400, 499), (500, 599), (100, 599)][dice.below(4) as usize]
+        }),
+        request_id: some(dice, text),
+        route_id: some(dice, text),
+        target_url: some(dice, text),
+        error: some(dice, text),
+        ip_address: some(dice, text),
+        user_agent_contains: some(dice, text),
+        node_id: some(dice, |dice| format!("n{}", dice.below(2))),
+        rate_limited: some(dice, |dice| dice.below(2) == 0),
+        secret_version: some(dice, |dice| number(dice).try_into().unwrap_or(u32::MAX)),
+        min_attempts: some(dice, |dice| [1, 2, 32_767, 32_768][dice.below(4) as usize]),
+        min_response_time_ms: least(dice),
+        min_upstream_time_ms: least(dice),
+        min_ttfb_ms: least(dice),
+        min_request_size: some(dice, number),
+        min_response_size: some(dice, number),
+    }
+}
+
+/// Nodes look through events before they are stored, for those who watch the log as it grows.
+pub(super) async fn what_matches_on_a_node_is_what_is_found(store: Db) {
+    let mut dice = Dice(0x5EED);
+    let events: Vec<_> = (0..2000).map(|number| random_event(&mut dice, number)).collect();
+    assert!(is_new(&store, &batch(0, events.clone())).await);
+    let (mut none, mut some) = (0, 0);
+    for _ in 0..400 {
+        let matching = random_match(&mut dice);
+        let matched = events.iter().rev().filter(|event| matching.matches(event));
+        let expected: Vec<_> = matched.map(|event| event.timestamp).collect();
+        let filter = EventFilter { matching, ..everything() };
+        let found = store.events(&filter, None, 5000).await.expect("reads");
+        let found: Vec<_> = found.into_iter().map(|(_, event)| event.timestamp).collect();
+        assert_eq!(found, expected, "{:?}", filter.matching);
+        let counter = if found.is_empty() { &mut none } else { &mut some };
+        *counter += 1;
+    }
+    assert!(none > 50 && some > 50, "{none} {some}: the filters tell nothing apart");
 }

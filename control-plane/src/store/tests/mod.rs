@@ -73,6 +73,7 @@ contract! {
     cases::an_expired_owner_locks_nobody_out,
     events::events_are_stored_once_and_counted,
     events::events_are_found_by_every_field,
+    events::what_matches_on_a_node_is_what_is_found,
     rollups::what_is_added_up_is_what_a_recount_comes_to,
     rollups::batches_that_come_at_once_are_each_counted_once,
     rollups::a_batch_of_gaps_alone_stands_in_no_ones_way,

@@ -7,17 +7,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::admin::v1::LogEvent;
+use fastgate::{admin::v1::LogEvent, audit::EventMatch};
 
 use super::{
     events::is_new,
     samples::{commit, id, key},
 };
 use crate::{
-    domain::{
-        EventBatch, EventFilter, EventGap, EventMatch, Expect, Metrics, MetricsQuery, Op, Step,
-        Total,
-    },
+    domain::{EventBatch, EventFilter, EventGap, Expect, Metrics, MetricsQuery, Op, Step, Total},
     store::{Appended, Retention, Store},
 };
 
@@ -28,10 +25,10 @@ const DAY: u64 = 86_400;
 const END: u64 = 3 * DAY;
 
 /// Numbers that are the same in every run.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

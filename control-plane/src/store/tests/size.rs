@@ -16,12 +16,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use fastgate::{admin::v1::LogEvent, node::v1::Batch};
+use fastgate::{admin::v1::LogEvent, audit::EventMatch, node::v1::Batch};
 use prost::Message as _;
 
 use super::{Postgres, events::is_new, samples::id};
 use crate::{
-    domain::{EventBatch, EventFilter, EventMatch, MetricsQuery, Step},
+    domain::{EventBatch, EventFilter, MetricsQuery, Step},
     store::{Retention, Store},
 };
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use fastgate::audit::EventMatch;
 use sqlx::{AssertSqlSafe, Connection as _, raw_sql};
 
 use super::{Postgres, events::is_new, open, samples::id, sqlite_url};
 use crate::{
-    domain::{EventBatch, EventFilter, EventMatch},
+    domain::{EventBatch, EventFilter},
     store::{postgres, sqlite},
 };
 
