@@ -72,9 +72,12 @@ impl Collector for Metrics {
         counter(
             to,
             "audit_events_dropped",
-            "Audit events lost: no room, or damaged on disk",
+            "Audit events lost: no room, damaged on disk, or refused for good",
             dropped,
         )?;
+        let refused = self.audit.refused();
+        let help = "Those of them that the control plane will never store";
+        counter(to, "audit_events_refused", help, refused)?;
         let stored = self.audit.stored();
         counter(to, "audit_events_stored", "Audit events the control plane has stored", stored)?;
         let spooled = self.audit.spooled();

@@ -1,9 +1,12 @@
 //! Batches as they come from a node: checked, and joined where more than one is there, so that a node
 //! that comes back with many small ones costs few transactions.
 
-use fastgate::node::v1::{Batch, BatchAck, Gap};
+use fastgate::{
+    audit::{GAPS, REFUSED_BATCH},
+    node::v1::{Batch, BatchAck, Gap},
+};
 use futures_util::FutureExt as _;
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, metadata::MetadataValue};
 
 use crate::{
     domain::{EventBatch, EventGap},
@@ -12,9 +15,6 @@ use crate::{
 
 /// Events of one batch, and of those joined to one.
 const EVENTS: usize = 4096;
-
-/// Gaps of one batch.
-const GAPS: usize = 256;
 
 /// Bytes of the reason of a gap.
 const MAX_REASON: usize = 32;
@@ -125,7 +125,19 @@ impl Arrival {
     }
 }
 
+/// The refusal of a batch that would be refused again, whose number it names: so the node knows that
+/// it is the batch that is at fault, and not the stream.
+pub(super) fn for_good(mut status: Status, first_seq: u64) -> Status {
+    status.metadata_mut().insert(REFUSED_BATCH, MetadataValue::from(first_seq));
+    status
+}
+
 fn check(batch: Batch) -> Result<EventBatch, Status> {
+    let first_seq = batch.first_seq;
+    parse(batch).map_err(|fault| for_good(fault, first_seq))
+}
+
+fn parse(batch: Batch) -> Result<EventBatch, Status> {
     let environment = check_names(
         &batch.environment,
         &[("node_id", &batch.node_id), ("boot_id", &batch.boot_id)],
@@ -141,6 +153,19 @@ fn check(batch: Batch) -> Result<EventBatch, Status> {
     }
     if batch.gaps.len() > GAPS {
         return Err(Status::invalid_argument(format!("gaps: must be at most {GAPS}")));
+    }
+    for event in &batch.events {
+        for (field, ms) in [
+            ("response_time_ms", event.response_time_ms),
+            ("upstream_time_ms", event.upstream_time_ms),
+            ("ttfb_ms", event.ttfb_ms),
+        ] {
+            // Not every database keeps them.
+            if !ms.is_finite() {
+                let fault = format!("events.{field}: must be a number of milliseconds");
+                return Err(Status::invalid_argument(fault));
+            }
+        }
     }
     let gaps = batch.gaps.into_iter().map(|gap| check_gap(gap, batch.first_seq));
     let gaps = gaps.collect::<Result<_, _>>()?;

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::arrivals::{Arrival, Arrivals};
+use super::arrivals::{Arrival, Arrivals, for_good};
 use crate::{
     domain::EventBatch,
     metrics::IngestCounts,
@@ -84,7 +84,7 @@ impl Ingest {
         let environment = self.store.environment(batch.environment.as_str()).await;
         if environment.map_err(|fault| refusal(batch, &fault))?.is_none() {
             let fault = format!("environment '{}' does not exist", batch.environment);
-            return Err(Status::not_found(fault));
+            return Err(for_good(Status::not_found(fault), batch.first_seq));
         }
         if self.append(batch).await? {
             return Ok(());

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use fastgate::{
     admin::v1::LogEvent,
-    audit::EventMatch,
+    audit::{EventMatch, REFUSED_BATCH},
     node::v1::{Batch, BatchAck, Gap, audit_ingest_client::AuditIngestClient},
 };
 use tempfile::TempDir;
@@ -97,6 +97,11 @@ impl Push {
     }
 }
 
+/// Which batch a fault is of.
+fn refused_batch(fault: &Status) -> Option<u64> {
+    fault.metadata().get(REFUSED_BATCH)?.to_str().ok()?.parse().ok()
+}
+
 /// Events of one boot, numbered from `first_seq`; each of the key `k1`.
 fn batch(first_seq: u64, events: u64) -> Batch {
     let event = |seq: u64| LogEvent {
@@ -186,7 +191,14 @@ async fn a_bad_batch_is_refused_by_its_field() {
         let gap = Gap { first_seq, events, reason: reason.into() };
         Batch { gaps: vec![gap], ..batch(10, 1) }
     };
-    let cases: [(Batch, &str); 13] = [
+    let slow = |ms| {
+        let mut batch = batch(10, 1);
+        batch.events[0].response_time_ms = ms;
+        batch
+    };
+    let cases: [(Batch, &str); 15] = [
+        (slow(f64::NAN), "events.response_time_ms"),
+        (slow(f64::INFINITY), "events.response_time_ms"),
         (Batch { node_id: String::new(), ..batch(0, 1) }, "node_id"),
         (Batch { node_id: "n".repeat(129), ..batch(0, 1) }, "node_id"),
         (Batch { boot_id: "b\0".into(), ..batch(0, 1) }, "boot_id"),
@@ -205,9 +217,11 @@ async fn a_bad_batch_is_refused_by_its_field() {
         let mut push = world.push().await;
         push.say(batch(100, 1)).await;
         assert_eq!(push.ack().await, 100);
+        let number = bad.first_seq;
         push.say(bad).await;
         let fault = push.fault().await;
         assert_eq!(fault.code(), Code::InvalidArgument, "{fault}");
+        assert_eq!(refused_batch(&fault), Some(number), "the node knows which");
         assert!(fault.message().starts_with(&format!("{field}: ")), "{fault}");
     }
     assert_eq!(world.stored().await, ["r100"]);
@@ -237,6 +251,7 @@ async fn events_of_an_unknown_environment_are_refused() {
     let fault = push.fault().await;
     let told = "environment 'nowhere' does not exist";
     assert_eq!((fault.code(), fault.message()), (Code::NotFound, told));
+    assert_eq!(refused_batch(&fault), Some(0));
     // Nothing was kept of it, so it is no repeated batch where it belongs.
     let mut push = world.push().await;
     push.say(batch(0, 1)).await;
@@ -251,5 +266,7 @@ async fn a_stop_ends_the_streams() {
     push.say(batch(0, 1)).await;
     assert_eq!(push.ack().await, 0);
     world.stop.cancel();
-    assert_eq!(push.fault().await.code(), Code::Unavailable, "which is worth a retry");
+    let fault = push.fault().await;
+    assert_eq!(fault.code(), Code::Unavailable, "which is worth a retry");
+    assert_eq!(refused_batch(&fault), None);
 }

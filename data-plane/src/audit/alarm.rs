@@ -76,7 +76,8 @@ impl Alarm {
     }
 }
 
-fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
+/// Whether it is time to tell something again; if so, it counts as told.
+pub(super) fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
     let is_due = told.is_none_or(|at| now.duration_since(at) >= REMIND_EVERY);
     if is_due {
         *told = Some(now);

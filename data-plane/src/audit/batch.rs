@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fastgate::audit::GAPS;
 use uuid::Uuid;
 
 use super::{Event, encode::Encoder, ring::Tap};
@@ -13,6 +14,13 @@ const EVENTS: u64 = 4096;
 
 /// A batch is closed when its events come to this many bytes.
 const BYTES: usize = 1 << 20;
+
+/// Gaps one batch tells of: where it is refused, that must be told with them.
+const TOLD: usize = GAPS - 1;
+
+/// Gaps that wait to be told. There are more only where batches without an environment give way for
+/// weeks while events are dropped as well; the oldest go then, and are counted all the same.
+const UNTOLD: usize = 10_000;
 
 /// A batch ready to be written and sent, and sent again: it is never changed.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,10 +62,12 @@ pub(super) enum Reason {
     Killed,
     /// What the disk held of them can't be read.
     Damaged,
+    /// The control plane will never store their batch.
+    Refused,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 3] = [Self::Dropped, Self::Killed, Self::Damaged];
+    pub(super) const ALL: [Self; 4] = [Self::Dropped, Self::Killed, Self::Damaged, Self::Refused];
 
     /// As the control plane is told.
     pub(super) fn name(self) -> &'static str {
@@ -65,13 +75,24 @@ impl Reason {
             Self::Dropped => "dropped",
             Self::Killed => "killed",
             Self::Damaged => "damaged",
+            Self::Refused => "refused",
         }
+    }
+
+    /// The one of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 
 impl Gap {
     pub(super) fn of((first_seq, end): (u64, u64), reason: Reason) -> Self {
         Self { first_seq, events: end.saturating_sub(first_seq), reason }
+    }
+
+    /// Events of the boot up to the last one of them.
+    fn end(&self) -> u64 {
+        self.first_seq.saturating_add(self.events)
     }
 }
 
@@ -111,7 +132,15 @@ impl Batcher {
 
     /// Notes what the next batch has to tell as lost.
     pub(super) fn lose(&mut self, gap: Gap) {
-        self.gaps.push(gap);
+        match self.gaps.last_mut() {
+            Some(last) if last.reason == gap.reason && last.end() == gap.first_seq => {
+                last.events += gap.events;
+            }
+            _ => self.gaps.push(gap),
+        }
+        if self.gaps.len() > UNTOLD {
+            self.gaps.remove(0);
+        }
     }
 
     /// Notes that all batches so far are on disk, and with them what they tell of dropped events.
@@ -136,12 +165,7 @@ impl Batcher {
         }
         let begin = self.seq;
         self.seq += events;
-        match self.gaps.last_mut() {
-            Some(gap) if gap.reason == Reason::Dropped && gap.first_seq + gap.events == begin => {
-                gap.events += events;
-            }
-            _ => self.gaps.push(Gap { first_seq: begin, events, reason: Reason::Dropped }),
-        }
+        self.lose(Gap { first_seq: begin, events, reason: Reason::Dropped });
     }
 
     fn seal(&mut self) -> Sealed {
@@ -154,8 +178,10 @@ impl Batcher {
             encoder.push(&event);
             events += 1;
         }
-        let encoded = encoder.finish(&self.gaps);
-        self.gaps.clear();
+        // Those of before the batch come first: its frame counts them as told.
+        self.gaps.sort_by_key(|gap| gap.reason);
+        let told: Vec<_> = self.gaps.drain(..self.gaps.len().min(TOLD)).collect();
+        let encoded = encoder.finish(&told);
         self.len = encoded.len();
         self.seq += events;
         self.sealed = self.seq;

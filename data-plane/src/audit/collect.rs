@@ -115,6 +115,8 @@ impl Collector {
 
     /// Takes in what was stored, and what recovery found.
     fn let_go(&mut self) {
+        let lost = self.outlets.iter().flat_map(|outlet| outlet.window.newly_lost());
+        lost.for_each(|gap| self.batcher.lose(gap));
         let Some(Disk { spool, .. }) = &mut self.disk else { return };
         if let Some(recovered) = spool.recovered() {
             for (outlet, events) in self.outlets.iter().zip(recovered.events) {

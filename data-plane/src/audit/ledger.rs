@@ -43,6 +43,8 @@ pub(crate) struct SinkState {
 pub(super) struct Totals {
     /// Events of this boot that the disk can't give back.
     pub(super) damaged: AtomicU64,
+    /// Events of this boot whose batches the control plane refused for good.
+    pub(super) refused: AtomicU64,
     /// Events of earlier boots found to be lost, by reason.
     pub(super) lost: [AtomicU64; Reason::ALL.len()],
     pub(super) spool_bytes: AtomicU64,
@@ -66,9 +68,15 @@ impl Ledger {
         self.counts.iter().map(|counts| counts.produced()).sum()
     }
 
-    /// Events lost, because there was no room for them or the disk can't give them back.
+    /// Events lost: there was no room for them, the disk can't give them back, or the control plane
+    /// refused them for good.
     pub(crate) fn dropped(&self) -> u64 {
-        self.without_room() + self.totals.damaged.load(Relaxed)
+        self.without_room() + self.totals.damaged.load(Relaxed) + self.refused()
+    }
+
+    /// Those of them that the control plane refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.totals.refused.load(Relaxed)
     }
 
     /// Events the control plane has stored. Where it gets none, those that all sinks have.
@@ -142,11 +150,12 @@ impl Ledger {
 
 impl Totals {
     pub(super) fn lost_by(&self, reason: Reason) -> &AtomicU64 {
-        let [dropped, killed, damaged] = &self.lost;
+        let [dropped, killed, damaged, refused] = &self.lost;
         match reason {
             Reason::Dropped => dropped,
             Reason::Killed => killed,
             Reason::Damaged => damaged,
+            Reason::Refused => refused,
         }
     }
 }

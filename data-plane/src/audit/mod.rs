@@ -24,6 +24,7 @@ mod ledger;
 mod onward;
 mod outlet;
 mod push;
+mod refusal;
 mod ring;
 mod ship;
 mod spool;

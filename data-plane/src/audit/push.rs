@@ -18,6 +18,7 @@ use tonic_prost::ProstDecoder;
 
 use super::{
     batch::Sealed,
+    refusal::Refusal,
     window::{Window, WrongAck},
 };
 use crate::dial::{self, SILENCE};
@@ -38,6 +39,8 @@ pub(super) enum Lost {
     Closed,
     #[error("acknowledged a batch out of turn")]
     OutOfTurn,
+    #[error("will never store a batch of audit events: {}", .0.why)]
+    Batch(Refusal),
 }
 
 /// Sends what is in the window until the stream is lost; `stored` is told of every batch that is safe.
@@ -88,7 +91,10 @@ async fn feed(outbound: &mpsc::Sender<Bytes>, window: &Window) -> Lost {
 }
 
 fn refused(status: Status) -> Lost {
-    Lost::Refused(dial::refusal(&status))
+    match Refusal::of(&status) {
+        Some(refusal) => Lost::Batch(refusal),
+        None => Lost::Refused(dial::refusal(&status)),
+    }
 }
 
 /// Sends batches that are encoded already: the memory they take is known, and sending one again

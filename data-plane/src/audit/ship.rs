@@ -22,7 +22,8 @@ use super::{
     ledger::{Ledger, Totals},
     onward::{Onward, Store, start},
     outlet::{Kind, Outlet},
-    push::push,
+    push::{Lost, push},
+    refusal::{self, Refusals},
     ring::{Gate, Tap, ring_of},
     spool::Spool,
     tally::{self, Counts},
@@ -73,6 +74,8 @@ pub(crate) struct Shipper {
     /// `None`: requests are served whatever becomes of their events.
     gate: Option<Arc<Gate>>,
     spool: Option<SpoolSettings>,
+    /// How long events wait for an environment that does not exist.
+    patience: Duration,
     #[cfg(test)]
     bytes_in_memory: Option<usize>,
 }
@@ -113,9 +116,16 @@ impl Shipper {
             totals: Arc::default(),
             gate: blocks.then(Arc::default),
             spool,
+            patience: refusal::PATIENCE,
             #[cfg(test)]
             bytes_in_memory: None,
         }
+    }
+
+    /// Waits for no longer than this for an environment that does not exist.
+    #[cfg(test)]
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Keeps no more than this in memory where there is no spool.
@@ -147,7 +157,7 @@ impl Shipper {
             self.totals.spool_limit.store(spool.limit, Relaxed);
             disk(spool, &self.identity, self.gate, &self.outlets)
         });
-        let collector = Collector::new(batcher, self.outlets.clone(), self.totals, disk);
+        let collector = Collector::new(batcher, self.outlets.clone(), self.totals.clone(), disk);
         #[cfg(test)]
         let collector = match self.bytes_in_memory {
             Some(bytes) => collector.with_bytes_in_memory(bytes),
@@ -163,7 +173,8 @@ impl Shipper {
             let identity = self.identity.clone();
             if outlet.kind == Kind::ControlPlane {
                 let control_planes = self.control_planes.clone();
-                senders.spawn(async move { send(&control_planes, &outlet, &identity).await });
+                let refusals = Refusals::new(identity.boot_id, self.totals.clone(), self.patience);
+                senders.spawn(async move { send(&control_planes, &outlet, refusals).await });
             } else {
                 start(&self.onward, outlet, identity, &mut senders);
             }
@@ -214,7 +225,7 @@ fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
 }
 
 /// Sends what is in the window to one control plane after the other, for ever.
-async fn send(control_planes: &[Uri], outlet: &Outlet, identity: &Identity) {
+async fn send(control_planes: &[Uri], outlet: &Outlet, mut refusals: Refusals) {
     let window = &outlet.window;
     let mut backoff = Backoff::new();
     let mut reminded: Option<Instant> = None;
@@ -222,7 +233,7 @@ async fn send(control_planes: &[Uri], outlet: &Outlet, identity: &Identity) {
         let mut lived = false;
         let ended = push(uri, window, |batch: &Sealed| {
             lived = true;
-            outlet.has_stored(batch.events, batch.boot == identity.boot_id);
+            outlet.has_stored(batch.events, refusals.is_of_this_boot(batch));
         });
         let lost = match ended.await {
             Ok(never) => match never {},
@@ -230,6 +241,14 @@ async fn send(control_planes: &[Uri], outlet: &Outlet, identity: &Identity) {
         };
         if lived {
             backoff.reset();
+            refusals.end_wait();
+        }
+        if let Lost::Batch(refusal) = &lost
+            && refusals.give_up(refusal, outlet, Instant::now())
+        {
+            // What comes behind it is sent at once.
+            backoff.reset();
+            continue;
         }
         // With nothing to ship nothing is amiss: the config stream tells of what can't be reached.
         let due = lived || reminded.is_none_or(|at| at.elapsed() >= REMIND_EVERY);

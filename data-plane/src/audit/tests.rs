@@ -15,6 +15,7 @@ use std::{
 
 use fastgate::{
     admin::v1::LogEvent,
+    audit::REFUSED_BATCH,
     model::Id,
     node::v1::{
         Batch, BatchAck,
@@ -25,7 +26,7 @@ use http::{Method, StatusCode};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
 use super::{
     Event, FileSettings, FileTarget, Ledger, Onward, OtlpSettings, Shipper, SpoolSettings, Store,
@@ -67,9 +68,32 @@ fn identity() -> Arc<Identity> {
 #[derive(Clone, Default)]
 struct Ingest {
     /// By boot and number.
-    stored: Arc<Mutex<BTreeMap<(String, u64), Batch>>>,
+    stored: Arc<Mutex<BTreeMap<(String, u64, bool), Batch>>>,
     received: Arc<AtomicUsize>,
     to_break: Arc<AtomicUsize>,
+    /// What it does not store, as it says.
+    refused: Arc<Mutex<Option<Refused>>>,
+}
+
+/// Batches that hold the event of this number are not stored; `named`: it says which they are.
+#[derive(Clone, Copy)]
+struct Refused {
+    event: usize,
+    code: Code,
+    named: bool,
+}
+
+impl Refused {
+    fn of(self, batch: &Batch) -> Option<Status> {
+        let id = format!("request-{}", self.event);
+        batch.events.iter().any(|event| event.request_id == id).then(|| {
+            let mut status = Status::new(self.code, "on purpose");
+            if self.named {
+                status.metadata_mut().insert(REFUSED_BATCH, batch.first_seq.into());
+            }
+            status
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -91,8 +115,14 @@ impl AuditIngest for Ingest {
                     drop(answers.send(Err(Status::unavailable("broken on purpose"))).await);
                     return;
                 }
+                let refused = *ingest.refused.lock().expect("no panic");
+                if let Some(status) = refused.and_then(|refused| refused.of(&batch)) {
+                    drop(answers.send(Err(status)).await);
+                    return;
+                }
                 let first_seq = batch.first_seq;
-                let name = (batch.boot_id.clone(), first_seq);
+                // One of gaps alone has the number of the next.
+                let name = (batch.boot_id.clone(), first_seq, batch.events.is_empty());
                 let before = ingest.stored.lock().expect("no panic").insert(name, batch);
                 assert!(before.is_none(), "batch {first_seq} came again after its ack");
                 drop(answers.send(Ok(BatchAck { first_seq })).await);
@@ -121,7 +151,7 @@ impl Ingest {
         let stored = self.stored.lock().expect("no panic");
         let mut ranges: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         let mut gaps = BTreeMap::new();
-        for ((boot, first_seq), batch) in stored.iter() {
+        for ((boot, first_seq, _), batch) in stored.iter() {
             let of_boot = ranges.entry(boot).or_default();
             of_boot.push((*first_seq, batch.events.len() as u64));
             for gap in &batch.gaps {
@@ -358,6 +388,124 @@ async fn a_control_plane_that_is_away_costs_only_what_does_not_fit() {
     assert_eq!(ledger.produced(), ledger.stored() + ledger.dropped());
     assert_eq!(ingest.events().len() as u64, ledger.stored());
     assert_eq!(ingest.gaps(), [("dropped".into(), ledger.dropped())].into());
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_for_good_gives_way_to_a_gap() {
+    for on_disk in [false, true] {
+        let ingest = Ingest::default();
+        let refused = Refused { event: 1, code: Code::InvalidArgument, named: true };
+        *ingest.refused.lock().expect("no panic") = Some(refused);
+        let (address, _server) = ingest.serve_on(loopback(0)).await;
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut shipper = match on_disk {
+            true => shipper_on_disk(address, dir.path(), 1 << 30, WhenFull::Block),
+            false => shipper_to(address),
+        };
+        let recorder = shipper.recorder(events(4));
+        let ledger = shipper.ledger();
+        let stop = CancellationToken::new();
+        // Six are dropped, and the batch that is refused is the first to tell of them.
+        (0..4).rev().for_each(|number| recorder.record(event(number)));
+        (4..10).for_each(|number| recorder.record(event(number)));
+        let shipping = tokio::spawn(shipper.run(stop.clone()));
+        until("it gave way", || ledger.refused() == 4).await;
+        assert_balanced(&ledger);
+        recorder.record(event(10));
+        until("the next is stored", || ledger.stored() == 1).await;
+        assert_eq!((ledger.produced(), ledger.dropped(), ledger.spooled()), (11, 10, 0));
+        assert_eq!(ingest.gaps(), [("dropped".into(), 6), ("refused".into(), 4)].into());
+        drop(recorder);
+        stop.cancel();
+        shipping.await.expect("ends");
+        let left = fs::read_dir(dir.path()).expect("a folder").count();
+        assert_eq!((on_disk, left), (on_disk, 0), "nothing waits");
+    }
+}
+
+#[tokio::test]
+async fn what_may_pass_never_makes_a_batch_give_way() {
+    let ingest = Ingest::default();
+    let (address, _server) = ingest.serve_on(loopback(0)).await;
+    let mut shipper = shipper_to(address);
+    let recorder = shipper.recorder(events(16));
+    let ledger = shipper.ledger();
+    tokio::spawn(shipper.run(CancellationToken::new()));
+    for (number, code, named) in [
+        (0, Code::Unavailable, true),
+        (1, Code::FailedPrecondition, true),
+        (2, Code::Internal, true),
+        (3, Code::ResourceExhausted, true),
+        // Of the stream, or of a proxy on the way.
+        (4, Code::InvalidArgument, false),
+        (5, Code::NotFound, false),
+        // The environment may be back soon.
+        (6, Code::NotFound, true),
+    ] {
+        let received = ingest.received.load(SeqCst);
+        *ingest.refused.lock().expect("no panic") = Some(Refused { event: number, code, named });
+        recorder.record(event(number));
+        until("it was tried often", || ingest.received.load(SeqCst) >= received + 3).await;
+        assert_eq!((ledger.stored(), ledger.dropped()), (number as u64, 0), "{code:?}");
+        *ingest.refused.lock().expect("no panic") = None;
+        until("it is stored", || ledger.stored() == number as u64 + 1).await;
+    }
+    assert_eq!(ingest.gaps(), [].into());
+}
+
+#[tokio::test]
+async fn events_of_an_environment_that_is_gone_do_not_hold_up_others() {
+    let ingest = Ingest::default();
+    let address = nowhere().await;
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shipper = shipper_on_disk(address, dir.path(), 1 << 30, WhenFull::Block);
+    let recorder = shipper.recorder(events(16));
+    let ledger = shipper.ledger();
+    let shipping = tokio::spawn(shipper.run(CancellationToken::new()));
+    (0..3).for_each(|number| recorder.record(event(number)));
+    until("they are on disk", || ledger.spool_bytes() > 0).await;
+    shipping.abort();
+    drop((shipping.await, recorder));
+
+    let refused = Refused { event: 1, code: Code::NotFound, named: true };
+    *ingest.refused.lock().expect("no panic") = Some(refused);
+    let (_, _server) = ingest.serve_on(address).await;
+    let patience = Duration::from_millis(500);
+    let mut shipper =
+        shipper_on_disk(address, dir.path(), 1 << 30, WhenFull::Block).with_patience(patience);
+    let recorder = shipper.recorder(events(16));
+    let ledger = shipper.ledger();
+    let began = Instant::now();
+    tokio::spawn(shipper.run(CancellationToken::new()));
+    recorder.record(event(3));
+    until("its own are stored", || ledger.stored() == 1).await;
+    assert!(began.elapsed() >= patience, "{:?}", began.elapsed());
+    let lost: BTreeMap<_, _> = ledger.lost().into();
+    assert_eq!((ledger.left(), lost["refused"], ledger.dropped()), (0, 3, 0));
+    assert_balanced(&ledger);
+}
+
+#[tokio::test]
+async fn what_was_lost_with_an_environment_is_told_when_it_is_back() {
+    let ingest = Ingest::default();
+    let refused = Refused { event: 1, code: Code::NotFound, named: true };
+    *ingest.refused.lock().expect("no panic") = Some(refused);
+    let (address, _server) = ingest.serve_on(loopback(0)).await;
+    let mut shipper = shipper_to(address).with_patience(Duration::from_millis(200));
+    let recorder = shipper.recorder(events(2));
+    let ledger = shipper.ledger();
+    // Three are dropped, and the batch that is refused is the first to tell of them.
+    (0..2).for_each(|number| recorder.record(event(number)));
+    (2..5).for_each(|number| recorder.record(event(number)));
+    tokio::spawn(shipper.run(CancellationToken::new()));
+    until("it gave way", || ledger.refused() == 2).await;
+    assert_eq!(ingest.gaps(), [].into(), "there is nowhere to tell it");
+    // A moment, or the next batch is made before it is known what it has to tell.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    recorder.record(event(5));
+    until("the next is stored", || ledger.stored() == 1).await;
+    assert_balanced(&ledger);
+    assert_eq!(ingest.gaps(), [("dropped".into(), 3), ("refused".into(), 2)].into());
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use uuid::Uuid;
 
-use super::{batch::Sealed, spool::Place};
+use super::{
+    batch::{Gap, Sealed},
+    spool::Place,
+};
 
 /// Batches in order, those at the front sent and not yet acknowledged.
 ///
@@ -31,6 +34,8 @@ struct State {
     waiting_since: Option<Instant>,
     /// The boot of the last batch that was acknowledged, and the place behind it.
     stored: Option<(Uuid, Place)>,
+    /// What went with batches that gave way, and the next batch has to tell.
+    lost: Vec<Gap>,
 }
 
 struct Entry {
@@ -99,6 +104,32 @@ impl Window {
         let Entry { batch, place } = entry;
         state.stored = place.map(|place| (batch.boot, place));
         Ok(batch)
+    }
+
+    /// The oldest batch, if it is of this number and was sent.
+    pub(super) fn oldest_sent(&self, first_seq: u64) -> Option<Sealed> {
+        let state = self.state();
+        let oldest = state.batches.front().filter(|_| state.sent > 0)?;
+        (oldest.batch.first_seq == first_seq).then(|| oldest.batch.clone())
+    }
+
+    /// Has a batch sent in the place of the oldest one, which is never sent again.
+    pub(super) fn replace_oldest(&self, batch: Sealed) {
+        let mut state = self.state();
+        let len = batch.encoded.len();
+        let Some(oldest) = state.batches.front_mut() else { return };
+        let before = std::mem::replace(&mut oldest.batch, batch);
+        state.bytes = (state.bytes + len).saturating_sub(before.encoded.len());
+    }
+
+    /// Has the next batch tell of these.
+    pub(super) fn lose(&self, gaps: Vec<Gap>) {
+        self.state().lost.extend(gaps);
+    }
+
+    /// What is to be told since this was last asked.
+    pub(super) fn newly_lost(&self) -> Vec<Gap> {
+        std::mem::take(&mut self.state().lost)
     }
 
     /// The boot of the last batch acknowledged since this was last asked, and the place behind it.

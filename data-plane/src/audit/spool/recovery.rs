@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use fastgate::audit::GAPS;
 use prost::Message;
 use uuid::Uuid;
 
@@ -187,26 +188,30 @@ impl Recovery {
         Ok(Some(Segment { len: whole, ..segment.clone() }))
     }
 
-    /// Writes the batch that tells what is lost of a boot.
+    /// Writes the batch, or as many as it takes, that tells what is lost of a boot.
     fn tell(&self, id: Uuid, boot: &Boot, lost: &[Gap], number: u64) -> io::Result<Segment> {
         let first_seq = boot.last_seq(lost);
         let (node_id, environment) = match &boot.opening {
             Some(opening) => (opening.node_id.as_str(), opening.environment.as_str()),
             None => (self.identity.node_id.as_str(), self.identity.environment.as_str()),
         };
-        let encoded = encode::last_words((node_id, id, environment), first_seq, lost);
-        let batch = Sealed { boot: id, from: first_seq, first_seq, events: 0, encoded };
+        let batches = lost.chunks(GAPS).map(|lost| {
+            let encoded = encode::last_words((node_id, id, environment), first_seq, lost);
+            Sealed { boot: id, from: first_seq, first_seq, events: 0, encoded }
+        });
         let segment = Segment { number, boot: id, from: first_seq, len: 0 };
         let path = segment.path(&self.dir);
-        let written = self.write(&path, &batch);
+        let written = self.write(&path, batches);
         let len = written.inspect_err(|_| drop(fs::remove_file(&path)))?;
         Ok(Segment { len, ..segment })
     }
 
-    /// Writes a segment of one batch; returns its length.
-    fn write(&self, path: &Path, batch: &Sealed) -> io::Result<u64> {
+    /// Writes a segment of these batches; returns its length.
+    fn write(&self, path: &Path, batches: impl Iterator<Item = Sealed>) -> io::Result<u64> {
         let mut file = private::file().truncate(true).open(path)?;
-        write_frame(&mut file, batch)?;
+        for batch in batches {
+            write_frame(&mut file, &batch)?;
+        }
         // Before the counts go, which say the same.
         file.sync_all()?;
         File::open(&self.dir)?.sync_all()?;
