@@ -72,6 +72,7 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.LogService/ListLogs", Right::ReadLogs),
     ("/fastgate.admin.v1.LogService/ExportLogs", Right::ReadLogs),
     ("/fastgate.admin.v1.LogService/TailLogs", Right::ReadLogs),
+    ("/fastgate.admin.v1.LogService/ListGaps", Right::ReadLogs),
     ("/fastgate.admin.v1.MetricsService/GetMetrics", Right::Read),
     ("/fastgate.admin.v1.NodeService/ListNodes", Right::Read),
     ("/fastgate.admin.v1.PlanService/CreatePlan", Right::ChangeConfig),

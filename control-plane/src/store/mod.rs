@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastgate::{
-    admin::v1::{AdminEvent, LogEvent, Node},
+    admin::v1::{AdminEvent, LogEvent, LogGap, Node},
     digest::Digest,
     model::Id,
     node::v1::Entity,
@@ -161,6 +161,13 @@ pub(crate) trait Store: Send + Sync {
         after: Option<EventPosition>,
         limit: u32,
     ) -> Result<Vec<(EventPosition, LogEvent)>, StoreError>;
+    /// What nodes lost, or one of them, noted last first.
+    async fn gaps(
+        &self,
+        environment: &Id,
+        node_id: Option<&str>,
+        page: &Page,
+    ) -> Result<Vec<(Cursor, LogGap)>, StoreError>;
     /// What requests come to, those stored just now included.
     async fn metrics(&self, query: &MetricsQuery) -> Result<Metrics, StoreError>;
     /// Adds up what batches of minutes that are over left to be counted. It changes what nobody reads:

@@ -6,7 +6,7 @@ use fastgate::{
     admin::v1::{
         ExportLogsRequest, LogEvent, TailLogsRequest, log_service_client::LogServiceClient,
     },
-    node::v1::{Batch, audit_ingest_client::AuditIngestClient},
+    node::v1::{Batch, Gap, audit_ingest_client::AuditIngestClient},
 };
 use http::Method;
 use serde_json::{Value as Json, json};
@@ -21,16 +21,18 @@ const EVENTS: u64 = 2500;
 const HOSTILE: &str = "=cmd()\r\n\u{1b}[2Jx\u{9b}2J,\"\u{2028}";
 
 async fn push(plane: &Plane, first_seq: u64, events: Vec<LogEvent>) {
+    push_batch(plane, Batch { first_seq, events, ..batch("n1", "b1") }).await;
+}
+
+fn batch(node_id: &str, boot_id: &str) -> Batch {
+    let environment = "default".into();
+    Batch { node_id: node_id.into(), boot_id: boot_id.into(), environment, ..Batch::default() }
+}
+
+async fn push_batch(plane: &Plane, batch: Batch) {
     let node = format!("http://{}", plane.node_address);
     let mut client = AuditIngestClient::connect(node).await.expect("a connection");
-    let batch = Batch {
-        node_id: "n1".into(),
-        boot_id: "b1".into(),
-        environment: "default".into(),
-        first_seq,
-        events,
-        gaps: Vec::new(),
-    };
+    let first_seq = batch.first_seq;
     let acks = client.push(tokio_stream::iter([batch])).await.expect("a stream");
     let ack = acks.into_inner().message().await.expect("no fault").expect("an ack");
     assert_eq!(ack.first_seq, first_seq);
@@ -156,6 +158,8 @@ async fn what_is_wrong_with_a_request_is_said_before_any_file() {
         ("/admin/logs:export?path_contains=%0a", "path_contains"),
         ("/admin/logs:tail?lines=-1", "lines"),
         ("/admin/logs?page_token=AAAA", "page_token"),
+        ("/admin/logs/gaps?page_token=AAAA", "page_token"),
+        ("/admin/logs/gaps?node_id=%0a", "node_id"),
         ("/admin/logs?rate_limited=maybe", "rate_limited"),
         ("/admin/logs?secret_version=-1", "secret_version"),
         ("/admin/metrics?step=week", "step"),
@@ -209,4 +213,55 @@ async fn metrics_hold_what_was_stored_just_now() {
     }
     let filtered = plane.rest(Method::GET, "/admin/metrics?status_code=2xx&step=minute", "").await;
     assert_eq!(filtered.json()["totals"]["requests"], 2250);
+}
+
+#[tokio::test]
+async fn what_nodes_lost_is_listed_page_by_page_where_it_belongs() {
+    let plane = Plane::start().await;
+    let gap = |first_seq, events, reason: &str| Gap { first_seq, events, reason: reason.into() };
+    let lost = vec![gap(0, 1, "killed"), gap(5, 2, "damaged"), gap(9, 1, "dropped")];
+    push_batch(&plane, Batch { first_seq: 10, gaps: lost, ..batch("n1", "b1") }).await;
+    // The same number as of another boot, and told twice.
+    for _ in 0..2 {
+        let lost = vec![gap(5, 3, "refused")];
+        push_batch(&plane, Batch { first_seq: 8, gaps: lost, ..batch("n2", "b2") }).await;
+    }
+    let created = plane.rest(Method::POST, "/admin/environments", "{\"environment\": \"other\"}");
+    assert_eq!(created.await.status, 201);
+
+    let mut listed = Vec::new();
+    let mut token = String::new();
+    loop {
+        let path = format!("/admin/logs/gaps?page_size=1&page_token={token}");
+        let page = plane.rest(Method::GET, &path, "").await.json();
+        listed.extend(page["gaps"].as_array().expect("gaps").iter().cloned());
+        token = page["next_page_token"].as_str().expect("a token").to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    let told = |gap: &Json| {
+        let text = |field: &str| gap[field].as_str().expect(field).to_owned();
+        let number = |field: &str| gap[field].as_u64().expect(field);
+        assert!(text("timestamp").ends_with('Z') && text("environment") == "default");
+        let numbers = [number("first_seq"), number("last_seq"), number("events")];
+        (text("node_id"), text("boot_id"), numbers, text("reason"))
+    };
+    let row = |node: &str, boot: &str, numbers, reason: &str| {
+        (node.to_owned(), boot.to_owned(), numbers, reason.to_owned())
+    };
+    let all = [
+        row("n2", "b2", [5, 7, 3], "refused"),
+        row("n1", "b1", [9, 9, 1], "dropped"),
+        row("n1", "b1", [5, 6, 2], "damaged"),
+        row("n1", "b1", [0, 0, 1], "killed"),
+    ];
+    assert_eq!(listed.iter().map(told).collect::<Vec<_>>(), all);
+
+    let of_one = plane.grpc("LogService/ListGaps", &json!({"node_id": "n2"})).await;
+    assert_eq!(of_one.expect("listed")["gaps"], json!([listed[0]]));
+    let other = plane.rest(Method::GET, "/admin/logs/gaps?environment=other", "").await.json();
+    assert_eq!(other["gaps"], json!([]));
+    let gone = plane.rest(Method::GET, "/admin/logs/gaps?environment=gone", "").await;
+    assert_eq!(gone.status, 404);
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Moment;
+use super::{Limit, Moment};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LogCommand {
@@ -37,6 +37,14 @@ pub(crate) enum LogCommand {
         /// Goes on with what comes, from all nodes, until it is interrupted
         #[arg(short, long)]
         follow: bool,
+    },
+    /// Lists what is missing: events that nodes recorded and lost, and why
+    Gaps {
+        /// Only those of this node
+        #[arg(long)]
+        node_id: Option<String>,
+        #[command(flatten)]
+        page: Limit,
     },
 }
 

@@ -218,6 +218,7 @@ mod tests {
             "fgctl logs list --status 4xx --since 15m --limit 10 --rate-limited",
             "fgctl logs export --format csv --rate-limited false --min-response-time-ms 0.5",
             "fgctl logs tail -n 0 -f --error key_revoked",
+            "fgctl logs gaps --node-id node-1 --limit 5",
             "fgctl metrics --since 1d --step hour --top 3",
             "fgctl diff -f dir --addr 127.0.0.1:9000",
         ] {

@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use fastgate::admin::v1::{
-    ExportLogsRequest, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
+    ExportLogsRequest, ListGapsRequest, ListGapsResponse, ListLogsRequest, ListLogsResponse,
+    LogEvent, LogGap, TailLogsRequest,
 };
 
 use super::pages;
@@ -32,6 +33,9 @@ pub(super) async fn run(
             let times = LogTimes { since: None, until: None };
             let request = request(*filter, times, client.environment(), SystemTime::now());
             tail(request, lines, follow, client, output).await
+        }
+        LogCommand::Gaps { node_id, page } => {
+            gaps(node_id.unwrap_or_default(), page.limit, client, output).await
         }
     }
 }
@@ -94,6 +98,24 @@ async fn tail(
     let request = ListLogsRequest { page_size: lines.cast_signed(), ..request };
     let found = logs.list_logs(request).await?.into_inner().logs;
     found.iter().rev().try_for_each(|event| show(event, output))
+}
+
+async fn gaps(
+    node_id: String,
+    limit: u32,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let mut logs = client.logs();
+    let (gaps, more) = pages(limit, async |page_size, page_token| {
+        let (environment, node_id) = (client.environment(), node_id.clone());
+        let request = ListGapsRequest { environment, page_size, page_token, node_id };
+        let answer = logs.list_gaps(request).await?.into_inner();
+        Ok((answer.gaps, answer.next_page_token))
+    })
+    .await?;
+    let rows = gap_rows(&gaps, more);
+    output.list("ListGapsResponse", &ListGapsResponse { gaps, ..Default::default() }, rows)
 }
 
 fn show(event: &LogEvent, output: &mut Output<'_>) -> Result<(), Error> {
@@ -216,6 +238,26 @@ fn rows(logs: &[LogEvent], more: bool) -> Rows {
             "REQUEST ID",
         ],
         rows: logs.iter().map(cells).collect(),
+        more,
+    }
+}
+
+fn gap_rows(gaps: &[LogGap], more: bool) -> Rows {
+    let row = |gap: &LogGap| {
+        vec![
+            time_ms(gap.timestamp.as_ref()),
+            gap.node_id.clone(),
+            gap.boot_id.clone(),
+            gap.first_seq.to_string(),
+            gap.last_seq.to_string(),
+            gap.events.to_string(),
+            gap.reason.clone(),
+        ]
+    };
+    Rows {
+        noun: "gaps: no event is known to be lost",
+        header: &["TIME", "NODE ID", "BOOT ID", "FROM", "TO", "EVENTS", "REASON"],
+        rows: gaps.iter().map(row).collect(),
         more,
     }
 }

@@ -346,6 +346,18 @@ fn what_clients_sent_drives_no_terminal() {
 }
 
 #[test]
+fn gaps_say_which_events_of_which_start_are_lost() {
+    let plane = Plane::start();
+    let ran = fgctl(&plane, "logs gaps --node-id node-1");
+    insta::assert_snapshot!(ran.out, @r"
+    TIME                      NODE ID  BOOT ID      FROM  TO  EVENTS  REASON
+    2026-09-21T14:13:20.123Z  node-1   boot\u{1b}1  5     6   2       killed
+    ");
+    let ran = fgctl(&plane, "logs gaps --node-id sound");
+    assert_eq!((&*ran.out, &*ran.err), ("", "no gaps: no event is known to be lost\n"));
+}
+
+#[test]
 fn every_filter_of_logs_is_sent() {
     let plane = Plane::start();
     let filters = "--key-id echo --source-path a --path-prefix b --path-contains c --method get \

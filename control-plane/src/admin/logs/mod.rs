@@ -8,15 +8,15 @@ use std::time::SystemTime;
 
 use fastgate::{
     admin::v1::{
-        ExportLogsRequest, FilePart, ListLogsRequest, ListLogsResponse, LogEvent, TailLogsRequest,
-        log_service_server::LogService,
+        ExportLogsRequest, FilePart, ListGapsRequest, ListGapsResponse, ListLogsRequest,
+        ListLogsResponse, LogEvent, TailLogsRequest, log_service_server::LogService,
     },
     audit::list_of_tail,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Admin, page::Paging};
+use super::{Admin, check_text, page::Paging};
 use crate::{domain::EventPosition, error::Error, store::Cursor, streams::Endless};
 use export::{Export, Format};
 use tail::Tail;
@@ -71,6 +71,23 @@ impl LogService for Admin {
         let mut response = Response::new(tail.start(self.stop.clone()));
         response.extensions_mut().insert(Endless);
         Ok(response)
+    }
+
+    async fn list_gaps(
+        &self,
+        request: Request<ListGapsRequest>,
+    ) -> Result<Response<ListGapsResponse>, Status> {
+        let ListGapsRequest { environment, page_size, page_token, node_id } = request.into_inner();
+        let environment = self.environment(&environment, "").await?;
+        check_text("node_id", &node_id)?;
+        let list = ["gaps", environment.as_str(), &node_id];
+        let paging = Paging::parse(page_size, &page_token, &list)?;
+        let node_id = Some(node_id.as_str()).filter(|node_id| !node_id.is_empty());
+        let found = self.store.gaps(&environment, node_id, &paging.query()).await;
+        let (page, next_page_token) =
+            paging.cut(found.map_err(Error::from)?, |(cursor, _)| cursor.clone());
+        let gaps = page.into_iter().map(|(_, gap)| gap).collect();
+        Ok(Response::new(ListGapsResponse { gaps, next_page_token }))
     }
 }
 

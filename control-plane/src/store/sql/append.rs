@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use fastgate::{admin::v1::LogEvent, audit::narrow};
 
 use super::{
-    Result, Rows, Tx, parts,
+    Result, Rows, Tx, gaps, parts,
     value::{to_i64, to_us},
 };
 use crate::{
@@ -50,7 +50,7 @@ const AHEAD_US: i64 = 24 * 3_600_000_000;
 /// Stores what is new of a batch: all of its events or none.
 pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> Result<Appended> {
     let now_us = to_us(now);
-    let lost = store_gaps(tx, batch, now_us).await?;
+    let lost = gaps::store(tx, batch, now_us).await?;
     if batch.events.is_empty() {
         return Ok(Appended { events: 0, lost });
     }
@@ -80,31 +80,6 @@ pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> 
     rows.store(tx).await?;
     parts::add(tx, batch.environment.as_str(), &rollup).await?;
     Ok(Appended { events: batch.events.len() as u64, lost })
-}
-
-/// How many events are newly known to be lost.
-async fn store_gaps(tx: &mut Tx, batch: &EventBatch, now_us: i64) -> Result<u64> {
-    let mut lost = 0;
-    for gap in &batch.gaps {
-        let added = sqlx::query(
-            "INSERT INTO event_gaps \
-             (node_id, boot_id, first_seq, events, reason, environment, at_us) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-        )
-        .bind(&batch.node_id)
-        .bind(&batch.boot_id)
-        .bind(to_i64(gap.first_seq))
-        .bind(to_i64(gap.events))
-        .bind(&gap.reason)
-        .bind(batch.environment.as_str())
-        .bind(now_us)
-        .execute(&mut **tx)
-        .await?;
-        if added.rows_affected() > 0 {
-            lost = gap.events.saturating_add(lost);
-        }
-    }
-    Ok(lost)
 }
 
 /// In the order of [`COLUMNS`].

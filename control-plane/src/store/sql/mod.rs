@@ -6,6 +6,7 @@
 mod append;
 mod commit;
 mod events;
+mod gaps;
 mod history;
 mod metrics;
 mod nodes;
@@ -21,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use fastgate::{
-    admin::v1::{AdminEvent, LogEvent, Node},
+    admin::v1::{AdminEvent, LogEvent, LogGap, Node},
     model::Id,
     node::v1::Entity,
 };
@@ -270,6 +271,15 @@ impl Store for SqlStore {
     ) -> Result<Vec<(EventPosition, LogEvent)>> {
         let found = events::list(&mut self.read().await?, filter, after, limit).await;
         found.map_err(StoreError::of_search)
+    }
+
+    async fn gaps(
+        &self,
+        environment: &Id,
+        node_id: Option<&str>,
+        page: &Page,
+    ) -> Result<Vec<(Cursor, LogGap)>> {
+        gaps::list(&mut self.read().await?, environment, node_id, page).await
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<Metrics> {
