@@ -1,4 +1,4 @@
-//! What becomes of audit events when a node or the control plane dies, or the disk is used up.
+//! What becomes of audit events when a node, the control plane or Postgres dies, or the disk is used up.
 
 mod kills;
 
@@ -162,16 +162,18 @@ fn produced_by_the_dead(node: &Node) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_control_plane_loses_no_event_and_takes_no_memory() {
+async fn an_outage_of_control_plane_and_postgres_loses_no_event_and_takes_no_memory() {
     let upstream = Upstream::start("up").await;
-    let mut gate = Gate::with_nodes(1).alone().start().await;
+    let mut gate = Gate::with_nodes(1).with_own_postgres().alone().start().await;
     open_route(&gate, &upstream).await;
     let idle = gate.nodes[0].process().peak_memory();
     gate.kill_control_plane();
+    gate.postgres().kill();
     let clients = Clients::start(&gate.nodes[0], 0);
     tokio::time::sleep(Duration::from_secs(if is_long() { 600 } else { 5 })).await;
     let in_spool = gate.nodes[0].metric("fastgate_audit_spool_bytes").await;
     assert!(in_spool > 0.0);
+    gate.postgres().restart();
     gate.start_control_plane().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (sent, answered) = clients.end().await;
