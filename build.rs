@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 14] = [
     "fastgate/admin/v1/upstream.proto",
     "fastgate/node/v1/audit_ingest.proto",
     "fastgate/node/v1/audit_query.proto",
+    "fastgate/node/v1/audit_tail.proto",
     "fastgate/node/v1/config_stream.proto",
 ];
 

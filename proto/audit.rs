@@ -12,6 +12,9 @@ pub const REFUSED_BATCH: &str = "fastgate-refused-batch";
 /// Gaps one batch tells of at most.
 pub const GAPS: usize = 256;
 
+/// Tails one control plane serves at a time, and a node.
+pub const TAILS: usize = 64;
+
 /// Bytes of any text that is searched for.
 const MAX_TEXT: usize = 2048;
 
@@ -91,6 +94,16 @@ impl EventMatch {
             min_request_size: Some(request.min_request_size).filter(|least| *least > 0),
             min_response_size: Some(request.min_response_size).filter(|least| *least > 0),
         }
+    }
+
+    /// What a tail shows.
+    ///
+    /// # Errors
+    /// The faults of its filters.
+    pub fn of_tail(request: TailLogsRequest) -> Result<Self, Violations> {
+        let mut faults = Violations::default();
+        let asked = Self::parse(list_of_tail(request), &mut faults);
+        faults.or(asked)
     }
 
     /// Whether an event is as asked: the same that the store answers in SQL, where numbers are kept

@@ -37,6 +37,7 @@ const KNOWS_NODE_API: &[&str] = &[
     "control-plane/src/store/", // keeps entities and deltas as the bytes that are sent
     "data-plane/src/audit/onward/events.rs", // takes batches apart
     "data-plane/src/audit/push.rs",
+    "data-plane/src/audit/tail.rs",
     "data-plane/src/compile/",
     "data-plane/src/sync/",
 ];
@@ -47,7 +48,8 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "proto/event.rs", // how one is written
     "proto/model/",
     "control-plane/src/admin/",
-    "control-plane/src/domain/", // routes and upstreams are kept as they were written
+    "control-plane/src/audit/tails.rs", // hands events on as they are shown
+    "control-plane/src/domain/",        // routes and upstreams are kept as they were written
     "control-plane/src/feed/mod.rs",
     "control-plane/src/nodes/",
     "control-plane/src/store/",

@@ -40,6 +40,8 @@ pub(crate) enum Error {
     /// A question only nodes can answer.
     #[error("no node of environment '{environment}' says where limits stand: {why}")]
     NoNode { environment: String, why: String },
+    #[error("{0} tails of the log are open here, which is all there may be: end one of them")]
+    TooManyTails(usize),
     #[error("the call took too long")]
     Deadline,
     #[error(transparent)]
@@ -70,6 +72,7 @@ impl Error {
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
+            Self::TooManyTails(_) => (Code::Unavailable, "TOO_MANY_TAILS"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {
                 StoreError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),

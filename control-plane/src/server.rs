@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use crate::{
     access::{self, Access},
     admin::Admin,
-    audit::{Ingest, StoredUsage, start_keeper},
+    audit::{Ingest, StoredUsage, Tails, start_keeper},
     feed::Feed,
     gate::Gate,
     health::{self, Health},
@@ -98,18 +98,21 @@ impl Server {
         let stop = CancellationToken::new();
         let (feed, follower) = Feed::start(Arc::clone(&store), stop.clone());
         let ingest = Ingest::new(Arc::clone(&store), stop.clone());
+        let tails = Tails::default();
         let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
         let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
         let metrics = Metrics::new(feed.counts(), ingest.counts());
         let node_services = Routes::default()
             .add_service(feed.service())
             .add_service(ingest.service())
-            .add_service(StoredUsage(Arc::clone(&store)).service());
+            .add_service(StoredUsage(Arc::clone(&store)).service())
+            .add_service(tails.service(stop.clone()));
         let services = Admin {
             store: Arc::clone(&store),
             feed,
             access: access.clone(),
             pool: pool.clone(),
+            tails,
             stop: stop.clone(),
         };
         let (services, health) = health::add_services(services.routes(), &pool, &stop)

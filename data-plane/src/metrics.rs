@@ -84,6 +84,9 @@ impl Collector for Metrics {
         gauge(to, "audit_events_spooled", "Audit events not stored yet", spooled)?;
         self.encode_spool(to)?;
         self.encode_sinks(to)?;
+        gauge(to, "audit_tails", "Tails of the audit log served", self.audit.tails())?;
+        let help = "Audit events sent to tails of the log, as they came";
+        counter(to, "audit_events_tailed", help, self.audit.tailed())?;
         self.encode_config(to)?;
         let state = [("state", self.limiter.state().name())];
         let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";

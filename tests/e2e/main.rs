@@ -28,6 +28,7 @@ mod route_changes;
 mod slow_nodes;
 mod spool;
 mod start_and_stop;
+mod tail;
 mod tls;
 mod two_nodes;
 mod weights;

@@ -409,4 +409,8 @@ impl Node {
     pub(crate) fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("runs")
     }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }

@@ -46,6 +46,7 @@ use tonic::service::Routes;
 
 use crate::{
     access::Access,
+    audit::Tails,
     error::Error,
     feed::Feed,
     store::{Store, StoreError},
@@ -66,6 +67,8 @@ pub(crate) struct Admin {
     pub(crate) feed: Feed,
     /// Told when tokens change.
     pub(crate) access: Access,
+    /// Who watches the log, for nodes to know.
+    pub(crate) tails: Tails,
     /// The messages of the API.
     pub(crate) pool: DescriptorPool,
     /// Ends what is streamed.

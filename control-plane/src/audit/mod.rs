@@ -3,10 +3,12 @@
 mod arrivals;
 mod ingest;
 mod keeper;
+mod tails;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 pub(crate) use ingest::Ingest;
 pub(crate) use keeper::start as start_keeper;
+pub(crate) use tails::{OpenTail, Tails};
 pub(crate) use usage::StoredUsage;

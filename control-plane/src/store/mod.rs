@@ -256,7 +256,7 @@ impl Cursor {
 }
 
 /// Microseconds since 1970, as databases and cursors hold times. What is before that is 1970.
-fn unix_us(time: SystemTime) -> i64 {
+pub(crate) fn unix_us(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

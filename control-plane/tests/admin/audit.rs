@@ -4,13 +4,19 @@ use std::time::{Duration, SystemTime};
 
 use fastgate::{
     admin::v1::{
-        ExportLogsRequest, LogEvent, TailLogsRequest, log_service_client::LogServiceClient,
+        ExportLogsRequest, LogEvent, TailLogsRequest, TailLogsResponse,
+        log_service_client::LogServiceClient,
     },
-    node::v1::{Batch, Gap, audit_ingest_client::AuditIngestClient},
+    node::v1::{
+        Batch, Gap, OpenTails, TailProgress, TailReport, TailedEvent, TailingNode,
+        audit_ingest_client::AuditIngestClient, audit_tail_client::AuditTailClient,
+    },
 };
 use http::Method;
 use serde_json::{Value as Json, json};
-use tonic::{Code, Request, metadata::MetadataValue};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Streaming, metadata::MetadataValue};
 
 use crate::plane::Plane;
 
@@ -125,14 +131,9 @@ async fn a_file_comes_in_parts_over_grpc() {
 async fn a_tail_shows_the_last_events_and_each_that_comes_once() {
     let plane = Plane::start().await;
     fill(&plane).await;
-    let admin = format!("http://{}", plane.address);
-    let mut client = LogServiceClient::connect(admin).await.expect("a connection");
     let asked = TailLogsRequest { lines: 2, status_code: "2xx".into(), ..Default::default() };
-    let mut request = Request::new(asked);
-    let bearer: MetadataValue<_> = format!("Bearer {}", plane.token).parse().expect("a value");
-    request.metadata_mut().insert("authorization", bearer);
-    let mut tail = client.tail_logs(request).await.expect("a stream").into_inner();
-    let mut next = async || tail.message().await.expect("no fault").expect("an event").request_id;
+    let mut tail = tail(&plane, asked).await;
+    let mut next = async || next(&mut tail).await.0.request_id;
     assert_eq!((next().await, next().await), ("r2498".into(), "r2499".into()));
     for round in 0..3 {
         let at = EVENTS + 11 * round;
@@ -145,6 +146,132 @@ async fn a_tail_shows_the_last_events_and_each_that_comes_once() {
     }
     let stopped = plane.stop().await;
     assert!(stopped < Duration::from_secs(5), "{stopped:?}");
+}
+
+async fn tail(plane: &Plane, asked: TailLogsRequest) -> Streaming<TailLogsResponse> {
+    let admin = format!("http://{}", plane.address);
+    let mut client = LogServiceClient::connect(admin).await.expect("a connection");
+    let mut request = Request::new(asked);
+    let bearer: MetadataValue<_> = format!("Bearer {}", plane.token).parse().expect("a value");
+    request.metadata_mut().insert("authorization", bearer);
+    client.tail_logs(request).await.expect("a stream").into_inner()
+}
+
+/// The next event of a tail, and how many were passed over before it.
+async fn next(tail: &mut Streaming<TailLogsResponse>) -> (LogEvent, u64) {
+    let shown = tail.message().await.expect("no fault").expect("an event");
+    (shown.log.expect("an event"), shown.passed_over)
+}
+
+/// A node that serves tails.
+struct Tailed {
+    reports: mpsc::Sender<TailReport>,
+    open: Streaming<OpenTails>,
+}
+
+impl Tailed {
+    async fn of(plane: &Plane, node_id: &str, environment: &str) -> Self {
+        let (reports, messages) = mpsc::channel(16);
+        let node = TailingNode { node_id: node_id.into(), environment: environment.into() };
+        let hello = TailReport { node: Some(node), ..TailReport::default() };
+        reports.send(hello).await.expect("room");
+        let node = format!("http://{}", plane.node_address);
+        let mut client = AuditTailClient::connect(node).await.expect("a connection");
+        let open = client.follow(ReceiverStream::new(messages)).await.expect("a stream");
+        Self { reports, open: open.into_inner() }
+    }
+
+    /// Says that it sends all from now on, but for some.
+    async fn begin(&self, tail_id: u64, passed_over: u64) {
+        let since = Some(SystemTime::now().into());
+        let tails = vec![TailProgress { tail_id, since, passed_over }];
+        self.reports.send(TailReport { tails, ..TailReport::default() }).await.expect("room");
+    }
+
+    async fn send(&self, tail_id: u64, event: LogEvent) {
+        let events = vec![TailedEvent { event: Some(event), tail_ids: vec![tail_id] }];
+        self.reports.send(TailReport { events, ..TailReport::default() }).await.expect("room");
+    }
+}
+
+#[tokio::test]
+async fn a_tail_shows_what_nodes_send_and_looks_up_the_rest() {
+    let plane = Plane::start().await;
+    let created = plane.rest(Method::POST, "/admin/environments", "{\"environment\": \"other\"}");
+    assert_eq!(created.await.status, 201);
+    let mut node = Tailed::of(&plane, "n1", "default").await;
+    let mut of_other = Tailed::of(&plane, "n1", "other").await;
+    let asked = TailLogsRequest { status_code: "2xx".into(), ..Default::default() };
+    let mut tail = tail(&plane, asked).await;
+    let open = node.open.message().await.expect("no fault").expect("a list").tails;
+    let filter = open[0].filter.as_ref().expect("a filter");
+    assert_eq!((open.len(), &*filter.status_code), (1, "2xx"));
+    let id = open[0].tail_id;
+
+    let event = |id: &str, status| LogEvent {
+        timestamp: Some(SystemTime::now().into()),
+        request_id: id.into(),
+        status_code: status,
+        node_id: "n1".into(),
+        ..LogEvent::default()
+    };
+    node.begin(id, 3).await;
+    let first = event("first", 200);
+    // Of a node that knows less of filters, and of one of another environment.
+    node.send(id, event("other status", 404)).await;
+    of_other.send(id, event("other environment", 200)).await;
+    node.send(id, LogEvent { node_id: "n2".into(), ..first.clone() }).await;
+    let (shown, passed_over) = next(&mut tail).await;
+    let told = (&*shown.request_id, &*shown.node_id, &*shown.environment, passed_over);
+    assert_eq!(told, ("first", "n1", "default", 3), "a node speaks for itself");
+
+    // It comes both ways, and the second way is left to the node. What others store is looked up.
+    push(&plane, 0, vec![first, event("sent by itself", 200)]).await;
+    let of_n2 = Batch { events: vec![event("looked up", 200)], ..batch("n2", "b2") };
+    push_batch(&plane, of_n2).await;
+    let (shown, passed_over) = next(&mut tail).await;
+    assert_eq!((&*shown.request_id, passed_over), ("looked up", 0));
+
+    // Without its stream nothing is left to the node.
+    drop(node);
+    assert_eq!(next(&mut tail).await.0.request_id, "sent by itself");
+
+    let mut node = Tailed::of(&plane, "n1", "default").await;
+    let open = node.open.message().await.expect("no fault").expect("a list");
+    assert_eq!(open.tails.len(), 1);
+    drop(tail);
+    let open = node.open.message().await.expect("no fault").expect("a list");
+    assert_eq!(open.tails, []);
+    plane.stop().await;
+    assert!(of_other.open.message().await.is_err(), "it was told of no tail");
+}
+
+#[tokio::test]
+async fn tails_are_bounded() {
+    let plane = Plane::start().await;
+    let mut tails = Vec::new();
+    for _ in 0..fastgate::audit::TAILS {
+        tails.push(tail(&plane, TailLogsRequest::default()).await);
+    }
+    let one_more = plane.rest(Method::GET, "/admin/logs:tail", "").await;
+    assert_eq!(one_more.status, 503);
+    assert!(
+        one_more.json()["detail"].as_str().is_some_and(|text| text.contains("end one of them"))
+    );
+    tails.pop();
+    // It is noticed when the next thing is sent, or when the stream's end comes.
+    let begun = std::time::Instant::now();
+    loop {
+        let status = plane.grpc("LogService/ListLogs", &json!({})).await;
+        status.expect("others are served meanwhile");
+        let node = Tailed::of(&plane, "n1", "default").await;
+        let mut open = node.open;
+        let listed = open.message().await.expect("no fault").expect("a list").tails.len();
+        if listed < fastgate::audit::TAILS {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{listed} are open");
+    }
 }
 
 #[tokio::test]

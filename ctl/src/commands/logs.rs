@@ -86,8 +86,12 @@ async fn tail(
     let mut logs = client.logs();
     if follow {
         let mut events = logs.tail_logs(to_tail(request, lines)).await?.into_inner();
-        while let Some(event) = events.message().await? {
-            show(&event, output)?;
+        while let Some(shown) = events.message().await? {
+            if shown.passed_over > 0 {
+                let events = shown.passed_over;
+                output.remark(&format!("{events} events are not shown: they came too fast"))?;
+            }
+            shown.log.iter().try_for_each(|event| show(event, output))?;
             output.flush()?;
         }
         return Ok(());

@@ -335,6 +335,7 @@ fn what_clients_sent_drives_no_terminal() {
     2026-09-21T14:13:20.123Z  200  GET  /\u{1b}[2J\u{9b}2J\r\n\u{202e}x  1.2  r1
     2026-09-21T14:13:20.123Z  200  GET  /a  1.2  r2
     ");
+    assert_eq!(ran.err, "7 events are not shown: they came too fast\n");
     let ran = fgctl(&plane, "logs tail -o json");
     let requests: Vec<_> = ran
         .out

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fastgate::audit::GAPS;
 use uuid::Uuid;
 
-use super::{Event, encode::Encoder, ring::Tap};
+use super::{Event, encode::Encoder, ring::Tap, tail::Spotter};
 use crate::identity::Identity;
 
 /// The most events in a batch.
@@ -110,18 +110,32 @@ pub(super) struct Batcher {
     gaps: Vec<Gap>,
     /// Bytes of the last batch: the next one is likely to be as long.
     len: usize,
+    /// Shown every event.
+    spotter: Option<Spotter>,
 }
 
 impl Batcher {
     /// Batches the events of one boot.
     pub(super) fn new(identity: Arc<Identity>, taps: Vec<Tap>) -> Self {
-        Self { identity, taps, turn: 0, seq: 0, sealed: 0, gaps: Vec::new(), len: 0 }
+        Self { identity, taps, turn: 0, seq: 0, sealed: 0, gaps: Vec::new(), len: 0, spotter: None }
+    }
+
+    /// Shows every event to those who watch the log.
+    pub(super) fn with_spotter(self, spotter: Spotter) -> Self {
+        Self { spotter: Some(spotter), ..self }
     }
 
     /// The events waiting in the rings, up to a batch of them; `None`: there are none.
     pub(super) fn next(&mut self) -> Option<Sealed> {
         self.see_dropped();
-        (self.waiting() > 0).then(|| self.seal())
+        if let Some(spotter) = &mut self.spotter {
+            spotter.refresh();
+        }
+        let sealed = (self.waiting() > 0).then(|| self.seal());
+        if let Some(spotter) = &mut self.spotter {
+            spotter.send();
+        }
+        sealed
     }
 
     /// What is left to be told when no event will come any more.
@@ -176,6 +190,9 @@ impl Batcher {
         while events < EVENTS && encoder.len() < BYTES {
             let Some(event) = self.pop() else { break };
             encoder.push(&event);
+            if let Some(spotter) = &mut self.spotter {
+                spotter.look(encoder.last());
+            }
             events += 1;
         }
         // Those of before the batch come first: its frame counts them as told.

@@ -66,6 +66,11 @@ impl<'a> Encoder<'a> {
         delimited(&mut self.batch, 5, &self.event);
     }
 
+    /// The event added last, as a `LogEvent`.
+    pub(super) fn last(&self) -> &[u8] {
+        &self.event
+    }
+
     /// The whole batch, which tells of these events before it.
     pub(super) fn finish(mut self, gaps: &[Gap]) -> Bytes {
         tell(&mut self.batch, gaps);

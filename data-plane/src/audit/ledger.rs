@@ -47,6 +47,10 @@ pub(super) struct Totals {
     pub(super) refused: AtomicU64,
     /// Events of earlier boots found to be lost, by reason.
     pub(super) lost: [AtomicU64; Reason::ALL.len()],
+    /// Tails that are served.
+    pub(super) tails: AtomicU64,
+    /// Events sent to those who watch the log as it grows.
+    pub(super) tailed: AtomicU64,
     pub(super) spool_bytes: AtomicU64,
     /// 0: there is no spool.
     pub(super) spool_limit: AtomicU64,
@@ -130,6 +134,16 @@ impl Ledger {
     /// Events of earlier starts that are lost, with the reason.
     pub(crate) fn lost(&self) -> [(&'static str, u64); Reason::ALL.len()] {
         Reason::ALL.map(|reason| (reason.name(), self.totals.lost_by(reason).load(Relaxed)))
+    }
+
+    /// Tails that are served.
+    pub(crate) fn tails(&self) -> u64 {
+        self.totals.tails.load(Relaxed)
+    }
+
+    /// Events sent to those who watch the log as it grows.
+    pub(crate) fn tailed(&self) -> u64 {
+        self.totals.tailed.load(Relaxed)
     }
 
     /// Bytes the spool takes on disk.

@@ -28,6 +28,7 @@ mod refusal;
 mod ring;
 mod ship;
 mod spool;
+mod tail;
 mod tally;
 mod window;
 

@@ -19,6 +19,7 @@ use tonic_prost::ProstDecoder;
 use super::{
     batch::Sealed,
     refusal::Refusal,
+    tail::Tails,
     window::{Window, WrongAck},
 };
 use crate::dial::{self, SILENCE};
@@ -44,13 +45,16 @@ pub(super) enum Lost {
 }
 
 /// Sends what is in the window until the stream is lost; `stored` is told of every batch that is safe.
+/// Tails are served over the same connection meanwhile, and hold nothing up.
 pub(super) async fn push(
     uri: &Uri,
     window: &Window,
+    tails: &Tails,
     mut stored: impl FnMut(&Sealed),
 ) -> Result<std::convert::Infallible, Lost> {
     let channel = dial::connect(uri).await.map_err(Lost::Unreachable)?;
     let (outbound, batches) = mpsc::channel(QUEUE);
+    let mut tailing = Box::pin(tails.serve(channel.clone()));
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.map_err(|fault| Lost::Unreachable(fault.to_string()))?;
     let path = PathAndQuery::from_static("/fastgate.node.v1.AuditIngest/Push");
@@ -73,6 +77,7 @@ pub(super) async fn push(
                 stored(&batch.map_err(|WrongAck| Lost::OutOfTurn)?);
             }
             lost = &mut feed => return Err(lost),
+            never = &mut tailing => match never {},
             _ = patience.tick() => {
                 if window.waiting_since().is_some_and(|since| since.elapsed() >= SILENCE) {
                     return Err(Lost::Silent);

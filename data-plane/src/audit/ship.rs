@@ -26,6 +26,7 @@ use super::{
     refusal::{self, Refusals},
     ring::{Gate, Tap, ring_of},
     spool::Spool,
+    tail::{self, Tails},
     tally::{self, Counts},
 };
 use crate::{
@@ -152,7 +153,9 @@ impl Shipper {
     /// workers have ended.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let is_shipped = self.spool.is_some() || !self.control_planes.is_empty();
-        let batcher = Batcher::new(self.identity.clone(), self.taps);
+        let (tails, spotter) = tail::tails(self.identity.clone(), self.totals.clone());
+        let tails = Arc::new(tails);
+        let batcher = Batcher::new(self.identity.clone(), self.taps).with_spotter(spotter);
         let disk = self.spool.map(|spool| {
             self.totals.spool_limit.store(spool.limit, Relaxed);
             disk(spool, &self.identity, self.gate, &self.outlets)
@@ -174,7 +177,9 @@ impl Shipper {
             if outlet.kind == Kind::ControlPlane {
                 let control_planes = self.control_planes.clone();
                 let refusals = Refusals::new(identity.boot_id, self.totals.clone(), self.patience);
-                senders.spawn(async move { send(&control_planes, &outlet, refusals).await });
+                let tails = tails.clone();
+                senders
+                    .spawn(async move { send(&control_planes, &outlet, &tails, refusals).await });
             } else {
                 start(&self.onward, outlet, identity, &mut senders);
             }
@@ -225,13 +230,13 @@ fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
 }
 
 /// Sends what is in the window to one control plane after the other, for ever.
-async fn send(control_planes: &[Uri], outlet: &Outlet, mut refusals: Refusals) {
+async fn send(control_planes: &[Uri], outlet: &Outlet, tails: &Tails, mut refusals: Refusals) {
     let window = &outlet.window;
     let mut backoff = Backoff::new();
     let mut reminded: Option<Instant> = None;
     for (at, uri) in control_planes.iter().enumerate().cycle() {
         let mut lived = false;
-        let ended = push(uri, window, |batch: &Sealed| {
+        let ended = push(uri, window, tails, |batch: &Sealed| {
             lived = true;
             outlet.has_stored(batch.events, refusals.is_of_this_boot(batch));
         });

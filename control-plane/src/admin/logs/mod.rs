@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use fastgate::{
     admin::v1::{
         ExportLogsRequest, FilePart, ListGapsRequest, ListGapsResponse, ListLogsRequest,
-        ListLogsResponse, LogEvent, TailLogsRequest, log_service_server::LogService,
+        ListLogsResponse, TailLogsRequest, TailLogsResponse, log_service_server::LogService,
     },
-    audit::list_of_tail,
+    audit::{TAILS, list_of_tail},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -23,7 +23,7 @@ use tail::Tail;
 
 #[tonic::async_trait]
 impl LogService for Admin {
-    type TailLogsStream = ReceiverStream<Result<LogEvent, Status>>;
+    type TailLogsStream = ReceiverStream<Result<TailLogsResponse, Status>>;
     type ExportLogsStream = ReceiverStream<Result<FilePart, Status>>;
 
     async fn list_logs(
@@ -65,9 +65,11 @@ impl LogService for Admin {
     ) -> Result<Response<Self::TailLogsStream>, Status> {
         let request = request.into_inner();
         let environment = self.environment(&request.environment, "").await?;
-        let lines = request.lines;
-        let filter = filter::parse(environment, list_of_tail(request), SystemTime::now())?;
-        let tail = Tail { store: self.store.clone(), filter, lines };
+        let list = list_of_tail(request.clone());
+        let filter = filter::parse(environment.clone(), list, SystemTime::now())?;
+        let (store, lines) = (self.store.clone(), request.lines);
+        let live = self.tails.open(environment, request).ok_or(Error::TooManyTails(TAILS))?;
+        let tail = Tail { store, filter, lines, live };
         let mut response = Response::new(tail.start(self.stop.clone()));
         response.extensions_mut().insert(Endless);
         Ok(response)

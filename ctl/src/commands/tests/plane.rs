@@ -313,7 +313,7 @@ type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 #[tonic::async_trait]
 impl LogService for Shared {
     type ExportLogsStream = Stream<FilePart>;
-    type TailLogsStream = Stream<LogEvent>;
+    type TailLogsStream = Stream<TailLogsResponse>;
 
     async fn list_logs(&self, request: Request<ListLogsRequest>) -> Answer<ListLogsResponse> {
         drop(self.enter(&request)?);
@@ -353,7 +353,8 @@ impl LogService for Shared {
 
     async fn tail_logs(&self, request: Request<TailLogsRequest>) -> Answer<Self::TailLogsStream> {
         drop(self.enter(&request)?);
-        let events: Vec<_> = events().into_iter().rev().map(Ok).collect();
+        let shown = |(log, passed_over)| Ok(TailLogsResponse { log: Some(log), passed_over });
+        let events: Vec<_> = events().into_iter().rev().zip([0, 7]).map(shown).collect();
         Ok(Response::new(tokio_stream::iter(events)))
     }
 }
