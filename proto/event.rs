@@ -4,7 +4,7 @@
 //! them, are written as `\u001b`.
 
 use crate::{
-    admin::v1::LogEvent,
+    admin::v1::{LogEvent, RecordedBody, RecordedHeader},
     escape::{escape, is_unsafe},
     time::Written,
 };
@@ -22,13 +22,17 @@ pub enum Value<'a> {
     Part(f64),
     /// Yes or no.
     Truth(bool),
+    /// Names and values.
+    Headers(&'a [RecordedHeader]),
+    /// What was recorded of one, if it was to be.
+    Body(Option<&'a RecordedBody>),
 }
 
 /// The name of a field, and how its value is found.
 pub type Column = (&'static str, fn(&LogEvent) -> Value<'_>);
 
 /// The fields of an event, in the order of the API.
-pub const COLUMNS: [Column; 22] = [
+pub const COLUMNS: [Column; 28] = [
     ("timestamp", |e| Value::Time(written(e))),
     ("request_id", |e| Value::Text(&e.request_id)),
     ("key_id", |e| Value::Text(&e.key_id)),
@@ -51,6 +55,12 @@ pub const COLUMNS: [Column; 22] = [
     ("error", |e| Value::Text(&e.error)),
     ("rate_limited", |e| Value::Truth(e.rate_limited)),
     ("secret_version", |e| Value::Whole(e.secret_version.into())),
+    ("response_chunks", |e| Value::Whole(e.response_chunks.into())),
+    ("response_end", |e| Value::Text(&e.response_end)),
+    ("request_headers", |e| Value::Headers(&e.request_headers)),
+    ("response_headers", |e| Value::Headers(&e.response_headers)),
+    ("request_body", |e| Value::Body(e.request_body.as_ref())),
+    ("response_body", |e| Value::Body(e.response_body.as_ref())),
 ];
 
 fn written(event: &LogEvent) -> String {
@@ -64,17 +74,50 @@ pub fn json_fields(event: &LogEvent, out: &mut String) {
             out.push(',');
         }
         out.extend(["\"", name, "\":"]);
-        match value(event) {
-            Value::Text(text) => json_text(text, out),
-            Value::Time(text) => json_text(&text, out),
-            Value::Whole(number) => out.push_str(&number.to_string()),
+        value(event).write_json(out);
+    }
+}
+
+impl Value<'_> {
+    /// Writes it as JSON, without an end of a line in it.
+    pub fn write_json(&self, out: &mut String) {
+        match self {
+            Self::Text(text) => json_text(text, out),
+            Self::Time(text) => json_text(text, out),
+            Self::Whole(number) => out.push_str(&number.to_string()),
             // JSON has no other numbers.
-            Value::Part(number) if !number.is_finite() => out.push_str("null"),
+            Self::Part(number) if !number.is_finite() => out.push_str("null"),
             // As REST writes it, with a point.
-            Value::Part(number) => out.push_str(&format!("{number:?}")),
-            Value::Truth(truth) => out.push_str(&truth.to_string()),
+            Self::Part(number) => out.push_str(&format!("{number:?}")),
+            Self::Truth(truth) => out.push_str(&truth.to_string()),
+            Self::Headers(headers) => json_headers(headers, out),
+            Self::Body(None) => out.push_str("null"),
+            Self::Body(Some(body)) => json_body(body, out),
         }
     }
+}
+
+fn json_headers(headers: &[RecordedHeader], out: &mut String) {
+    out.push('[');
+    for (at, RecordedHeader { name, value }) in headers.iter().enumerate() {
+        out.push_str(if at > 0 { ",{\"name\":" } else { "{\"name\":" });
+        json_text(name, out);
+        out.push_str(",\"value\":");
+        json_text(value, out);
+        out.push('}');
+    }
+    out.push(']');
+}
+
+fn json_body(body: &RecordedBody, out: &mut String) {
+    let RecordedBody { content_type, text, truncated, omitted } = body;
+    out.push_str("{\"content_type\":");
+    json_text(content_type, out);
+    out.push_str(",\"text\":");
+    json_text(text, out);
+    out.push_str(&format!(",\"truncated\":{truncated},\"omitted\":"));
+    json_text(omitted, out);
+    out.push('}');
 }
 
 fn json_text(text: &str, out: &mut String) {

@@ -4,25 +4,27 @@ use std::{
     mem,
     net::IpAddr,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use fastgate::model::Id;
+use fastgate::model::{Id, Recording};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::{
-    audit::{Event, Texts},
+    audit::{Ending, Event, Texts},
     body::BodyFault,
     callers::Caller,
     error::{AUDIT_SPOOL_FULL, client_gone},
     forwarding,
-    head::Kind,
+    head::{Kind, Lines},
     limits::{Charges, Entered, Standings},
+    recorded::Recorded,
     request::RequestHead,
     request_body::{Http1Body, RequestBody},
     shared::Shared,
-    upstream::Trail,
+    upstream::{Streamed, Trail},
     watch::Busy,
 };
 
@@ -37,8 +39,8 @@ pub(crate) struct Exchange {
     method: Method,
     /// What the client wrote.
     pub(crate) texts: Texts,
-    /// Whether the client was given all of the answer.
-    is_whole: bool,
+    /// How the answer ends, as far as is known.
+    ending: Ending,
     /// The status of the answer; `None` while there is none.
     status: Option<StatusCode>,
     ttfb: Duration,
@@ -58,6 +60,8 @@ pub(crate) struct Exchange {
     pub(crate) rate_limited: bool,
     /// What was tried with upstreams.
     pub(crate) trail: Trail,
+    /// What was seen of the body of the answer.
+    pub(crate) streamed: Streamed,
     /// Its places among the requests under way.
     pub(crate) slots: Entered,
     /// What it is to be charged with when it is over.
@@ -107,7 +111,7 @@ impl Exchange {
             timestamp: began.wall,
             method: head.method.clone(),
             texts,
-            is_whole: false,
+            ending: Ending::ClientGone,
             status: None,
             ttfb: Duration::ZERO,
             response_size: 0,
@@ -118,6 +122,7 @@ impl Exchange {
             error: None,
             rate_limited: false,
             trail: Trail::default(),
+            streamed: Streamed::default(),
             slots: Entered::default(),
             charges: Charges::default(),
             standings: Standings::default(),
@@ -147,16 +152,25 @@ impl Exchange {
 
     /// Notes that the answer broke off.
     pub(crate) fn broke_off(&mut self, fault: BodyFault) {
-        self.error = Some(match fault {
-            BodyFault::Stalled => "upstream_timeout",
-            BodyFault::TooLarge | BodyFault::Broken => "upstream_reset",
-            BodyFault::ClientGone => "client_gone",
-        });
+        let (error, ending) = match fault {
+            BodyFault::Stalled => ("upstream_timeout", Ending::UpstreamBrokeOff),
+            BodyFault::TooLarge | BodyFault::Broken => ("upstream_reset", Ending::UpstreamBrokeOff),
+            BodyFault::ClientGone => ("client_gone", Ending::ClientGone),
+        };
+        self.error = Some(error);
+        self.ending = ending;
+    }
+
+    /// Records what a route asks for, from here on.
+    pub(crate) fn records(&mut self, rules: &Arc<Recording>, lines: Lines<'_>) {
+        let recorded = Recorded::begin(rules, &self.worker.room, lines);
+        self.body.tap = recorded.request_tap(lines, self.body.framing());
+        self.streamed.recorded = Some(recorded);
     }
 
     /// Notes that the client was given all of the answer.
     pub(crate) fn was_given_whole(&mut self) {
-        self.is_whole = true;
+        self.ending = Ending::Complete;
     }
 
     /// Ends, and returns what is left of a request that came over HTTP/1.1.
@@ -181,6 +195,17 @@ impl Drop for Exchange {
         if self.error == Some(AUDIT_SPOOL_FULL) {
             return self.worker.recorder.drop_one();
         }
+        let mut recorded = self.streamed.recorded.take();
+        let mut is_counted_only = false;
+        if let Some(whole) = &mut recorded {
+            whole.ends(self.body.tap.take(), self.ending == Ending::Complete);
+            is_counted_only = status.is_success()
+                && self.ending == Ending::Complete
+                && !whole.rules.sample_2xx.holds(self.worker.random.next());
+            if is_counted_only {
+                recorded = None;
+            }
+        }
         let entry = self.caller.as_ref().map(|caller| &caller.entry);
         self.worker.recorder.record(Event {
             timestamp: self.timestamp,
@@ -198,8 +223,12 @@ impl Drop for Exchange {
             response_size: self.response_size,
             ip_address: self.client,
             attempts: self.trail.attempts,
-            error: self.error.or((!self.is_whole).then_some("client_gone")),
+            error: self.error.or((self.ending != Ending::Complete).then_some("client_gone")),
             rate_limited: self.rate_limited,
+            ending: self.ending,
+            is_counted_only,
+            chunks: self.streamed.chunks,
+            recorded,
         });
     }
 }

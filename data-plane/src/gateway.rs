@@ -78,6 +78,9 @@ impl Gateway {
         let outbound = self.outbound(head, path, &admitted, texts.request_id());
         let answer = worker.forwarder.send(&outbound, body, (route, targets), trail).await?;
         exchange.charges.learn(|name| answer.lines().number(name.as_str()));
+        if let Some(recorded) = &mut exchange.streamed.recorded {
+            recorded.answer_begins(answer.lines(), answer.framing());
+        }
         Ok(Reply::Upstream(answer))
     }
 
@@ -93,6 +96,9 @@ impl Gateway {
         let found = find_route(snapshot, host, path, head.method)?;
         let route = &found.route;
         exchange.route_id = Some(route.route_id.clone());
+        if let Some(rules) = &route.recording {
+            exchange.records(rules, head.lines);
+        }
         let key = auth::sent(head.lines, callers)?;
         let caller = auth::identify(snapshot, route, key.sent, callers, exchange)?;
         auth::authorise(route, caller.as_deref())?;

@@ -36,6 +36,7 @@ mod persistent;
 mod private;
 mod random;
 mod record;
+mod recorded;
 mod reply;
 mod request;
 mod request_body;

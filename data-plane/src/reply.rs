@@ -33,6 +33,19 @@ impl Reply {
         }
     }
 
+    /// Notes that it begins, and what of it is recorded.
+    pub(crate) fn begins(&self, worker: &Shared, exchange: &mut Exchange) {
+        exchange.answers(self.status());
+        if let Some(mut recorded) = exchange.streamed.recorded.take() {
+            if !recorded.rules.response_headers.is_empty() {
+                let mut see = |name: &[u8], value: &[u8]| recorded.see_answer_line(name, value);
+                self.lines(worker, exchange, &mut see);
+                self.length_line(&mut see);
+            }
+            exchange.streamed.recorded = Some(recorded);
+        }
+    }
+
     /// Shows the line that says how long the body is, where that is known.
     pub(crate) fn length_line(&self, mut put: impl FnMut(&[u8], &[u8])) {
         let mut number = itoa::Buffer::new();

@@ -15,6 +15,7 @@ use crate::{
     buffers::Buffers,
     framing::Framing,
     incoming::{Incoming, StreamBody},
+    recorded::Tap,
     socket::Socket,
     timers::{Timer, Timers},
 };
@@ -42,6 +43,8 @@ pub(crate) struct RequestBody {
     /// How long the client may pause.
     timeout: Duration,
     timer: Timer,
+    /// Sees what comes, where that is to be recorded.
+    pub(crate) tap: Option<Box<Tap>>,
 }
 
 enum From {
@@ -119,6 +122,7 @@ impl RequestBody {
             waits_for_client: false,
             timeout: bounds.timeout,
             timer: Timer::new(bounds.timers),
+            tap: None,
         }
     }
 
@@ -225,11 +229,18 @@ impl Source for RequestBody {
                 if self.waits_for_client {
                     self.came();
                 }
+                if let Some(tap) = &mut self.tap {
+                    tap.end();
+                }
                 return Poll::Ready(Ok(false));
             }
             Poll::Ready(Ok(true)) => {
                 self.came();
                 self.bytes += self.data().len() as u64;
+                if let Some(mut tap) = self.tap.take() {
+                    tap.see(self.data());
+                    self.tap = Some(tap);
+                }
                 if self.max_size.is_none_or(|max| self.bytes <= max) {
                     return Poll::Ready(Ok(true));
                 }

@@ -10,6 +10,7 @@ use crate::{
     date::Dates,
     limits::WorkerLimiter,
     random::Random,
+    recorded::Room,
     settings::Settings,
     snapshot::{InUse, SnapshotReader},
     timers::Timers,
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) timers: Rc<Timers>,
     pub(crate) dates: Dates,
     pub(crate) random: Rc<Random>,
+    /// For what routes ask to be recorded.
+    pub(crate) room: Room,
     pub(crate) metrics: Arc<WorkerMetrics>,
 }
 
@@ -63,6 +66,7 @@ impl Shared {
             timers,
             dates: Dates::default(),
             random,
+            room: Room::default(),
             metrics,
         }))
     }

@@ -9,13 +9,16 @@
 mod check;
 mod cost;
 mod id;
+mod json_path;
 mod key;
 mod key_view;
 mod limit;
+mod media_range;
 mod permission;
 mod plan;
 mod quota;
 mod rate;
+mod recording;
 mod route;
 mod settings;
 mod upstream;
@@ -23,13 +26,16 @@ mod upstream;
 pub use check::{Violation, Violations, text};
 pub use cost::{Charge, Cost};
 pub use id::Id;
+pub use json_path::{JsonPath, Selector, Step};
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
 pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens};
+pub use media_range::MediaRange;
 pub use permission::{Permission, RequiredPermission, allows};
 pub use plan::Plan;
 pub use quota::{Calendar, Quota};
 pub use rate::{Period, Rate, RateLimit};
+pub use recording::{RecordedName, Recording, Share};
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
 pub use settings::Settings;
 pub use upstream::{Target, TargetUrl, Upstream};
@@ -56,6 +62,14 @@ pub mod bounds {
     pub const QUOTA: i64 = 1_000_000_000_000;
     /// Limits of one plan or route, beside its `rate_limit`.
     pub const LIMITS: usize = 8;
+    /// Headers recorded of one request, and as many of its answer.
+    pub const RECORDED_HEADERS: usize = 32;
+    /// Bytes recorded of one body.
+    pub const RECORDED_BODY: usize = 65_536;
+    /// Content types of bodies that are recorded.
+    pub const BODY_TYPES: usize = 16;
+    /// Paths of what is taken out of a body.
+    pub const REDACTED: usize = 32;
     /// The weight of one target.
     pub const WEIGHT: i32 = 1_000_000;
     /// Live secrets of one key.

@@ -1,12 +1,12 @@
 //! Routes: which requests match, and what is done with them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
 
 use super::{
-    Fallback, Id, Limit, NamedLimit, RateLimit, RequiredPermission, Target, Violations, bounds,
-    check,
+    Fallback, Id, Limit, NamedLimit, RateLimit, Recording, RequiredPermission, Target, Violations,
+    bounds, check,
 };
 use crate::{admin::v1, path};
 
@@ -42,6 +42,9 @@ pub struct Route {
     pub priority: i32,
     /// Lets `%2F` pass.
     pub allow_encoded_slash: bool,
+    /// What is recorded beside what always is; `None`: nothing, of every request. Requests hold on
+    /// to it until they are recorded.
+    pub recording: Option<Arc<Recording>>,
 }
 
 /// Which hosts a route matches, in lower case.
@@ -113,6 +116,10 @@ impl Route {
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
         let limits = NamedLimit::parse_all(&wire.limits, true, &mut faults);
         let rewrite = Rewrite::parse(wire, &mut faults);
+        let recording = wire.recording.as_ref().and_then(|recording| {
+            let part = Recording::parse(recording);
+            part.map_err(|part| faults.add_below("recording", part)).ok()
+        });
         faults.or(Self {
             route_id,
             host,
@@ -128,6 +135,7 @@ impl Route {
             rewrite,
             priority: wire.priority,
             allow_encoded_slash: wire.allow_encoded_slash,
+            recording: recording.map(Arc::new),
         })
     }
 
@@ -360,7 +368,7 @@ mod tests {
     #[test]
     fn each_fault_names_its_field() {
         type Spoil = fn(&mut v1::Route);
-        let cases: [(&str, Spoil); 22] = [
+        let cases: [(&str, Spoil); 23] = [
             ("route_id", |r| r.route_id = "Users!".into()),
             ("name", |r| r.name = "a\nb".into()),
             ("host", |r| r.host = "a:80".into()),
@@ -386,6 +394,9 @@ mod tests {
             }),
             ("rate_limit", |r| r.rate_limit = Some(0)),
             ("rewrite", |r| r.rewrite = "x".into()),
+            ("recording.sample_2xx", |r| {
+                r.recording = Some(v1::Recording { sample_2xx: Some(2.0), ..Default::default() });
+            }),
         ];
         for (field, spoil) in cases {
             let mut wire = valid();

@@ -35,8 +35,8 @@ pub(super) struct Arrival {
 
 struct Start {
     first_seq: u64,
-    /// Events of those before it.
-    before: usize,
+    /// Events of those before it, and those that are counted alone.
+    before: (usize, usize),
 }
 
 impl Arrivals {
@@ -73,7 +73,7 @@ impl Arrivals {
 
 impl Arrival {
     fn of(batch: EventBatch) -> Self {
-        let starts = vec![Start { first_seq: batch.first_seq, before: 0 }];
+        let starts = vec![Start { first_seq: batch.first_seq, before: (0, 0) }];
         Self { joined: batch, starts }
     }
 
@@ -98,7 +98,8 @@ impl Arrival {
                 boot_id: rest.boot_id.clone(),
                 environment: rest.environment.clone(),
                 first_seq: start.first_seq,
-                events: rest.events.split_off(start.before),
+                events: rest.events.split_off(start.before.0),
+                counted: rest.counted.split_off(start.before.1),
                 gaps: Vec::new(),
             });
         }
@@ -109,19 +110,20 @@ impl Arrival {
 
     fn is_followed_by(&self, next: &Batch) -> bool {
         let joined = &self.joined;
-        let end = joined.first_seq.saturating_add(joined.events.len() as u64);
+        let end = joined.first_seq.saturating_add(joined.len());
         (&joined.node_id, &joined.boot_id) == (&next.node_id, &next.boot_id)
             && joined.environment.as_str() == next.environment
             && next.first_seq == end
             && next.gaps.is_empty()
-            && !joined.events.is_empty()
-            && joined.events.len() + next.events.len() <= EVENTS
+            && !joined.is_empty()
+            && joined.len() + (next.events.len() + next.counted.len()) as u64 <= EVENTS as u64
     }
 
     fn join(&mut self, next: EventBatch) {
-        let before = self.joined.events.len();
+        let before = (self.joined.events.len(), self.joined.counted.len());
         self.starts.push(Start { first_seq: next.first_seq, before });
         self.joined.events.extend(next.events);
+        self.joined.counted.extend(next.counted);
     }
 }
 
@@ -142,19 +144,20 @@ fn parse(batch: Batch) -> Result<EventBatch, Status> {
         &batch.environment,
         &[("node_id", &batch.node_id), ("boot_id", &batch.boot_id)],
     )?;
-    if batch.events.len() > EVENTS || (batch.events.is_empty() && batch.gaps.is_empty()) {
+    let events = batch.events.len() + batch.counted.len();
+    if events > EVENTS || (events == 0 && batch.gaps.is_empty()) {
         let fault = format!("events: must be 1 to {EVENTS}, or none where there are gaps");
         return Err(Status::invalid_argument(fault));
     }
     // The database keeps numbers with a sign.
-    let after = batch.first_seq.checked_add(batch.events.len() as u64);
+    let after = batch.first_seq.checked_add(events as u64);
     if after.is_none_or(|after| after > i64::MAX as u64) {
         return Err(Status::invalid_argument("first_seq: is beyond what a node can have counted"));
     }
     if batch.gaps.len() > GAPS {
         return Err(Status::invalid_argument(format!("gaps: must be at most {GAPS}")));
     }
-    for event in &batch.events {
+    for event in batch.events.iter().chain(&batch.counted) {
         for (field, ms) in [
             ("response_time_ms", event.response_time_ms),
             ("upstream_time_ms", event.upstream_time_ms),
@@ -175,6 +178,7 @@ fn parse(batch: Batch) -> Result<EventBatch, Status> {
         environment,
         first_seq: batch.first_seq,
         events: batch.events,
+        counted: batch.counted,
         gaps,
     })
 }
@@ -206,6 +210,7 @@ mod tests {
             environment: "default".into(),
             first_seq,
             events: vec![LogEvent::default(); events],
+            counted: Vec::new(),
             gaps,
         }
     }
@@ -227,22 +232,33 @@ mod tests {
         assert!(!first.is_followed_by(&Batch { boot_id: "b2".into(), ..batch(10, 3, Vec::new()) }));
         let elsewhere = Batch { environment: "prod".into(), ..batch(10, 3, Vec::new()) };
         assert!(!first.is_followed_by(&elsewhere));
+        let counted = Batch { counted: vec![LogEvent::default()], ..batch(8, 1, Vec::new()) };
+        assert!(arrival(counted.clone()).is_followed_by(&batch(10, 1, Vec::new())));
+        assert!(!arrival(counted).is_followed_by(&batch(9, 1, Vec::new())), "it has two");
         assert!(!arrival(batch(8, 0, vec![gap])).is_followed_by(&batch(8, 2, Vec::new())));
     }
 
     #[test]
     fn what_was_joined_comes_apart_as_it_came() {
         let gap = Gap { first_seq: 1, events: 2, reason: "killed".into() };
-        let batches = [batch(3, 2, vec![gap]), batch(5, 1, Vec::new()), batch(6, 4, Vec::new())];
+        let counted = |first_seq, n| Batch {
+            counted: vec![LogEvent::default(); n],
+            ..batch(first_seq, 1, Vec::new())
+        };
+        let batches = [batch(3, 2, vec![gap]), counted(5, 3), counted(9, 0), counted(10, 1)];
         let mut batches = batches.map(|batch| check(batch).expect("is sound")).to_vec();
-        for (seq, event) in batches.iter_mut().flat_map(|batch| &mut batch.events).enumerate() {
+        for (seq, event) in batches
+            .iter_mut()
+            .flat_map(|batch| batch.events.iter_mut().chain(&mut batch.counted))
+            .enumerate()
+        {
             event.request_id = seq.to_string();
         }
         let mut arrival = Arrival::of(batches[0].clone());
         batches[1..].iter().for_each(|next| arrival.join(next.clone()));
-        assert_eq!(arrival.joined().events.len(), 7);
+        assert_eq!((arrival.joined().events.len(), arrival.joined().counted.len()), (5, 4));
         let acks: Vec<_> = arrival.acks().into_iter().map(|ack| ack.first_seq).collect();
-        assert_eq!(acks, [3, 5, 6]);
+        assert_eq!(acks, [3, 5, 9, 10]);
         assert_eq!(arrival.split(), batches);
     }
 }

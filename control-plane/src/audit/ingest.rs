@@ -106,7 +106,7 @@ impl Ingest {
         let appended = appended.map_err(|fault| refusal(batch, &fault))?;
         self.counts.stored.inc_by(appended.events);
         self.counts.lost.inc_by(appended.lost);
-        Ok(appended.events > 0 || batch.events.is_empty())
+        Ok(appended.events > 0 || batch.is_empty())
     }
 }
 

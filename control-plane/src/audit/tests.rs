@@ -117,6 +117,7 @@ fn batch(first_seq: u64, events: u64) -> Batch {
         first_seq,
         events: (0..events).map(|n| event(first_seq.wrapping_add(n))).collect(),
         gaps: Vec::new(),
+        counted: Vec::new(),
     }
 }
 

@@ -142,6 +142,7 @@ mod tests {
             environment: samples::id("default"),
             first_seq: 0,
             events,
+            counted: Vec::new(),
             gaps: Vec::new(),
         };
         store.append_events(&batch).await.expect("stores");

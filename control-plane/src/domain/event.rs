@@ -14,7 +14,21 @@ pub(crate) struct EventBatch {
     pub(crate) first_seq: u64,
     /// May be empty where there are gaps.
     pub(crate) events: Vec<LogEvent>,
+    /// Counted like those, and not kept: their routes record a sample.
+    pub(crate) counted: Vec<LogEvent>,
     pub(crate) gaps: Vec<EventGap>,
+}
+
+impl EventBatch {
+    /// How many events there are, those that are counted alone included.
+    pub(crate) fn len(&self) -> u64 {
+        self.events.len() as u64 + self.counted.len() as u64
+    }
+
+    /// Whether it tells of gaps alone.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Events a node recorded and lost.

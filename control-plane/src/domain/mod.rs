@@ -4,6 +4,7 @@ mod change;
 mod event;
 mod histogram;
 mod object;
+mod recorded;
 mod revision;
 mod rollup;
 mod token;
@@ -17,6 +18,7 @@ pub(crate) use histogram::Histogram;
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,
 };
+pub(crate) use recorded::{put_recorded, recorded_of};
 pub(crate) use revision::{ChangeKind, Revision, Touched};
 pub(crate) use rollup::{Kind, Metrics, MetricsQuery, Rollup, Step, Sums, Total};
 pub(crate) use token::{Role, Token};

@@ -79,7 +79,7 @@ pub(super) fn migrator(
     Migrator::with_migrations(steps.into())
 }
 
-fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 7] {
+fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 8] {
     [
         (1, "what the control plane keeps", include_str!("schema.sql")),
         (2, "the nodes of each replica", include_str!("nodes.sql")),
@@ -88,5 +88,6 @@ fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 7] {
         (5, "what is stored of each boot of a node, and what was lost", include_str!("boots.sql")),
         (6, "requests added up", include_str!("rollups.sql")),
         (7, "what takes revisions back", include_str!("history.sql")),
+        (8, "what routes ask to be recorded of events", include_str!("recorded.sql")),
     ]
 }

@@ -120,7 +120,7 @@ impl Batcher {
         Self { identity, taps, turn: 0, seq: 0, sealed: 0, gaps: Vec::new(), len: 0, spotter: None }
     }
 
-    /// Shows every event to those who watch the log.
+    /// Shows every event that is kept to those who watch the log.
     pub(super) fn with_spotter(self, spotter: Spotter) -> Self {
         Self { spotter: Some(spotter), ..self }
     }
@@ -190,7 +190,10 @@ impl Batcher {
         while events < EVENTS && encoder.len() < BYTES {
             let Some(event) = self.pop() else { break };
             encoder.push(&event);
-            if let Some(spotter) = &mut self.spotter {
+            // What is only counted is in no list, and so in no tail.
+            if let Some(spotter) = &mut self.spotter
+                && !event.is_counted_only
+            {
                 spotter.look(encoder.last());
             }
             events += 1;

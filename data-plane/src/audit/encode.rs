@@ -10,8 +10,11 @@ use prost::{
 };
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::{Event, batch::Gap};
-use crate::identity::Identity;
+use super::{Event, batch::Gap, redact};
+use crate::{
+    identity::Identity,
+    recorded::{Recorded, Tap},
+};
 
 /// A `Batch` under way.
 pub(super) struct Encoder<'a> {
@@ -19,6 +22,8 @@ pub(super) struct Encoder<'a> {
     batch: Vec<u8>,
     /// The event being written, whose length must be known before it.
     event: Vec<u8>,
+    /// The same of a part of it.
+    part: Vec<u8>,
 }
 
 impl<'a> Encoder<'a> {
@@ -28,7 +33,7 @@ impl<'a> Encoder<'a> {
         let mut batch = Vec::with_capacity(len);
         let Identity { node_id, boot_id, environment } = identity;
         begin(&mut batch, (node_id.as_str(), *boot_id, environment.as_str()), first_seq);
-        Self { identity, batch, event: Vec::new() }
+        Self { identity, batch, event: Vec::new(), part: Vec::new() }
     }
 
     /// Bytes written so far.
@@ -38,6 +43,9 @@ impl<'a> Encoder<'a> {
 
     /// Adds an event.
     pub(super) fn push(&mut self, event: &Event) {
+        if event.is_counted_only {
+            return self.count(event);
+        }
         let out = &mut self.event;
         out.clear();
         let key = event.key.as_ref();
@@ -63,12 +71,36 @@ impl<'a> Encoder<'a> {
         text(out, 20, event.error.unwrap_or_default().as_bytes());
         number(out, 21, u64::from(event.rate_limited));
         number(out, 22, u64::from(event.secret_version));
+        number(out, 23, u64::from(event.chunks));
+        text(out, 24, event.ending.name().as_bytes());
+        if let Some(recorded) = &event.recorded {
+            put_recorded(out, &mut self.part, recorded);
+        }
         delimited(&mut self.batch, 5, &self.event);
     }
 
     /// The event added last, as a `LogEvent`.
     pub(super) fn last(&self) -> &[u8] {
         &self.event
+    }
+
+    /// Adds what is counted of an event: all that sums are told apart by or made of.
+    fn count(&mut self, event: &Event) {
+        let out = &mut self.event;
+        out.clear();
+        let key = event.key.as_ref();
+        message::encode(1, &prost_types::Timestamp::from(event.timestamp), out);
+        text(out, 3, key.map_or(&[], |key| key.key_id().as_bytes()));
+        text(out, 4, key.map_or(&[], |key| key.source_path().as_bytes()));
+        text(out, 7, event.target_url.as_deref().unwrap_or_default().as_bytes());
+        number(out, 8, u64::from(event.status.as_u16()));
+        milliseconds(out, 9, event.response_time);
+        number(out, 10, event.request_size);
+        number(out, 11, event.response_size);
+        text(out, 16, event.route_id.as_ref().map_or(&[], |id| id.as_str().as_bytes()));
+        text(out, 20, event.error.unwrap_or_default().as_bytes());
+        number(out, 21, u64::from(event.rate_limited));
+        delimited(&mut self.batch, 7, &self.event);
     }
 
     /// The whole batch, which tells of these events before it.
@@ -122,6 +154,39 @@ fn tell(batch: &mut Vec<u8>, gaps: &[Gap]) {
     for Gap { first_seq, events, reason } in gaps {
         let reason = reason.name().to_owned();
         message::encode(6, &ToldGap { first_seq: *first_seq, events: *events, reason }, batch);
+    }
+}
+
+/// Adds what a route asks for, without its secrets.
+fn put_recorded(out: &mut Vec<u8>, part: &mut Vec<u8>, recorded: &Recorded) {
+    let rules = &recorded.rules;
+    let headers = [
+        (25, &recorded.request_headers, &rules.request_headers),
+        (26, &recorded.response_headers, &rules.response_headers),
+    ];
+    for (tag, headers, names) in headers {
+        headers.each(names, |name, value| {
+            part.clear();
+            text(part, 1, name.as_bytes());
+            any_text(part, 2, value);
+            delimited(out, tag, part);
+        });
+    }
+    for (tag, tap) in [(27, &recorded.request_body), (28, &recorded.response_body)] {
+        let Some(body) = tap.as_deref().and_then(Tap::body) else { continue };
+        part.clear();
+        any_text(part, 1, body.content_type);
+        match redact::text(&body, &rules.redact) {
+            Ok(kept) => {
+                text(part, 2, kept.as_bytes());
+                number(part, 3, u64::from(body.is_cut));
+            }
+            Err(omitted) => {
+                number(part, 3, u64::from(body.is_cut));
+                text(part, 4, omitted.name().as_bytes());
+            }
+        }
+        delimited(out, tag, part);
     }
 }
 
@@ -179,14 +244,22 @@ fn address(out: &mut Vec<u8>, tag: u32, address: IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use crate::{
-        audit::{Texts, batch::Reason},
+        audit::{Ending, Texts, batch::Reason},
+        framing::Framing,
+        head::{Index, Lines},
         keys::HeldKey,
         record::Record,
+        recorded::Room,
     };
     use fastgate::{
-        admin::v1::LogEvent,
-        model::Id,
+        admin::{
+            self,
+            v1::{LogEvent, RecordedBody, RecordedHeader},
+        },
+        model::{Id, Recording},
         node::v1::{self, Batch, KeyRecord, SecretRecord},
     };
     use http::{Method, StatusCode};
@@ -220,6 +293,10 @@ mod tests {
             attempts: 3,
             error: Some("rate_limited"),
             rate_limited: true,
+            ending: Ending::Complete,
+            is_counted_only: false,
+            chunks: 7,
+            recorded: None,
         }
     }
 
@@ -237,10 +314,114 @@ mod tests {
             response_size: 0,
             ip_address: "2001:db8::1".parse().expect("an address"),
             attempts: 0,
+            chunks: 0,
             error: None,
             rate_limited: false,
+            ending: Ending::UpstreamBrokeOff,
             ..event()
         }
+    }
+
+    /// What is recorded of a request with these lines, and this body of it and of its answer.
+    fn recorded(rules: &admin::v1::Recording, body: &[u8]) -> Box<Recorded> {
+        let rules = Arc::new(Recording::parse(rules).expect("rules"));
+        let (mut bytes, mut index) = (Vec::new(), Index::default());
+        for (name, value) in [
+            ("X-Tenant", "aü"),
+            ("Authorization", "Bearer opens-it"),
+            ("x-other", "not asked for"),
+            ("x-tenant", "b"),
+            ("Content-Type", "application/json"),
+            ("x_api_key", "opens-it"),
+        ] {
+            index.push(&mut bytes, name.as_bytes(), value.as_bytes());
+        }
+        let lines = Lines::new(&bytes, &index);
+        let mut recorded = Recorded::begin(&rules, &Room::default(), lines);
+        let framing = Framing::Length(body.len() as u64);
+        let mut request = recorded.request_tap(lines, framing);
+        recorded.answer_begins(lines, framing);
+        for tap in [&mut request, &mut recorded.response_body].into_iter().flatten() {
+            tap.see(body);
+            tap.end();
+        }
+        recorded.see_answer_line(b"Set-Cookie", b"opens-it");
+        recorded.see_answer_line(b"date", "x".repeat(600).as_bytes());
+        recorded.see_answer_line(b"date", b"y");
+        recorded.ends(request, true);
+        recorded
+    }
+
+    #[test]
+    fn what_a_route_asks_for_is_written_without_its_secrets() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).into()).collect();
+        let rules = admin::v1::Recording {
+            request_headers: texts(&["x-tenant", "authorization", "x_api_key", "absent"]),
+            response_headers: texts(&["set-cookie", "Date"]),
+            request_body_bytes: 64,
+            response_body_bytes: 10,
+            redact: texts(&["$.password"]),
+            ..Default::default()
+        };
+        let identity = Identity::of_this_boot(id("default"), id("node-1"));
+        let mut encoder = Encoder::new(&identity, 0, 0);
+        let body = br#"{"user":"u","password":"opens-it"}"#;
+        encoder.push(&Event { recorded: Some(recorded(&rules, body)), ..event() });
+        let bytes = encoder.finish(&[]);
+        assert!(!String::from_utf8_lossy(&bytes).contains("opens-it"));
+        let event = Batch::decode(bytes).expect("a batch").events.remove(0);
+        let pairs = |headers: &[RecordedHeader]| -> Vec<_> {
+            headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            pairs(&event.request_headers),
+            [
+                pair("x-tenant", "aü"),
+                pair("authorization", "[redacted]"),
+                pair("x-tenant", "b"),
+                pair("x_api_key", "[redacted]"),
+            ],
+        );
+        assert_eq!(
+            pairs(&event.response_headers),
+            [pair("set-cookie", "[redacted]"), pair("date", &"x".repeat(512))],
+        );
+        let json = |text: &str, truncated, omitted: &str| {
+            Some(RecordedBody {
+                content_type: "application/json".into(),
+                text: text.into(),
+                truncated,
+                omitted: omitted.into(),
+            })
+        };
+        let kept = r#"{"password":"[redacted]","user":"u"}"#;
+        assert_eq!(event.request_body, json(kept, false, ""));
+        assert_eq!(event.response_body, json("", true, "truncated"));
+    }
+
+    #[test]
+    fn what_is_only_counted_holds_what_is_counted() {
+        let identity = Identity::of_this_boot(id("default"), id("node-1"));
+        let mut encoder = Encoder::new(&identity, 0, 0);
+        encoder.push(&Event { is_counted_only: true, ..event() });
+        encoder.push(&nothing());
+        let batch = Batch::decode(encoder.finish(&[])).expect("a batch");
+        let counted = LogEvent {
+            timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 }),
+            key_id: "k1".into(),
+            source_path: "mobile_app".into(),
+            target_url: "http://up:80".into(),
+            status_code: 429,
+            response_time_ms: 1234.567,
+            request_size: u64::MAX,
+            response_size: 300,
+            route_id: "route".into(),
+            error: "rate_limited".into(),
+            rate_limited: true,
+            ..Default::default()
+        };
+        assert_eq!((batch.counted, batch.events.len()), (vec![counted], 1));
     }
 
     #[test]
@@ -278,15 +459,22 @@ mod tests {
             error: "rate_limited".into(),
             rate_limited: true,
             secret_version: 2,
+            response_chunks: 7,
+            response_end: "complete".into(),
             ..wire.clone()
         };
-        let second = LogEvent { ip_address: "2001:db8::1".into(), ..wire };
+        let second = LogEvent {
+            ip_address: "2001:db8::1".into(),
+            response_end: "upstream_broke_off".into(),
+            ..wire
+        };
         let sent = Batch {
             node_id: "node-1".into(),
             boot_id: identity.boot_id.to_string(),
             environment: "default".into(),
             first_seq: 7,
             events: vec![first, second],
+            counted: Vec::new(),
             gaps: [(1, 2, "damaged"), (4, 3, "dropped")]
                 .map(|(first_seq, events, reason)| v1::Gap {
                     first_seq,

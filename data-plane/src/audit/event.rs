@@ -9,7 +9,7 @@ use std::{
 use fastgate::model::Id;
 use http::{Method, StatusCode};
 
-use crate::keys::HeldKey;
+use crate::{keys::HeldKey, recorded::Recorded};
 
 /// One request, in the form the request path has it at hand: nothing is formatted or looked up
 /// to build it. Node and environment are added when it is shipped.
@@ -49,6 +49,36 @@ pub(crate) struct Event {
     pub(crate) error: Option<&'static str>,
     /// Whether a limit refused it.
     pub(crate) rate_limited: bool,
+    /// How its answer ended.
+    pub(crate) ending: Ending,
+    /// Whether it is to be counted, and not kept.
+    pub(crate) is_counted_only: bool,
+    /// Pieces in which the body of the answer came from the upstream.
+    pub(crate) chunks: u32,
+    /// What its route asks for besides.
+    pub(crate) recorded: Option<Box<Recorded>>,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// The client was given all of it.
+    Complete,
+    /// The client went away before.
+    ClientGone,
+    /// The upstream did not send all of it.
+    UpstreamBrokeOff,
+}
+
+impl Ending {
+    /// As it is told.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamBrokeOff => "upstream_broke_off",
+        }
+    }
 }
 
 /// What is recorded of a path. Events wait in memory for the control plane, counted by number.

@@ -7,6 +7,10 @@
 //!                         unlink <-- watermark <-----------'
 //! ```
 //!
+//! A route may ask for more of its requests, headers and bodies: the collector takes the secrets out
+//! of them before it writes. And it may ask for a sample: the others are written as events that are
+//! to be counted alone. They have their numbers like all, so that nothing below changes by it.
+//!
 //! A sink (`onward/`) has a window and a watermark of its own; a segment is unlinked when everyone
 //! is past it. Recording never waits. When one of them is away the spool fills up to its limit, then
 //! the rings do; a setting says whether requests are refused by then, or what comes is dropped and
@@ -24,6 +28,7 @@ mod ledger;
 mod onward;
 mod outlet;
 mod push;
+mod redact;
 mod refusal;
 mod ring;
 mod ship;
@@ -32,7 +37,7 @@ mod tail;
 mod tally;
 mod window;
 
-pub(crate) use event::{Event, Texts};
+pub(crate) use event::{Ending, Event, Texts};
 pub(crate) use ledger::{Ledger, SinkState};
 pub(crate) use onward::check_credentials;
 pub use onward::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store};

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Event, FileSettings, FileTarget, Ledger, Onward, OtlpSettings, Shipper, SpoolSettings, Store,
-    Texts, WhenFull,
+    Ending, Event, FileSettings, FileTarget, Ledger, Onward, OtlpSettings, Shipper, SpoolSettings,
+    Store, Texts, WhenFull,
     batch::Batcher,
     ring::{ring, ring_of},
     tally::Counts,
@@ -56,6 +56,10 @@ fn event(number: usize) -> Event {
         attempts: 2,
         error: Some("no_route"),
         rate_limited: false,
+        ending: Ending::Complete,
+        is_counted_only: false,
+        chunks: 3,
+        recorded: None,
     }
 }
 
@@ -335,6 +339,8 @@ async fn an_event_arrives_whole_and_in_time() {
         ttfb_ms: 1.25,
         attempts: 2,
         error: "no_route".into(),
+        response_chunks: 3,
+        response_end: "complete".into(),
         ..Default::default()
     };
     assert_eq!(ingest.events(), [expected]);

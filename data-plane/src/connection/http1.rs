@@ -269,7 +269,7 @@ impl Http1 {
         exchange: &mut Exchange,
         may_go_on: bool,
     ) -> GoesOn {
-        exchange.answers(reply.status());
+        reply.begins(self.worker(), exchange);
         if exchange.body.is_closed() {
             // There is nobody left to read it.
             return GoesOn::Broken;
@@ -316,7 +316,7 @@ impl Http1 {
         exchange: &mut Exchange,
     ) -> bool {
         let passed = poll_fn(|cx| {
-            let mut body = answer.body(&mut exchange.body);
+            let mut body = answer.body(&mut exchange.body, &mut exchange.streamed);
             let passed = pump.poll(cx, &mut body, |cx, parts| self.socket.poll_write(cx, parts));
             exchange.response_size = pump.passed();
             // What is on its way goes on, whether or not there is more to come.

@@ -15,6 +15,7 @@ use crate::{
     body::{BodyFault, Source},
     framing::Framing,
     head::Lines,
+    recorded::Recorded,
     request_body::RequestBody,
     target::ReadyTarget,
     timers::Timer,
@@ -68,8 +69,12 @@ impl UpstreamAnswer {
     }
 
     /// Its body. Asking for it also moves on the request's.
-    pub(crate) fn body<'a>(&'a mut self, request: &'a mut RequestBody) -> Download<'a> {
-        Download { answer: self, request }
+    pub(crate) fn body<'a>(
+        &'a mut self,
+        request: &'a mut RequestBody,
+        streamed: &'a mut Streamed,
+    ) -> Download<'a> {
+        Download { answer: self, request, streamed }
     }
 
     /// Ends an answer that was read. Its connection is used again where it can be; one that is
@@ -82,10 +87,20 @@ impl UpstreamAnswer {
     }
 }
 
+/// What was seen of the body of an answer on its way, for the audit log.
+#[derive(Default)]
+pub(crate) struct Streamed {
+    /// Pieces in which it came that were handed on whole: its chunks, or what was read at a time.
+    pub(crate) chunks: u32,
+    /// What is recorded of the request, if its route asks for anything.
+    pub(crate) recorded: Option<Box<Recorded>>,
+}
+
 /// The body of an answer, and behind it what the client still sends.
 pub(crate) struct Download<'a> {
     answer: &'a mut UpstreamAnswer,
     request: &'a mut RequestBody,
+    streamed: &'a mut Streamed,
 }
 
 impl Source for Download<'_> {
@@ -113,6 +128,13 @@ impl Source for Download<'_> {
     }
 
     fn take(&mut self, length: usize) {
+        let data = self.answer.connection.data();
+        self.streamed.chunks += u32::from(length >= data.len());
+        if let Some(recorded) = &mut self.streamed.recorded
+            && let Some(tap) = &mut recorded.response_body
+        {
+            tap.see(data.get(..length).unwrap_or(data));
+        }
         self.answer.connection.take(length);
     }
 }

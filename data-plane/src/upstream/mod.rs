@@ -6,5 +6,5 @@ mod forward;
 mod pool;
 mod retry;
 
-pub(crate) use answer::UpstreamAnswer;
+pub(crate) use answer::{Streamed, UpstreamAnswer};
 pub(crate) use forward::{Forwarder, Outbound, Trail};

@@ -122,12 +122,19 @@ impl Format {
 /// A value between two commas. A text that a spreadsheet would take for a formula gets a quote
 /// before it; numbers are none.
 fn csv_value(value: &Value<'_>, out: &mut String) {
+    let mut json = String::new();
     let text = match value {
         Value::Text(text) => *text,
         Value::Time(text) => text,
         Value::Whole(number) => return out.push_str(&number.to_string()),
         Value::Part(number) => return out.push_str(&number.to_string()),
         Value::Truth(truth) => return out.push_str(&truth.to_string()),
+        Value::Headers([]) | Value::Body(None) => "",
+        // In one cell, as JSON.
+        Value::Headers(_) | Value::Body(Some(_)) => {
+            value.write_json(&mut json);
+            &json
+        }
     };
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let is_quoted = is_formula || text.contains([',', '"', '\'', ';']);
@@ -151,6 +158,8 @@ fn csv_value(value: &Value<'_>, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use fastgate::admin::v1::{RecordedBody, RecordedHeader};
+
     use super::*;
 
     /// What clients may have sent.
@@ -175,6 +184,8 @@ mod tests {
             route_id: text(),
             error: text(),
             rate_limited: true,
+            request_headers: vec![RecordedHeader { name: "x".into(), value: text() }],
+            response_body: Some(RecordedBody { text: text(), ..RecordedBody::default() }),
             ..LogEvent::default()
         }
     }
@@ -195,6 +206,10 @@ mod tests {
         assert_eq!(read["request_size"], u64::MAX);
         assert_eq!(read["timestamp"], "1970-01-01T00:00:01.005Z");
         assert_eq!(read["rate_limited"], true);
+        assert_eq!(read["request_headers"][0]["value"], HOSTILE);
+        assert_eq!(read["response_headers"], serde_json::json!([]));
+        assert_eq!(read["response_body"]["text"], HOSTILE);
+        assert!(read["request_body"].is_null());
         assert_eq!(read.as_object().map(serde_json::Map::len), Some(COLUMNS.len()));
         let odd = LogEvent { ttfb_ms: f64::NAN, upstream_time_ms: f64::INFINITY, ..hostile() };
         let read: serde_json::Value =
@@ -204,7 +219,12 @@ mod tests {
 
     #[test]
     fn a_line_of_csv_has_its_columns_and_no_formula() {
-        let line = written(Format::Csv, &hostile());
+        let headers = written(Format::Csv, &hostile());
+        assert!(!headers.trim_end().contains(is_unsafe), "{headers}");
+        let json = r#""[{""name"":""x"",""value"":""=1+1\u000d\u000ax\u001b[31m\u009b31m\u2028\u202e\"",'\\;"#;
+        assert!(headers.contains(json), "{headers}");
+        let plain = LogEvent { request_headers: Vec::new(), response_body: None, ..hostile() };
+        let line = written(Format::Csv, &plain);
         let line = line.strip_suffix("\r\n").expect("a line");
         assert!(!line.contains(is_unsafe), "{line}");
         let cell =

@@ -13,7 +13,7 @@ use super::{
     value::{to_i64, to_us},
 };
 use crate::{
-    domain::{EventBatch, Kind, Rollup, Step},
+    domain::{EventBatch, Kind, Rollup, Step, recorded_of},
     store::Appended,
 };
 
@@ -41,6 +41,9 @@ const COLUMNS: &[&str] = &[
     "user_agent",
     "ip_address",
     "error",
+    "response_chunks",
+    "response_end",
+    "recorded",
 ];
 
 /// How far ahead of the clock here a time may be. What is further ahead is no time of a request: it
@@ -51,7 +54,7 @@ const AHEAD_US: i64 = 24 * 3_600_000_000;
 pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> Result<Appended> {
     let now_us = to_us(now);
     let lost = gaps::store(tx, batch, now_us).await?;
-    if batch.events.is_empty() {
+    if batch.is_empty() {
         return Ok(Appended { events: 0, lost });
     }
     // Whoever stores the same batch at the same time waits here, and then finds it stored.
@@ -62,7 +65,7 @@ pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> 
     )
     .bind(&batch.node_id)
     .bind(&batch.boot_id)
-    .bind(to_i64(batch.first_seq.saturating_add(batch.events.len() as u64)))
+    .bind(to_i64(batch.first_seq.saturating_add(batch.len())))
     .bind(now_us)
     .bind(to_i64(batch.first_seq))
     .execute(&mut **tx)
@@ -77,9 +80,12 @@ pub(super) async fn append(tx: &mut Tx, batch: &EventBatch, now: SystemTime) -> 
         put(&mut rows, batch, event, at_us);
         count(&mut rollup, event, at_us);
     }
+    for event in &batch.counted {
+        count(&mut rollup, event, at_us(event, now_us));
+    }
     rows.store(tx).await?;
     parts::add(tx, batch.environment.as_str(), &rollup).await?;
-    Ok(Appended { events: batch.events.len() as u64, lost })
+    Ok(Appended { events: batch.len(), lost })
 }
 
 /// In the order of [`COLUMNS`].
@@ -107,6 +113,9 @@ fn put(rows: &mut Rows, batch: &EventBatch, event: &LogEvent, at_us: i64) {
     rows.text(&event.user_agent);
     rows.text(&event.ip_address);
     rows.text(&event.error);
+    rows.bigint(event.response_chunks.into());
+    rows.text(&event.response_end);
+    rows.text_or_null(recorded_of(event).as_deref());
 }
 
 fn count<'a>(rollup: &mut Rollup<&'a str>, event: &'a LogEvent, at_us: i64) {

@@ -7,7 +7,7 @@ use super::{
     Db, FIND, Result, Tx,
     value::{from_us, to_i64, to_u64, to_us},
 };
-use crate::domain::{EventFilter, EventPosition};
+use crate::domain::{EventFilter, EventPosition, put_recorded};
 
 pub(super) async fn list(
     tx: &mut Tx,
@@ -93,7 +93,7 @@ fn restrict<'a>(query: &mut QueryBuilder<Db>, asked: &'a EventMatch) {
 
 fn event_of(row: &<Db as sqlx::Database>::Row) -> sqlx::Result<(EventPosition, LogEvent)> {
     let position = EventPosition { at_us: row.try_get("at_us")?, id: row.try_get("id")? };
-    let event = LogEvent {
+    let mut event = LogEvent {
         timestamp: Some(from_us(position.at_us).into()),
         request_id: row.try_get("request_id")?,
         key_id: row.try_get("key_id")?,
@@ -116,6 +116,12 @@ fn event_of(row: &<Db as sqlx::Database>::Row) -> sqlx::Result<(EventPosition, L
         error: row.try_get("error")?,
         rate_limited: row.try_get("rate_limited")?,
         secret_version: row.try_get::<i64, _>("secret_version")?.try_into().unwrap_or(u32::MAX),
+        response_chunks: row.try_get::<i64, _>("response_chunks")?.try_into().unwrap_or(u32::MAX),
+        response_end: row.try_get("response_end")?,
+        ..LogEvent::default()
     };
+    if let Some(kept) = row.try_get::<Option<String>, _>("recorded")? {
+        put_recorded(&kept, &mut event).map_err(|fault| sqlx::Error::Decode(fault.into()))?;
+    }
     Ok((position, event))
 }

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::{admin::v1::LogEvent, audit::EventMatch};
+use fastgate::{
+    admin::v1::{LogEvent, RecordedBody, RecordedHeader},
+    audit::EventMatch,
+};
 
 use super::{
     rollups::Dice,
@@ -32,6 +35,7 @@ fn batch(first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
         environment: id("default"),
         first_seq,
         events,
+        counted: Vec::new(),
         gaps: Vec::new(),
     }
 }
@@ -61,6 +65,9 @@ fn event(second: u64) -> LogEvent {
         error: "x".into(),
         rate_limited: true,
         secret_version: 3,
+        response_chunks: 4,
+        response_end: "complete".into(),
+        ..LogEvent::default()
     }
 }
 
@@ -89,6 +96,44 @@ pub(super) async fn events_are_stored_once_and_counted(store: Db) {
     assert_eq!(usage.last_used_at, Some(last));
     let rest = store.events(&everything(), Some(stored[1000].0), 5000).await.expect("reads");
     assert_eq!(rest[..], stored[1001..]);
+}
+
+pub(super) async fn what_is_only_counted_is_counted_once_and_never_listed(store: Db) {
+    commit(&store, vec![Op::PutKey(key("k1"), Expect::Absent)]).await.expect("commits");
+    let counted = (0..30).map(event).collect();
+    let sample = EventBatch { counted, ..batch(0, vec![event(40), event(41)]) };
+    let appended = async || store.append_events(&sample).await.expect("stores").events;
+    assert_eq!((appended().await, appended().await), (32, 0), "all are stored, and once");
+    let alone = EventBatch { counted: vec![event(50)], ..batch(32, Vec::new()) };
+    assert_eq!(store.append_events(&alone).await.expect("stores").events, 1);
+    assert!(!is_new(&store, &batch(32, vec![event(51)])).await, "its number is taken");
+    assert!(is_new(&store, &batch(33, vec![event(52)])).await);
+    let stored = store.events(&everything(), None, 100).await.expect("reads");
+    let ids: Vec<_> = stored.iter().map(|(_, event)| &*event.request_id).collect();
+    assert_eq!(ids, ["r52", "r41", "r40"]);
+    let (_, usage) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(52);
+    assert_eq!((usage.count, usage.last_used_at), (34, Some(last)));
+}
+
+pub(super) async fn what_routes_ask_to_be_recorded_comes_back(store: Db) {
+    let header = |value: &str| RecordedHeader { name: "x-a".into(), value: value.into() };
+    let body = |text: &str| {
+        Some(RecordedBody { text: text.into(), truncated: true, ..RecordedBody::default() })
+    };
+    let recorded = LogEvent {
+        request_headers: vec![header("a\"\0\u{1b}用"), header("")],
+        response_headers: vec![header("b")],
+        request_body: body("{\"a\": 1}\r\n\0"),
+        response_body: body(&"用".repeat(60_000)),
+        response_end: "client_gone".into(),
+        response_chunks: u32::MAX,
+        ..event(1)
+    };
+    store.append_events(&batch(0, vec![recorded.clone(), event(0)])).await.expect("stores");
+    let stored = store.events(&everything(), None, 100).await.expect("reads");
+    let stored: Vec<_> = stored.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(stored, [recorded, event(0)]);
 }
 
 pub(super) async fn events_are_found_by_every_field(store: Db) {
@@ -200,6 +245,9 @@ fn random_event(dice: &mut Dice, number_of_it: u64) -> LogEvent {
         error: text(dice),
         rate_limited: dice.below(2) == 0,
         secret_version: number(dice).try_into().unwrap_or(u32::MAX),
+        response_chunks: number(dice).try_into().unwrap_or(u32::MAX),
+        response_end: text(dice),
+        ..LogEvent::default()
     }
 }
 

@@ -69,6 +69,7 @@ fn batch(node: &str, first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
         environment: id("default"),
         first_seq,
         events,
+        counted: Vec::new(),
         gaps: Vec::new(),
     }
 }

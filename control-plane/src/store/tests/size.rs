@@ -73,6 +73,7 @@ async fn fill(store: &Arc<dyn Store>, now: SystemTime, events: u64) {
                     environment: id("default"),
                     first_seq,
                     events: batch.events,
+                    counted: batch.counted,
                     gaps: Vec::new(),
                 };
                 assert!(is_new(&store, &batch).await);
@@ -143,6 +144,9 @@ fn batch(node: u64, boot_id: &str, first_seq: u64, from: SystemTime, seed: u64) 
             error: if is_bad { "upstream_unavailable".into() } else { String::new() },
             rate_limited: false,
             secret_version: 1,
+            response_chunks: 1,
+            response_end: "complete".into(),
+            ..LogEvent::default()
         }
     };
     Batch {
@@ -151,6 +155,7 @@ fn batch(node: u64, boot_id: &str, first_seq: u64, from: SystemTime, seed: u64) 
         environment: "default".into(),
         first_seq,
         events: (0..4096).map(event).collect(),
+        counted: Vec::new(),
         gaps: Vec::new(),
     }
 }

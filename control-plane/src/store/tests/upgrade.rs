@@ -45,6 +45,7 @@ async fn check(url: &str) {
         environment: id("default"),
         first_seq,
         events: vec![first.clone()],
+        counted: Vec::new(),
         gaps: Vec::new(),
     };
     assert!(!is_new(&store, &batch(2)).await, "it was stored before");

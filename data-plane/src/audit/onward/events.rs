@@ -31,7 +31,8 @@ impl Events {
         self.events.iter().enumerate().skip(first)
     }
 
-    /// The number of an event in its boot.
+    /// A number of an event in its boot that no other one has. Those that are to be counted alone go
+    /// nowhere from here: theirs, behind the others of their batch, are missing.
     pub(super) fn seq(&self, at: usize) -> u64 {
         self.first_seq + at as u64
     }

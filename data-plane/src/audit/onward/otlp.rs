@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use fastgate::{
-    admin::v1::LogEvent,
+    admin::v1::{LogEvent, RecordedBody, RecordedHeader},
     escape::{escape, is_unsafe},
 };
 use http::Uri;
@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::{
     collector::logs::v1::{
         ExportLogsPartialSuccess, ExportLogsServiceRequest, logs_service_client::LogsServiceClient,
     },
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
+    common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value},
     logs::v1::{LogRecord, ResourceLogs, ScopeLogs, SeverityNumber},
     resource::v1::Resource,
 };
@@ -203,12 +203,14 @@ fn attributes(events: &Events, at: usize, event: &LogEvent) -> Vec<KeyValue> {
         ("fastgate.target_url", &event.target_url),
         ("fastgate.environment", &event.environment),
         ("fastgate.route_id", &event.route_id),
+        ("fastgate.response_end", &event.response_end),
     ];
     let numbers = [
         ("http.response.status_code", i64::from(event.status_code)),
         ("http.request.body.size", i64::try_from(event.request_size).unwrap_or(i64::MAX)),
         ("http.response.body.size", i64::try_from(event.response_size).unwrap_or(i64::MAX)),
         ("fastgate.attempts", i64::from(event.attempts)),
+        ("fastgate.response_chunks", i64::from(event.response_chunks)),
         ("fastgate.secret_version", i64::from(event.secret_version)),
         ("fastgate.seq", i64::try_from(events.seq(at)).unwrap_or(i64::MAX)),
     ];
@@ -222,9 +224,40 @@ fn attributes(events: &Events, at: usize, event: &LogEvent) -> Vec<KeyValue> {
     all.extend(numbers.map(|(name, value)| attribute(name, Value::IntValue(value))));
     all.extend(times.map(|(name, value)| attribute(name, Value::DoubleValue(value))));
     all.push(attribute("fastgate.rate_limited", Value::BoolValue(event.rate_limited)));
+    put_recorded("request", &event.request_headers, event.request_body.as_ref(), &mut all);
+    put_recorded("response", &event.response_headers, event.response_body.as_ref(), &mut all);
     all.push(text("fastgate.boot_id", &events.boot_id));
     all.push(text("log.record.uid", &events.id(at)));
     all
+}
+
+/// What a route asks to be recorded. A header is a list of its values, for its name may come again
+/// and a key may not.
+fn put_recorded(
+    of: &str,
+    headers: &[RecordedHeader],
+    body: Option<&RecordedBody>,
+    all: &mut Vec<KeyValue>,
+) {
+    for (at, RecordedHeader { name, .. }) in headers.iter().enumerate() {
+        let (before, rest) = headers.split_at(at);
+        if before.iter().any(|other| other.name == *name) {
+            continue;
+        }
+        let those = rest.iter().filter(|other| other.name == *name);
+        let value = |header: &RecordedHeader| AnyValue {
+            value: Some(Value::StringValue(header.value.clone())),
+        };
+        let values = Value::ArrayValue(ArrayValue { values: those.map(value).collect() });
+        all.push(attribute(&format!("http.{of}.header.{name}"), values));
+    }
+    if let Some(body) = body {
+        let said = [("text", &body.text), ("omitted", &body.omitted)];
+        let said = said.into_iter().filter(|(_, value)| !value.is_empty());
+        all.extend(said.map(|(what, value)| text(&format!("fastgate.{of}_body.{what}"), value)));
+        let truncated = Value::BoolValue(body.truncated);
+        all.push(attribute(&format!("fastgate.{of}_body.truncated"), truncated));
+    }
 }
 
 fn text(name: &str, value: &str) -> KeyValue {

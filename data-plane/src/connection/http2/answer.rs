@@ -108,7 +108,7 @@ impl Session {
     }
 
     async fn write(&self, stream: &Stream, reply: Reply, exchange: &mut Exchange, is_head: bool) {
-        exchange.answers(reply.status());
+        reply.begins(self.worker(), exchange);
         let has_body = match &reply {
             Reply::Own(response) => !is_head && !response.body().is_empty(),
             Reply::Upstream(answer) => !answer.has_ended(),
@@ -170,8 +170,8 @@ impl Session {
     ) -> Result<(), PumpFault> {
         let mut passage = self.passage(stream);
         poll_fn(|cx| {
-            let Exchange { body, response_size, .. } = &mut *exchange;
-            passage.poll(cx, &mut answer.body(body), response_size)
+            let Exchange { body, streamed, response_size, .. } = &mut *exchange;
+            passage.poll(cx, &mut answer.body(body, streamed), response_size)
         })
         .await
     }

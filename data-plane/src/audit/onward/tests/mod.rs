@@ -16,7 +16,11 @@ use std::{
     },
 };
 
-use fastgate::{admin::v1::LogEvent, model::Id, node::v1::Batch};
+use fastgate::{
+    admin::v1::{LogEvent, RecordedHeader},
+    model::Id,
+    node::v1::Batch,
+};
 use opentelemetry_proto::tonic::{
     collector::logs::v1::{
         ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -50,6 +54,7 @@ fn log_event(number: u64) -> LogEvent {
         environment: "default".into(),
         node_id: "n1".into(),
         error: "no_route".into(),
+        request_headers: vec![RecordedHeader { name: "x-a".into(), value: HOSTILE.into() }],
         ..Default::default()
     }
 }
@@ -67,6 +72,7 @@ fn batch_of(boot: Uuid, first_seq: u64, log_events: Vec<LogEvent>) -> Sealed {
         environment: "default".into(),
         first_seq,
         events: log_events,
+        counted: Vec::new(),
         gaps: Vec::new(),
     };
     Sealed { boot, from: first_seq, first_seq, events, encoded: wire.encode_to_vec().into() }
