@@ -201,7 +201,7 @@ impl Drop for Exchange {
             whole.ends(self.body.tap.take(), self.ending == Ending::Complete);
             is_counted_only = status.is_success()
                 && self.ending == Ending::Complete
-                && !whole.rules.sample_2xx.holds(self.worker.random.next());
+                && !whole.rules.success_sample.holds(self.worker.random.next());
             if is_counted_only {
                 recorded = None;
             }

@@ -11,7 +11,7 @@ pub struct Recording {
     /// Of the answer.
     pub response_headers: Vec<RecordedName>,
     /// Of the requests answered with 2xx, how many.
-    pub sample_2xx: Share,
+    pub success_sample: Share,
     /// Bytes of the request's body; 0: nothing.
     pub request_body_bytes: usize,
     /// Bytes of the answer's body; 0: nothing.
@@ -67,7 +67,8 @@ impl Recording {
         let mut faults = Violations::default();
         let request_headers = names("request_headers", &wire.request_headers, &mut faults);
         let response_headers = names("response_headers", &wire.response_headers, &mut faults);
-        let sample_2xx = faults.take("sample_2xx", Share::parse(wire.sample_2xx), Share::ALL);
+        let success_sample =
+            faults.take("success_sample", Share::parse(wire.success_sample), Share::ALL);
         let mut size = |field, bytes| faults.take(field, parse_size(bytes), 0);
         let request_body_bytes = size("request_body_bytes", wire.request_body_bytes);
         let response_body_bytes = size("response_body_bytes", wire.response_body_bytes);
@@ -90,7 +91,7 @@ impl Recording {
         faults.or(Self {
             request_headers,
             response_headers,
-            sample_2xx,
+            success_sample,
             request_body_bytes,
             response_body_bytes,
             body_types,
@@ -190,9 +191,9 @@ mod tests {
                 r.request_headers = (0..33).map(|n| format!("x-{n}")).collect()
             }),
             ("response_headers[0]", |r| r.response_headers = vec!["a:".into()]),
-            ("sample_2xx", |r| r.sample_2xx = Some(1.5)),
-            ("sample_2xx", |r| r.sample_2xx = Some(-0.1)),
-            ("sample_2xx", |r| r.sample_2xx = Some(f64::NAN)),
+            ("success_sample", |r| r.success_sample = Some(1.5)),
+            ("success_sample", |r| r.success_sample = Some(-0.1)),
+            ("success_sample", |r| r.success_sample = Some(f64::NAN)),
             ("request_body_bytes", |r| r.request_body_bytes = -1),
             ("request_body_bytes", |r| r.request_body_bytes = 65_537),
             ("response_body_bytes", |r| r.response_body_bytes = i32::MAX),

@@ -116,7 +116,9 @@ impl Route {
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
         let limits = NamedLimit::parse_all(&wire.limits, true, &mut faults);
         let rewrite = Rewrite::parse(wire, &mut faults);
-        let recording = wire.recording.as_ref().and_then(|recording| {
+        let recording =
+            wire.recording.as_ref().filter(|recording| **recording != v1::Recording::default());
+        let recording = recording.and_then(|recording| {
             let part = Recording::parse(recording);
             part.map_err(|part| faults.add_below("recording", part)).ok()
         });
@@ -394,8 +396,9 @@ mod tests {
             }),
             ("rate_limit", |r| r.rate_limit = Some(0)),
             ("rewrite", |r| r.rewrite = "x".into()),
-            ("recording.sample_2xx", |r| {
-                r.recording = Some(v1::Recording { sample_2xx: Some(2.0), ..Default::default() });
+            ("recording.success_sample", |r| {
+                r.recording =
+                    Some(v1::Recording { success_sample: Some(2.0), ..Default::default() });
             }),
         ];
         for (field, spoil) in cases {

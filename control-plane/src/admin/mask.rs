@@ -2,7 +2,7 @@
 
 use fastgate::model::Violations;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, Value};
 use prost_types::FieldMask;
 
 use crate::error::Error;
@@ -33,10 +33,7 @@ impl Updatable {
         let mut patch = DynamicMessage::new(message.clone());
         patch.transcode_from(sent).map_err(broken)?;
         for name in self.named(&message, &patch, mask)? {
-            match patch.take_field_by_name(&name) {
-                Some(value) => merged.set_field_by_name(&name, value),
-                None => merged.clear_field_by_name(&name),
-            }
+            replace(&mut merged, &mut patch, &name);
         }
         merged.transcode_to().map_err(broken)
     }
@@ -54,7 +51,7 @@ impl Updatable {
             paths => {
                 let mut faults = Violations::default();
                 for path in paths {
-                    if message.get_field_by_name(path).is_none() {
+                    if !names_field(message, path) {
                         let known: Vec<_> = fields().filter(|name| !self.is_fixed(name)).collect();
                         let known = known.join(", ");
                         faults.add(
@@ -72,14 +69,48 @@ impl Updatable {
         Ok(named)
     }
 
-    fn is_fixed(&self, name: &str) -> bool {
-        self.fixed.contains(&name)
+    fn is_fixed(&self, path: &str) -> bool {
+        self.fixed.iter().any(|name| path.split('.').next() == Some(*name))
+    }
+}
+
+/// Whether a path such as `recording.success_sample` leads to a field; those of lists have none.
+fn names_field(message: &MessageDescriptor, path: &str) -> bool {
+    let (name, below) =
+        path.split_once('.').map_or((path, None), |(name, below)| (name, Some(below)));
+    let Some(field) = message.get_field_by_name(name) else { return false };
+    match (below, field.kind()) {
+        (None, _) => true,
+        // Times and the like are values.
+        (Some(below), Kind::Message(part)) if part.package_name() == message.package_name() => {
+            !field.is_list() && names_field(&part, below)
+        }
+        (Some(_), _) => false,
+    }
+}
+
+/// Puts the field of `patch` at a path in place of that of `merged`; one that is absent takes it away.
+fn replace(merged: &mut DynamicMessage, patch: &mut DynamicMessage, path: &str) {
+    let Some((name, below)) = path.split_once('.') else {
+        match patch.take_field_by_name(path) {
+            Some(value) => merged.set_field_by_name(path, value),
+            None => merged.clear_field_by_name(path),
+        }
+        return;
+    };
+    if !merged.has_field_by_name(name) && !patch.has_field_by_name(name) {
+        return;
+    }
+    if let (Some(Value::Message(merged)), Some(Value::Message(patch))) =
+        (merged.get_field_by_name_mut(name), patch.get_field_by_name_mut(name))
+    {
+        replace(merged, patch, below);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fastgate::admin::v1::{Route, Target};
+    use fastgate::admin::v1::{Recording, Route, Target};
 
     use super::*;
 
@@ -119,6 +150,29 @@ mod tests {
     }
 
     #[test]
+    fn a_path_reaches_into_a_part_and_leaves_the_rest_of_it() {
+        let part = |sample, bytes| {
+            let recording = Recording {
+                success_sample: sample,
+                request_body_bytes: bytes,
+                ..Recording::default()
+            };
+            Route { recording: Some(recording), ..stored() }
+        };
+        let sample = Some(&["recording.success_sample"][..]);
+        for (before, sent, after) in [
+            (part(Some(0.5), 7), part(Some(0.1), 9), part(Some(0.1), 7)),
+            (part(Some(0.5), 7), stored(), part(None, 7)),
+            (stored(), part(Some(0.1), 9), part(Some(0.1), 0)),
+            (stored(), stored(), stored()),
+        ] {
+            assert_eq!(merge(&before, &sent, sample).expect("merged"), after);
+        }
+        let all = merge(&part(Some(0.5), 7), &stored(), Some(&["recording"])).expect("merged");
+        assert_eq!(all, stored());
+    }
+
+    #[test]
     fn a_star_replaces_all_but_fixed_fields() {
         let sent = Route { route_id: "x".into(), path: "/b".into(), ..Route::default() };
         let merged = merge(&stored(), &sent, Some(&["*"])).expect("merged");
@@ -127,7 +181,18 @@ mod tests {
 
     #[test]
     fn unknown_paths_are_refused_and_fixed_ones_passed_over() {
-        for path in ["nope", "targets.url", "", "Path", "*.x"] {
+        for path in [
+            "nope",
+            "targets.url",
+            "",
+            "Path",
+            "*.x",
+            "path.x",
+            "recording.x",
+            "recording.",
+            "timeout.seconds",
+            "created_at.seconds",
+        ] {
             assert!(merge(&stored(), &stored(), Some(&[path])).is_err(), "{path}");
         }
         let sent = Route { route_id: "x".into(), etag: "y".into(), ..Route::default() };

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, LimitArg, TargetArg};
+use super::{DryRun, Etag, Limit, LimitArg, RecordingFields, TargetArg};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RouteCommand {
@@ -22,7 +22,7 @@ pub(crate) enum RouteCommand {
         /// Its id; made by the control plane when absent
         route_id: Option<String>,
         #[command(flatten)]
-        fields: RouteFields,
+        fields: Box<RouteFields>,
         #[command(flatten)]
         check: DryRun,
     },
@@ -31,7 +31,7 @@ pub(crate) enum RouteCommand {
         /// The route's id
         route_id: String,
         #[command(flatten)]
-        fields: RouteFields,
+        fields: Box<RouteFields>,
         /// Takes a field away, such as rate_limit or host; may be repeated
         #[arg(long, value_name = "FIELD")]
         clear: Vec<String>,
@@ -120,4 +120,6 @@ pub(crate) struct RouteFields {
     /// Lets %2F pass in the path
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) allow_encoded_slash: Option<bool>,
+    #[command(flatten)]
+    pub(crate) recording: RecordingFields,
 }

@@ -2,7 +2,7 @@
 
 use fastgate::admin::v1::{
     CreateRouteRequest, DeleteRouteRequest, GetRouteRequest, ListRoutesRequest, ListRoutesResponse,
-    Route, UpdateRouteRequest,
+    Recording, Route, UpdateRouteRequest,
 };
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     pages,
 };
 use crate::{
-    cli::{Limit, RouteCommand, RouteFields},
+    cli::{Limit, RecordingFields, RouteCommand, RouteFields},
     client::Client,
     error::Error,
     output::{Output, Rows},
@@ -32,7 +32,7 @@ pub(super) async fn run(
         RouteCommand::Create { route_id, fields, check } => {
             let route_id = route_id.unwrap_or_default();
             let mut route = Route { route_id, ..Default::default() };
-            set(fields, &mut route, &mut Changes::default());
+            set(*fields, &mut route, &mut Changes::default());
             let route = Some(route);
             let validate_only = check.dry_run;
             let request =
@@ -43,7 +43,7 @@ pub(super) async fn run(
             let etag = etag.etag.unwrap_or_default();
             let mut route = Route { route_id, etag, ..Default::default() };
             let mut changes = Changes::clearing(clear);
-            set(fields, &mut route, &mut changes);
+            set(*fields, &mut route, &mut changes);
             // Each pair is one choice: setting one takes the other away.
             for (one, other) in [("path", "path_prefix"), ("targets", "upstream")] {
                 changes.replace(one, other);
@@ -103,6 +103,24 @@ fn set(given: RouteFields, route: &mut Route, changes: &mut Changes) {
     changes.set("rewrite", &mut route.rewrite, given.rewrite);
     changes.set("priority", &mut route.priority, given.priority);
     changes.set("allow_encoded_slash", &mut route.allow_encoded_slash, given.allow_encoded_slash);
+    set_recording(given.recording, &mut route.recording, changes);
+}
+
+/// Each of its fields for itself, so that the others stay as they are.
+fn set_recording(given: RecordingFields, recording: &mut Option<Recording>, changes: &mut Changes) {
+    let mut set = Recording::default();
+    let headers = given.request_headers;
+    changes.set_list("recording.request_headers", &mut set.request_headers, headers);
+    let headers = given.response_headers;
+    changes.set_list("recording.response_headers", &mut set.response_headers, headers);
+    changes.set("recording.success_sample", &mut set.success_sample, given.success_sample);
+    let bytes = given.request_body_bytes;
+    changes.set("recording.request_body_bytes", &mut set.request_body_bytes, bytes);
+    let bytes = given.response_body_bytes;
+    changes.set("recording.response_body_bytes", &mut set.response_body_bytes, bytes);
+    changes.set_list("recording.body_types", &mut set.body_types, given.body_types);
+    changes.set_list("recording.redact", &mut set.redact, given.redact);
+    *recording = Some(set).filter(|set| *set != Recording::default());
 }
 
 fn rows(routes: &[Route], more: bool) -> Rows {

@@ -93,6 +93,54 @@ pub(crate) fn routes() -> Vec<Step> {
             ),
         ),
         step(
+            "what is recorded of it is set",
+            put(
+                "/admin/routes/users",
+                json!({"recording": {"request_headers": ["X-Tenant"], "response_body_bytes": 1024}}),
+            ),
+            (
+                "RouteService/UpdateRoute",
+                json!({
+                    "route": {
+                        "route_id": "users",
+                        "recording": {"request_headers": ["X-Tenant"], "response_body_bytes": 1024},
+                    },
+                }),
+            ),
+        ),
+        step(
+            "and a part of that changes",
+            put(
+                "/admin/routes/users?update_mask=recording.success_sample",
+                json!({"recording": {"success_sample": 0.1}}),
+            ),
+            (
+                "RouteService/UpdateRoute",
+                json!({
+                    "route": {"route_id": "users", "recording": {"success_sample": 0.1}},
+                    "update_mask": "recording.successSample",
+                }),
+            ),
+        ),
+        step(
+            "all faults of what is recorded at once",
+            put(
+                "/admin/routes/users",
+                json!({"recording": {
+                    "request_headers": ["a b"], "success_sample": 2, "redact": ["$.a", "password"],
+                }}),
+            ),
+            (
+                "RouteService/UpdateRoute",
+                json!({
+                    "route": {"route_id": "users", "recording": {
+                        "request_headers": ["a b"], "success_sample": 2,
+                        "redact": ["$.a", "password"],
+                    }},
+                }),
+            ),
+        ),
+        step(
             "it is read",
             get("/admin/routes/users"),
             ("RouteService/GetRoute", json!({"route_id": "users"})),
