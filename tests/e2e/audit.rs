@@ -175,7 +175,7 @@ async fn as_many_events_are_stored_as_requests_were_sent() {
 }
 
 /// Fails where `text` stands in the database, a file of any process, or what they serve.
-async fn nowhere(gate: &Gate, text: &str, but_for: &[&str]) {
+pub(super) async fn nowhere(gate: &Gate, text: &str, but_for: &[&str]) {
     assert!(!gate.dump().contains(text), "in the database");
     let mut folders = vec![gate.dir().to_owned()];
     while let Some(folder) = folders.pop() {

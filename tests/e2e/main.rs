@@ -22,6 +22,7 @@ mod limits;
 mod many_keys;
 mod onward;
 mod plans;
+mod recording;
 mod replicas;
 mod revocation;
 mod route_changes;
