@@ -44,6 +44,8 @@ pub struct EventMatch {
     pub min_ttfb_ms: Option<f64>,
     pub min_request_size: Option<u64>,
     pub min_response_size: Option<u64>,
+    pub response_end: Option<String>,
+    pub min_response_chunks: Option<u32>,
 }
 
 impl EventMatch {
@@ -62,6 +64,10 @@ impl EventMatch {
         let min_response_time_ms = least("min_response_time_ms", request.min_response_time_ms);
         let min_upstream_time_ms = least("min_upstream_time_ms", request.min_upstream_time_ms);
         let min_ttfb_ms = least("min_ttfb_ms", request.min_ttfb_ms);
+        if !["", "complete", "client_gone", "upstream_broke_off"].contains(&&*request.response_end)
+        {
+            faults.add("response_end", "must be 'complete', 'client_gone' or 'upstream_broke_off'");
+        }
         let mut text = |field: &str, text: String| {
             if text.len() > MAX_TEXT {
                 faults.add(field, format!("is longer than {MAX_TEXT} bytes"));
@@ -93,6 +99,8 @@ impl EventMatch {
             min_ttfb_ms,
             min_request_size: Some(request.min_request_size).filter(|least| *least > 0),
             min_response_size: Some(request.min_response_size).filter(|least| *least > 0),
+            response_end: Some(request.response_end).filter(|end| !end.is_empty()),
+            min_response_chunks: Some(request.min_response_chunks).filter(|least| *least > 0),
         }
     }
 
@@ -120,6 +128,7 @@ impl EventMatch {
             (&self.error, &event.error),
             (&self.ip_address, &event.ip_address),
             (&self.node_id, &event.node_id),
+            (&self.response_end, &event.response_end),
         ];
         let within =
             [(&self.path_contains, &event.path), (&self.user_agent_contains, &event.user_agent)];
@@ -127,6 +136,7 @@ impl EventMatch {
             (self.min_attempts.map(u64::from), u64::from(narrow(event.attempts).unsigned_abs())),
             (self.min_request_size, event.request_size),
             (self.min_response_size, event.response_size),
+            (self.min_response_chunks.map(u64::from), event.response_chunks.into()),
         ];
         let longest = [
             (self.min_response_time_ms, event.response_time_ms),
@@ -182,6 +192,8 @@ pub fn list_of_tail(request: TailLogsRequest) -> ListLogsRequest {
         min_ttfb_ms: request.min_ttfb_ms,
         min_request_size: request.min_request_size,
         min_response_size: request.min_response_size,
+        response_end: request.response_end,
+        min_response_chunks: request.min_response_chunks,
         ..ListLogsRequest::default()
     }
 }

@@ -123,6 +123,12 @@ pub(crate) struct LogFilter {
     /// Only answers with so large a body, or larger
     #[arg(long, value_name = "BYTES")]
     pub(crate) min_response_size: Option<u64>,
+    /// Only answers that ended so: complete, client_gone or upstream_broke_off
+    #[arg(long, value_name = "HOW")]
+    pub(crate) response_end: Option<String>,
+    /// Only answers whose body came in so many pieces, or more
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) min_response_chunks: Option<u32>,
 }
 
 /// The time of them.

@@ -161,6 +161,8 @@ fn request(
         min_ttfb_ms: filter.min_ttfb_ms.unwrap_or_default(),
         min_request_size: filter.min_request_size.unwrap_or_default(),
         min_response_size: filter.min_response_size.unwrap_or_default(),
+        response_end: filter.response_end.unwrap_or_default(),
+        min_response_chunks: filter.min_response_chunks.unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -193,6 +195,8 @@ fn to_export(list: ListLogsRequest, format: &str) -> ExportLogsRequest {
         min_ttfb_ms: list.min_ttfb_ms,
         min_request_size: list.min_request_size,
         min_response_size: list.min_response_size,
+        response_end: list.response_end,
+        min_response_chunks: list.min_response_chunks,
     }
 }
 
@@ -222,6 +226,8 @@ fn to_tail(list: ListLogsRequest, lines: u32) -> TailLogsRequest {
         min_ttfb_ms: list.min_ttfb_ms,
         min_request_size: list.min_request_size,
         min_response_size: list.min_response_size,
+        response_end: list.response_end,
+        min_response_chunks: list.min_response_chunks,
     }
 }
 

@@ -66,6 +66,8 @@ pub(super) fn of_export(request: ExportLogsRequest) -> ListLogsRequest {
         min_ttfb_ms: request.min_ttfb_ms,
         min_request_size: request.min_request_size,
         min_response_size: request.min_response_size,
+        response_end: request.response_end,
+        min_response_chunks: request.min_response_chunks,
         ..ListLogsRequest::default()
     }
 }
@@ -119,6 +121,7 @@ mod tests {
                 method: text(),
                 request_id: text(),
                 route_id: text(),
+                response_end: if text() == "用户" { "complete".into() } else { text() },
                 ..ListLogsRequest::default()
             };
             match parse(Id::parse("default").expect("an id"), request, at(10_000)) {
@@ -129,7 +132,7 @@ mod tests {
         };
         assert_eq!(refused("用户"), 0);
         for text in ["\0", "a\nb", "\u{7f}", &"x".repeat(2049)] {
-            assert_eq!(refused(text), 12, "{text:?}");
+            assert_eq!(refused(text), 13, "{text:?}");
         }
     }
 }

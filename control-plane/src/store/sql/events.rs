@@ -30,7 +30,7 @@ pub(super) async fn list(
 }
 
 fn restrict<'a>(query: &mut QueryBuilder<Db>, asked: &'a EventMatch) {
-    let equal: [(&str, &'a Option<String>); 9] = [
+    let equal: [(&str, &'a Option<String>); 10] = [
         ("key_id", &asked.key_id),
         ("source_path", &asked.source_path),
         ("method", &asked.method),
@@ -40,6 +40,7 @@ fn restrict<'a>(query: &mut QueryBuilder<Db>, asked: &'a EventMatch) {
         ("error", &asked.error),
         ("ip_address", &asked.ip_address),
         ("node_id", &asked.node_id),
+        ("response_end", &asked.response_end),
     ];
     for (column, value) in equal {
         if let Some(value) = value {
@@ -73,6 +74,7 @@ fn restrict<'a>(query: &mut QueryBuilder<Db>, asked: &'a EventMatch) {
         ("attempts", asked.min_attempts.map(u64::from)),
         ("request_size", asked.min_request_size),
         ("response_size", asked.min_response_size),
+        ("response_chunks", asked.min_response_chunks.map(u64::from)),
     ];
     for (column, least) in least {
         if let Some(least) = least {

@@ -156,13 +156,15 @@ pub(super) async fn events_are_found_by_every_field(store: Db) {
         ttfb_ms: 2.0,
         request_size: 9,
         response_size: 9,
+        response_chunks: 5,
+        response_end: "client_gone".into(),
         ..event(5)
     };
     let broken = LogEvent { key_id: "k\0".into(), ..event(20_000) };
     store.append_events(&batch(0, vec![event(1), event(9), broken])).await.expect("stores");
     let of_other = EventBatch { node_id: "n2".into(), ..batch(0, vec![odd]) };
     store.append_events(&of_other).await.expect("stores");
-    let filters: [fn(&mut EventMatch); 23] = [
+    let filters: [fn(&mut EventMatch); 25] = [
         |m| m.key_id = Some("k2".into()),
         |m| m.source_path = Some("web".into()),
         |m| m.method = Some("POST".into()),
@@ -185,6 +187,8 @@ pub(super) async fn events_are_found_by_every_field(store: Db) {
         |m| m.min_ttfb_ms = Some(2.0),
         |m| m.min_request_size = Some(8),
         |m| m.min_response_size = Some(9),
+        |m| m.response_end = Some("client_gone".into()),
+        |m| m.min_response_chunks = Some(5),
         |m| (m.key_id, m.status) = (Some("k2".into()), Some((404, 404))),
     ];
     let found = async |filter: &EventFilter| {
@@ -277,6 +281,8 @@ fn random_match(dice: &mut Dice) -> EventMatch {
         min_ttfb_ms: least(dice),
         min_request_size: some(dice, number),
         min_response_size: some(dice, number),
+        response_end: some(dice, text),
+        min_response_chunks: some(dice, |dice| number(dice).try_into().unwrap_or(u32::MAX)),
     }
 }
 

@@ -9,6 +9,7 @@ mod headers;
 mod http1;
 mod http2;
 mod node;
+mod recorded;
 mod records;
 mod retries;
 mod tls;
