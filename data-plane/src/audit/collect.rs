@@ -104,11 +104,13 @@ impl Collector {
         let Some(Disk { spool, gate, alarm, .. }) = &mut self.disk else { return };
         spool.sync_closed(now);
         let is_full = self.unkept.is_some();
+        // The last sixteenth is for requests that are under way by then.
+        let is_shut = is_full || (gate.is_some() && spool.bytes() > spool.limit() / 16 * 15);
+        // The log says why before a request is refused.
+        alarm.look(spool.bytes(), is_shut, now);
         if let Some(gate) = gate {
-            // The last sixteenth is for requests that are under way by then.
-            gate.set_shut(is_full || spool.bytes() > spool.limit() / 16 * 15);
+            gate.set_shut(is_shut);
         }
-        alarm.look(spool.bytes(), is_full, now);
         self.totals.spool_bytes.store(spool.bytes(), Relaxed);
         self.totals.is_full.store(is_full.into(), Relaxed);
     }
