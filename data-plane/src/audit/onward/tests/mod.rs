@@ -17,7 +17,7 @@ use std::{
 };
 
 use fastgate::{
-    admin::v1::{LogEvent, RecordedHeader},
+    admin::v1::{LogEvent, RecordedBody, RecordedHeader},
     model::Id,
     node::v1::Batch,
 };
@@ -54,7 +54,17 @@ fn log_event(number: u64) -> LogEvent {
         environment: "default".into(),
         node_id: "n1".into(),
         error: "no_route".into(),
-        request_headers: vec![RecordedHeader { name: "x-a".into(), value: HOSTILE.into() }],
+        request_headers: [("x-a", HOSTILE), ("x-b", "1"), ("x-a", "2")]
+            .map(|(name, value)| RecordedHeader { name: name.into(), value: value.into() })
+            .into(),
+        request_body: Some(RecordedBody {
+            truncated: true,
+            text: "{".into(),
+            ..Default::default()
+        }),
+        response_body: Some(RecordedBody { omitted: "not_json".into(), ..Default::default() }),
+        response_end: "client_gone".into(),
+        response_chunks: 3,
         ..Default::default()
     }
 }
@@ -257,14 +267,23 @@ impl Kept {
 }
 
 fn read(attributes: &[KeyValue]) -> BTreeMap<String, String> {
-    let value = |value: &Option<AnyValue>| match value.clone().and_then(|it| it.value) {
+    let read: BTreeMap<_, _> =
+        attributes.iter().map(|it| (it.key.clone(), shown(it.value.as_ref()))).collect();
+    assert_eq!(read.len(), attributes.len(), "no key twice");
+    read
+}
+
+fn shown(value: Option<&AnyValue>) -> String {
+    match value.and_then(|it| it.value.clone()) {
         Some(Value::StringValue(text)) => text,
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::DoubleValue(number)) => number.to_string(),
         Some(Value::BoolValue(truth)) => truth.to_string(),
+        Some(Value::ArrayValue(list)) => {
+            list.values.iter().map(|value| shown(Some(value))).collect::<Vec<_>>().join(" and ")
+        }
         other => panic!("{other:?}"),
-    };
-    attributes.iter().map(|it| (it.key.clone(), value(&it.value))).collect()
+    }
 }
 
 /// A sink on its task, fed with batches of this boot.
@@ -364,6 +383,13 @@ async fn a_collector_gets_records_by_the_semantic_conventions() {
         ("error.type", "no_route"),
         ("fastgate.request_id", "request-7"),
         ("fastgate.seq", "7"),
+        ("fastgate.response_chunks", "3"),
+        ("fastgate.response_end", "client_gone"),
+        ("http.request.header.x-a", &format!("{HOSTILE} and 2")),
+        ("http.request.header.x-b", "1"),
+        ("fastgate.request_body.text", "{"),
+        ("fastgate.request_body.truncated", "true"),
+        ("fastgate.response_body.omitted", "not_json"),
         ("log.record.uid", &delivery.ids(7..8)[0]),
     ] {
         assert_eq!(attributes[name], value, "{name}");
