@@ -386,7 +386,9 @@ async fn what_nodes_lost_is_listed_page_by_page_where_it_belongs() {
     assert_eq!(listed.iter().map(told).collect::<Vec<_>>(), all);
 
     let of_one = plane.grpc("LogService/ListGaps", &json!({"node_id": "n2"})).await;
-    assert_eq!(of_one.expect("listed")["gaps"], json!([listed[0]]));
+    let of_one = of_one.expect("listed")["gaps"].as_array().expect("gaps").clone();
+    // Their times are written with as many digits as each likes.
+    assert_eq!(of_one.iter().map(told).collect::<Vec<_>>(), all[..1]);
     let other = plane.rest(Method::GET, "/admin/logs/gaps?environment=other", "").await.json();
     assert_eq!(other["gaps"], json!([]));
     let gone = plane.rest(Method::GET, "/admin/logs/gaps?environment=gone", "").await;

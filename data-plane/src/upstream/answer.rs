@@ -129,7 +129,7 @@ impl Source for Download<'_> {
 
     fn take(&mut self, length: usize) {
         let data = self.answer.connection.data();
-        self.streamed.chunks += u32::from(length >= data.len());
+        self.streamed.chunks = self.streamed.chunks.saturating_add((length >= data.len()).into());
         if let Some(recorded) = &mut self.streamed.recorded
             && let Some(tap) = &mut recorded.response_body
         {
