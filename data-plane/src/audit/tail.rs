@@ -290,8 +290,13 @@ mod tests {
         spotter.look(&event.encode_to_vec());
     }
 
-    /// The statuses of what was sent with the tails they are for, and what was passed over of each.
-    fn taken(report: TailReport) -> (Vec<(i32, Vec<u64>)>, Vec<(u64, u64)>) {
+    /// The status of an event, and the tails it is for.
+    type Sent = (i32, Vec<u64>);
+
+    /// A tail, and how many events of it were passed over.
+    type Passed = (u64, u64);
+
+    fn taken(report: TailReport) -> (Vec<Sent>, Vec<Passed>) {
         let events = report.events.into_iter();
         let events = events.map(|it| (it.event.expect("an event").status_code, it.tail_ids));
         let tails = report.tails.iter().map(|tail| (tail.tail_id, tail.passed_over));

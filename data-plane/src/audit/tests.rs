@@ -68,11 +68,13 @@ fn identity() -> Arc<Identity> {
     Arc::new(Identity::of_this_boot(id("default"), id("n1")))
 }
 
+/// The boot of a batch, its number, and whether it holds gaps alone.
+type Name = (String, u64, bool);
+
 /// Stores what it acknowledges, and breaks this many streams before it does.
 #[derive(Clone, Default)]
 struct Ingest {
-    /// By boot and number.
-    stored: Arc<Mutex<BTreeMap<(String, u64, bool), Batch>>>,
+    stored: Arc<Mutex<BTreeMap<Name, Batch>>>,
     received: Arc<AtomicUsize>,
     to_break: Arc<AtomicUsize>,
     /// What it does not store, as it says.
