@@ -64,44 +64,50 @@ impl Ingest {
         let mut arrivals = Arrivals::of(inbound);
         while let Some(arrival) = arrivals.next().await? {
             let acks = arrival.acks();
-            // On its own, so that it goes on to its end when the node is gone: half a COPY left behind
-            // makes a connection useless, and the pool would lend it to others.
             let ingest = self.clone();
-            let taken = tokio::spawn(async move { ingest.take(arrival).await }).await;
-            taken.map_err(|_| Status::internal("the events could not be stored"))??;
-            for ack in acks {
-                let sent = outbound.send(Ok(ack)).await;
-                sent.map_err(|_| Status::cancelled("the node closed the stream"))?;
+            let repeated = to_its_end(async move {
+                let is_new = ingest.take(arrival.joined()).await?;
+                Ok(if is_new { Vec::new() } else { arrival.split() })
+            });
+            let repeated = repeated.await?;
+            if repeated.is_empty() {
+                for ack in acks {
+                    acknowledge(outbound, ack).await?;
+                }
+                continue;
+            }
+            // The first of them at least was stored before. Each is acknowledged when it is done: all
+            // of them may take longer than a node waits, and it would send them again for ever.
+            let is_one = repeated.len() == 1;
+            for (batch, ack) in repeated.into_iter().zip(acks) {
+                let ingest = self.clone();
+                if is_one || !to_its_end(async move { ingest.append(&batch).await }).await? {
+                    self.counts.repeated.inc();
+                }
+                acknowledge(outbound, ack).await?;
             }
         }
         Ok(())
     }
 
-    async fn take(&self, arrival: Arrival) -> Result<(), Status> {
+    /// Stores what is new of a batch whose environment exists. False: it was stored before, or begins
+    /// with what was.
+    async fn take(&self, batch: &EventBatch) -> Result<bool, Status> {
         // Never closed.
-        let _turn = self.turns.acquire().await;
-        let batch = arrival.joined();
+        let turn = self.turns.acquire().await;
         let environment = self.store.environment(batch.environment.as_str()).await;
         if environment.map_err(|fault| refusal(batch, &fault))?.is_none() {
             let fault = format!("environment '{}' does not exist", batch.environment);
             return Err(for_good(Status::not_found(fault), batch.first_seq));
         }
-        if self.append(batch).await? {
-            return Ok(());
-        }
-        // The first of them at least was stored before.
-        let batches = arrival.split();
-        let is_repeated = batches.len() == 1;
-        for batch in batches {
-            if is_repeated || !self.append(&batch).await? {
-                self.counts.repeated.inc();
-            }
-        }
-        Ok(())
+        drop(turn);
+        self.append(batch).await
     }
 
-    /// Stores what is new of a batch. False: it was stored before, or begins with what was.
+    /// The same where it is known to exist.
     async fn append(&self, batch: &EventBatch) -> Result<bool, Status> {
+        // Never closed.
+        let _turn = self.turns.acquire().await;
         let appended = self.store.append_events(batch).await;
         let appended = appended.map_err(|fault| refusal(batch, &fault))?;
         self.counts.stored.inc_by(appended.events);
@@ -136,6 +142,23 @@ impl AuditIngest for Ingest {
         response.extensions_mut().insert(Endless);
         Ok(response)
     }
+}
+
+/// Goes on to the end when the node is gone: half a COPY left behind makes a connection useless, and the
+/// pool would lend it to others.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let ended = tokio::spawn(work).await;
+    ended.map_err(|_| Status::internal("the events could not be stored"))?
+}
+
+async fn acknowledge(
+    outbound: &mpsc::Sender<Result<BatchAck, Status>>,
+    ack: BatchAck,
+) -> Result<(), Status> {
+    let sent = outbound.send(Ok(ack)).await;
+    sent.map_err(|_| Status::cancelled("the node closed the stream"))
 }
 
 /// Why a sound batch was not stored.
