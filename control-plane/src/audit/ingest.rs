@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::arrivals::{Arrival, Arrivals, for_good};
+use super::arrivals::{Arrivals, for_good};
 use crate::{
     domain::EventBatch,
     metrics::IngestCounts,
