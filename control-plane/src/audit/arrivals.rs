@@ -6,6 +6,7 @@ use fastgate::{
     node::v1::{Batch, BatchAck, Gap},
 };
 use futures_util::FutureExt as _;
+use prost::Message as _;
 use tonic::{Status, Streaming, metadata::MetadataValue};
 
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
 
 /// Events of one batch, and of those joined to one.
 const EVENTS: usize = 4096;
+
+/// Bytes of batches joined to one, for what events carry of bodies can be much.
+const BYTES: usize = 4 << 20;
 
 /// Bytes of the reason of a gap.
 const MAX_REASON: usize = 32;
@@ -29,6 +33,8 @@ pub(super) struct Arrivals {
 /// Batches of one boot that follow each other without a gap.
 pub(super) struct Arrival {
     joined: EventBatch,
+    /// As they came.
+    bytes: usize,
     /// Where each of them begins.
     starts: Vec<Start>,
 }
@@ -54,13 +60,12 @@ impl Arrivals {
             None => self.inbound.message().await?,
         };
         let Some(first) = first else { return Ok(None) };
-        let mut arrival = Arrival::of(check(first)?);
+        let mut arrival = Arrival::of(first)?;
         while let Some(next) = self.inbound.message().now_or_never() {
             match next {
-                Ok(Some(next)) if arrival.is_followed_by(&next) => match check(next) {
-                    Ok(next) => arrival.join(next),
-                    Err(status) => self.ahead = Some(Err(status)),
-                },
+                Ok(Some(next)) if arrival.is_followed_by(&next) => {
+                    self.ahead = arrival.join(next).err().map(Err);
+                }
                 other => self.ahead = Some(other),
             }
             if self.ahead.is_some() {
@@ -72,9 +77,10 @@ impl Arrivals {
 }
 
 impl Arrival {
-    fn of(batch: EventBatch) -> Self {
+    fn of(batch: Batch) -> Result<Self, Status> {
+        let bytes = batch.encoded_len();
         let starts = vec![Start { first_seq: batch.first_seq, before: (0, 0) }];
-        Self { joined: batch, starts }
+        Ok(Self { joined: check(batch)?, bytes, starts })
     }
 
     /// All of them as one.
@@ -117,13 +123,18 @@ impl Arrival {
             && next.gaps.is_empty()
             && !joined.is_empty()
             && joined.len() + (next.events.len() + next.counted.len()) as u64 <= EVENTS as u64
+            && self.bytes + next.encoded_len() <= BYTES
     }
 
-    fn join(&mut self, next: EventBatch) {
+    fn join(&mut self, next: Batch) -> Result<(), Status> {
+        let bytes = next.encoded_len();
+        let next = check(next)?;
+        self.bytes += bytes;
         let before = (self.joined.events.len(), self.joined.counted.len());
         self.starts.push(Start { first_seq: next.first_seq, before });
         self.joined.events.extend(next.events);
         self.joined.counted.extend(next.counted);
+        Ok(())
     }
 }
 
@@ -216,7 +227,7 @@ mod tests {
     }
 
     fn arrival(batch: Batch) -> Arrival {
-        Arrival::of(check(batch).expect("is sound"))
+        Arrival::of(batch).expect("is sound")
     }
 
     #[test]
@@ -228,6 +239,9 @@ mod tests {
         assert!(!first.is_followed_by(&batch(11, 1, Vec::new())), "one is missing");
         assert!(!first.is_followed_by(&batch(10, 3, vec![gap.clone()])), "it has gaps of its own");
         assert!(!first.is_followed_by(&batch(10, EVENTS - 1, Vec::new())), "too many");
+        let mut large = batch(10, 1, Vec::new());
+        large.events[0].path = "/".repeat(BYTES);
+        assert!(!first.is_followed_by(&large), "too large");
         assert!(!first.is_followed_by(&Batch { node_id: "n2".into(), ..batch(10, 3, Vec::new()) }));
         assert!(!first.is_followed_by(&Batch { boot_id: "b2".into(), ..batch(10, 3, Vec::new()) }));
         let elsewhere = Batch { environment: "prod".into(), ..batch(10, 3, Vec::new()) };
@@ -246,7 +260,7 @@ mod tests {
             ..batch(first_seq, 1, Vec::new())
         };
         let batches = [batch(3, 2, vec![gap]), counted(5, 3), counted(9, 0), counted(10, 1)];
-        let mut batches = batches.map(|batch| check(batch).expect("is sound")).to_vec();
+        let mut batches = batches.to_vec();
         for (seq, event) in batches
             .iter_mut()
             .flat_map(|batch| batch.events.iter_mut().chain(&mut batch.counted))
@@ -254,11 +268,14 @@ mod tests {
         {
             event.request_id = seq.to_string();
         }
-        let mut arrival = Arrival::of(batches[0].clone());
-        batches[1..].iter().for_each(|next| arrival.join(next.clone()));
+        let mut arrival = arrival(batches[0].clone());
+        for next in &batches[1..] {
+            arrival.join(next.clone()).expect("is sound");
+        }
         assert_eq!((arrival.joined().events.len(), arrival.joined().counted.len()), (5, 4));
         let acks: Vec<_> = arrival.acks().into_iter().map(|ack| ack.first_seq).collect();
         assert_eq!(acks, [3, 5, 9, 10]);
-        assert_eq!(arrival.split(), batches);
+        let batches = batches.into_iter().map(|batch| check(batch).expect("is sound"));
+        assert_eq!(arrival.split(), batches.collect::<Vec<_>>());
     }
 }

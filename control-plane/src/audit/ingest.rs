@@ -19,8 +19,8 @@ use crate::{
     streams::Endless,
 };
 
-/// The largest batch taken in: events of that many with every field at its longest stay below it.
-const BATCH: usize = 64 << 20;
+/// The largest batch taken in: nodes end theirs with the event that passes 1 MiB.
+const BATCH: usize = 16 << 20;
 
 /// Batches stored at the same time. Further ones wait here and not for a connection of the database:
 /// those are for everyone.

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::SystemTime,
 };
@@ -25,6 +25,7 @@ use fastgate::{
         audit_tail_server::{AuditTail, AuditTailServer},
     },
 };
+use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ use crate::{nodes::check_names, streams::Endless};
 
 /// Events on their way to one tail.
 const QUEUE: usize = 1000;
+
+/// Bytes of those, for what they carry of bodies can be much.
+const QUEUE_BYTES: usize = 4 << 20;
 
 /// The largest report taken in: those of nodes are far smaller.
 const REPORT: usize = 16 << 20;
@@ -55,8 +59,15 @@ struct Watched {
     environment: Id,
     filter: TailLogsRequest,
     events: mpsc::Sender<LogEvent>,
-    passed_over: Arc<AtomicU64>,
+    queue: Arc<Queue>,
     live: HashMap<String, Live>,
+}
+
+/// What is on its way to one tail.
+#[derive(Default)]
+struct Queue {
+    bytes: AtomicUsize,
+    passed_over: AtomicU64,
 }
 
 /// A node that sends what a tail shows.
@@ -72,7 +83,7 @@ pub(crate) struct OpenTail {
     id: u64,
     tails: Tails,
     events: mpsc::Receiver<LogEvent>,
-    passed_over: Arc<AtomicU64>,
+    queue: Arc<Queue>,
 }
 
 impl Tails {
@@ -81,20 +92,16 @@ impl Tails {
         // New at every start, so that nothing meant for another control plane's is taken for it.
         let (_, id) = Uuid::now_v7().as_u64_pair();
         let (sender, events) = mpsc::channel(QUEUE);
-        let passed_over = Arc::<AtomicU64>::default();
+        let queue = Arc::<Queue>::default();
         let mut open = self.watched();
         if open.len() >= TAILS {
             return None;
         }
-        let live = HashMap::new();
-        let counted = passed_over.clone();
-        open.insert(
-            id,
-            Watched { environment, filter, events: sender, passed_over: counted, live },
-        );
+        let (live, watched) = (HashMap::new(), queue.clone());
+        open.insert(id, Watched { environment, filter, events: sender, queue: watched, live });
         drop(open);
         self.0.changed.send_replace(());
-        Some(OpenTail { id, tails: self.clone(), events, passed_over })
+        Some(OpenTail { id, tails: self.clone(), events, queue })
     }
 
     /// The service nodes open their stream with; it ends with `stop`.
@@ -116,11 +123,29 @@ impl Tails {
     }
 }
 
+impl Watched {
+    /// Sends an event on, or counts it where there is no room.
+    fn show(&self, event: LogEvent) {
+        let bytes = event.encoded_len();
+        // Others send under the same lock: what is there only becomes less meanwhile.
+        let has_room = self.queue.bytes.load(Relaxed) + bytes <= QUEUE_BYTES;
+        // Before it is sent, for it may be taken off at once.
+        self.queue.bytes.fetch_add(bytes, Relaxed);
+        if !has_room || self.events.try_send(event).is_err() {
+            self.queue.bytes.fetch_sub(bytes, Relaxed);
+            self.queue.passed_over.fetch_add(1, Relaxed);
+        }
+    }
+}
+
 impl OpenTail {
     /// The next event a node sends. Nothing is lost when the wait is given up.
     pub(crate) async fn next(&mut self) -> LogEvent {
         match self.events.recv().await {
-            Some(event) => event,
+            Some(event) => {
+                self.queue.bytes.fetch_sub(event.encoded_len(), Relaxed);
+                event
+            }
             // Its other end is dropped after this one.
             None => std::future::pending().await,
         }
@@ -128,7 +153,7 @@ impl OpenTail {
 
     /// Events that should have been shown since this was last asked, and were too many.
     pub(crate) fn passed_over(&self) -> u64 {
-        self.passed_over.swap(0, Relaxed)
+        self.queue.passed_over.swap(0, Relaxed)
     }
 
     /// Whether a node sends what began then by itself.
@@ -230,7 +255,7 @@ impl Source {
         let mut open = self.tails.watched();
         for progress in report.tails {
             let Some(tail) = self.find(&mut open, progress.tail_id) else { continue };
-            tail.passed_over.fetch_add(progress.passed_over, Relaxed);
+            tail.queue.passed_over.fetch_add(progress.passed_over, Relaxed);
             let since = progress.since.and_then(|since| SystemTime::try_from(since).ok());
             if let Some(since) = since {
                 let live = Live { stream: self.stream, since };
@@ -246,10 +271,8 @@ impl Source {
                 ..event
             };
             for id in tail_ids {
-                if let Some(tail) = self.find(&mut open, id)
-                    && tail.events.try_send(event.clone()).is_err()
-                {
-                    tail.passed_over.fetch_add(1, Relaxed);
+                if let Some(tail) = self.find(&mut open, id) {
+                    tail.show(event.clone());
                 }
             }
         }
