@@ -104,8 +104,11 @@ impl Callers {
         if met.len() >= BOUND {
             // Every other one goes, and they lie at random. Were it all of them, more callers than fit
             // that come in turn would never be known.
-            let goes = Cell::new(false);
-            met.retain(|_| goes.replace(!goes.get()));
+            let mut stays = true;
+            met.retain(|_| {
+                stays = !stays;
+                stays
+            });
         }
         met.insert_unique(fingerprint.0, (fingerprint, caller), |(print, _)| print.0);
     }

@@ -2,7 +2,6 @@
 //! day or month began, the control plane can tell from the audit log; until it has, requests pass.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -42,6 +41,8 @@ pub(crate) struct Forgotten {
     pub(crate) unit: Unit,
     /// When the period is over, by Redis's clock.
     pub(super) ends: Instant,
+    /// Whoever found it looks whether this is still there: until it is gone, it need not be found again.
+    pub(super) _mark: Arc<()>,
 }
 
 /// What a limit counts.
@@ -70,8 +71,6 @@ impl Unit {
 /// Where workers say which quotas may be forgotten.
 pub(super) struct Lost {
     found: mpsc::Sender<Forgotten>,
-    /// Names of those that wait, and of the one that is looked after: they need not be found again.
-    names: Mutex<HashSet<Arc<str>>>,
     /// Until somebody looks after them.
     waiting: Mutex<Option<mpsc::Receiver<Forgotten>>>,
 }
@@ -79,22 +78,15 @@ pub(super) struct Lost {
 impl Default for Lost {
     fn default() -> Self {
         let (found, waiting) = mpsc::channel(WAITING);
-        Self { found, names: Mutex::default(), waiting: Mutex::new(Some(waiting)) }
+        Self { found, waiting: Mutex::new(Some(waiting)) }
     }
 }
 
 impl Lost {
-    /// Notes one, where there is something to be told of it.
+    /// Notes one.
     pub(super) fn note(&self, forgotten: Forgotten) {
-        if forgotten.unit == Unit::Told {
-            return;
-        }
-        let name = forgotten.name.clone();
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         // Full: then it is found again before long.
-        if !names.contains(&name) && self.found.try_send(forgotten).is_ok() {
-            names.insert(name);
-        }
+        drop(self.found.try_send(forgotten));
     }
 }
 
@@ -102,12 +94,6 @@ impl Limiter {
     /// The quotas that may be forgotten, for the one who looks after them; `None`: there is one.
     pub(crate) fn forgotten(&self) -> Option<mpsc::Receiver<Forgotten>> {
         self.0.lost.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Says that nobody looks after one any more. Untold, it may be found again.
-    pub(crate) fn leave(&self, forgotten: &Forgotten) {
-        let names = &self.0.lost.names;
-        names.lock().unwrap_or_else(PoisonError::into_inner).remove(&forgotten.name);
     }
 
     /// Tells Redis how many requests, or bytes, of a quota were used in the period that ends so soon.

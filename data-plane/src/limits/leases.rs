@@ -162,7 +162,7 @@ impl Leases {
             let when = (flight.epoch, flight.sent, landing.at);
             lease.take((ask, grant), when, self.shared.crowd());
             drop(lease);
-            if let Some(forgotten) = place.forgotten(grant, landing.at) {
+            if let Some(forgotten) = place.forgotten(grant) {
                 self.shared.lost.note(forgotten);
             }
             self.list(place);

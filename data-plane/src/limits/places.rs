@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -22,9 +22,6 @@ use super::{
     shelf::{Keep, Shelves, Spot},
     waiting::Waiters,
 };
-
-/// How often it is noted that a quota may be forgotten.
-const NOTE_EVERY: u64 = 2_000_000_000;
 
 /// The places of a worker. One takes about 500 bytes.
 pub(super) struct Places {
@@ -51,8 +48,8 @@ pub(super) struct Place {
     pub(super) waiting: Waiters,
     /// Whether it is known to have tokens that may have to be given back.
     pub(super) is_listed: Cell<bool>,
-    /// From when on it is noted, once more, that the quota may be forgotten.
-    note_from: Cell<u64>,
+    /// There while somebody looks after its quota, which may be forgotten.
+    noted: RefCell<Weak<()>>,
     /// How many resets there were when it was last looked whether its bucket was among them.
     resets: Cell<u64>,
 }
@@ -96,7 +93,7 @@ impl Places {
                 flight: RefCell::default(),
                 waiting: Waiters::default(),
                 is_listed: Cell::new(false),
-                note_from: Cell::new(0),
+                noted: RefCell::default(),
                 resets: Cell::new(0),
             }
         })
@@ -157,21 +154,19 @@ impl Place {
         }
     }
 
-    /// The quota it stands for, if a grant that came at `now` says that Redis may have forgotten what was
-    /// used of it, and none has said so shortly before.
-    pub(super) fn forgotten(&self, grant: &Grant, now: u64) -> Option<Forgotten> {
+    /// The quota it stands for, if a grant says that Redis may have forgotten what was used of it, it
+    /// can be told, and nobody looks after it yet.
+    pub(super) fn forgotten(&self, grant: &Grant) -> Option<Forgotten> {
         let ends_in = grant.ends_in?;
-        if !grant.is_of_forgotten_quota() {
-            self.note_from.set(0);
-            return None;
-        }
-        if now < self.note_from.get() {
-            return None;
-        }
-        self.note_from.set(now.saturating_add(NOTE_EVERY));
         let (_, unit, bucket) = self.limit.get();
+        let is_noted = self.noted.borrow().strong_count() > 0;
+        if !grant.is_of_forgotten_quota() || unit == Unit::Told || is_noted {
+            return None;
+        }
         let Refill::Calendar(calendar) = bucket.refill else { return None };
         let (key_id, route_id) = self.spot.counted()?;
+        let mark = Arc::new(());
+        self.noted.replace(Arc::downgrade(&mark));
         Some(Forgotten {
             name: self.hold.name().clone(),
             bucket,
@@ -180,6 +175,7 @@ impl Place {
             route_id: route_id.cloned(),
             unit,
             ends: Instant::now() + Duration::from_nanos(ends_in),
+            _mark: mark,
         })
     }
 }

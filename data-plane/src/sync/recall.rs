@@ -44,7 +44,6 @@ impl Recall {
         let recalled = async {
             while let Some(quota) = forgotten.recv().await {
                 self.recall(&quota, &clients).await;
-                self.limiter.leave(&quota);
             }
         };
         tokio::select! { () = recalled => {}, () = stop.cancelled() => {} }
