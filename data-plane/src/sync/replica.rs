@@ -392,4 +392,6 @@ fn barred_error(revision: u64) -> EntityError {
 }
 
 #[cfg(test)]
+mod mutated;
+#[cfg(test)]
 pub(super) mod tests;

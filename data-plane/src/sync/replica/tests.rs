@@ -110,7 +110,7 @@ fn feed(replica: &mut Replica, messages: Vec<ControlMessage>) -> Result<Option<O
 }
 
 /// A replica that holds a key, and a route, at revision 5 each.
-fn in_force() -> Replica {
+pub(super) fn in_force() -> Replica {
     let mut replica = Replica::new(Id::parse("default").expect("an id"));
     for (ns, entity) in [(KEYS, key(1, "app")), (CONFIG, route(1, "http://a"))] {
         let outcome = feed(&mut replica, snapshot(ns, 5, &[entity])).expect("no fault");
@@ -119,7 +119,7 @@ fn in_force() -> Replica {
     replica
 }
 
-fn revisions(replica: &Replica) -> (u64, u64) {
+pub(super) fn revisions(replica: &Replica) -> (u64, u64) {
     let snapshot = replica.snapshot().expect("both are held");
     let held = |ns| replica.held(ns).expect("held").revision;
     assert_eq!((snapshot.keys_revision, snapshot.config_revision), (held(KEYS), held(CONFIG)));
