@@ -81,9 +81,12 @@ async fn every_sink_gets_every_event_through_kills_of_the_node_and_of_sinks() {
     collector.start();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("audit.jsonl");
+    let headers = folder.path().join("collector-headers");
+    std::fs::write(&headers, Collector::HEADER).expect("written");
     let args = [
         format!("--audit-nats={}", nats.url()),
         format!("--audit-otlp={}", collector.url()),
+        format!("--audit-otlp-headers={}", headers.display()),
         format!("--audit-file={}", file.display()),
         "--audit-file-size=1MiB".into(),
         "--audit-file-keep=1000".into(),

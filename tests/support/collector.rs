@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector that keeps the logs it takes.
+//! An OpenTelemetry collector that keeps the logs it takes, from whoever knows its token.
 
 use std::{
     net::SocketAddr,
@@ -33,6 +33,9 @@ pub(crate) struct Collector {
 struct Kept(Arc<Mutex<Vec<LogRecord>>>);
 
 impl Collector {
+    /// The line of a file of headers that opens it.
+    pub(crate) const HEADER: &str = "Authorization: Bearer of-the-collector\n";
+
     /// Not started yet.
     pub(crate) fn new() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -91,6 +94,10 @@ impl LogsService for Kept {
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        if request.metadata().get("authorization").is_none_or(|it| it != "Bearer of-the-collector")
+        {
+            return Err(Status::unauthenticated("the token is missing"));
+        }
         let mut kept = self.0.lock().expect("no panic");
         let resources = request.into_inner().resource_logs.into_iter();
         let scopes = resources.flat_map(|resource| resource.scope_logs);

@@ -39,8 +39,8 @@ mod window;
 
 pub(crate) use event::{Ending, Event, Texts};
 pub(crate) use ledger::{Ledger, SinkState};
-pub(crate) use onward::check_credentials;
 pub use onward::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store};
+pub(crate) use onward::{check_credentials, check_headers};
 pub(crate) use ring::Recorder;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};

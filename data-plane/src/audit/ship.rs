@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Recorder,
-    alarm::Alarm,
+    alarm::{Alarm, is_due},
     batch::{Batcher, Sealed},
     collect::{Collector, Disk},
     ledger::{Ledger, Totals},
@@ -36,9 +36,6 @@ use crate::{
 
 /// How long a node that ends waits for its last events to be stored.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// How often the log repeats that events can't be shipped.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Where batches are kept until they are stored.
 #[derive(Clone, Debug)]
@@ -186,11 +183,21 @@ impl Shipper {
         }
         tokio::select! {
             _ = collecting => {}
-            // None ends but by a fault of the program.
-            _ = senders.join_next() => {}
+            () = outlive(&mut senders) => {}
         }
         drop(sending);
     }
+}
+
+/// Waits for ever, whatever becomes of the senders: what one of them has not shipped stays in the spool,
+/// and the others go on.
+async fn outlive(senders: &mut JoinSet<()>) {
+    while let Some(ended) = senders.join_next().await {
+        if let Err(fault) = ended {
+            tracing::error!(%fault, "audit events are not shipped to one sink until the next start");
+        }
+    }
+    std::future::pending().await
 }
 
 fn disk(
@@ -233,7 +240,7 @@ fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
 async fn send(control_planes: &[Uri], outlet: &Outlet, tails: &Tails, mut refusals: Refusals) {
     let window = &outlet.window;
     let mut backoff = Backoff::new();
-    let mut reminded: Option<Instant> = None;
+    let mut reminded = None;
     for (at, uri) in control_planes.iter().enumerate().cycle() {
         let mut lived = false;
         let ended = push(uri, window, tails, |batch: &Sealed| {
@@ -256,9 +263,10 @@ async fn send(control_planes: &[Uri], outlet: &Outlet, tails: &Tails, mut refusa
             continue;
         }
         // With nothing to ship nothing is amiss: the config stream tells of what can't be reached.
-        let due = lived || reminded.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
-        if due && !window.is_empty() {
-            reminded = Some(Instant::now());
+        if lived {
+            reminded = None;
+        }
+        if !window.is_empty() && is_due(&mut reminded, Instant::now()) {
             tracing::warn!(control_plane = %uri, "audit events wait: the control plane {lost}");
         }
         if lived || at + 1 == control_planes.len() {

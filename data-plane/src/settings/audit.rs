@@ -7,12 +7,12 @@ use http::Uri;
 
 use super::{
     given::Given,
-    parse::{parse_bytes, parse_count},
+    parse::{is_this_machine, parse_bytes, parse_count},
 };
 use crate::{
     audit::{
         FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store, WhenFull,
-        check_credentials,
+        check_credentials, check_headers,
     },
     ca,
 };
@@ -114,17 +114,23 @@ fn check_nats(found: &mut Mistakes, given: &mut Given) -> Option<NatsSettings> {
             "--audit-nats-ca is for TLS: begin --audit-nats with tls, or leave --audit-nats-ca out",
         );
     }
+    let is_open = |server: &NatsServer| !server.is_tls() && !is_this_machine(server.host());
+    if credentials.is_some() && servers.iter().any(is_open) {
+        found.add(
+            "--audit-nats-credentials would go in clear over a network: begin --audit-nats with tls",
+        );
+    }
     let subject = subject.unwrap_or_else(|| "fastgate.audit".to_owned());
     Some(NatsSettings { servers, subject, credentials, ca })
 }
 
 fn check_otlp(found: &mut Mistakes, given: &mut Given) -> Option<OtlpSettings> {
-    let ca = given.audit_otlp_ca.take();
-    needs(
-        found,
-        ("--audit-otlp", given.audit_otlp.is_some()),
-        &[("--audit-otlp-ca", ca.is_some())],
-    );
+    let (ca, headers) = (given.audit_otlp_ca.take(), given.audit_otlp_headers.take());
+    let further = [("--audit-otlp-ca", ca.is_some()), ("--audit-otlp-headers", headers.is_some())];
+    needs(found, ("--audit-otlp", given.audit_otlp.is_some()), &further);
+    if let Some(Err(fault)) = headers.as_deref().map(check_headers) {
+        found.add(format!("--audit-otlp-headers can't be used: {fault}"));
+    }
     check_ca(found, "--audit-otlp-ca", ca.as_deref());
     let url = found.take("--audit-otlp", given.audit_otlp.take(), parse_collector)?;
     if ca.is_some() && url.scheme_str() != Some("https") {
@@ -132,7 +138,13 @@ fn check_otlp(found: &mut Mistakes, given: &mut Given) -> Option<OtlpSettings> {
             "--audit-otlp-ca is for TLS: begin --audit-otlp with https, or leave --audit-otlp-ca out",
         );
     }
-    Some(OtlpSettings { url, ca })
+    let is_open = url.scheme_str() != Some("https") && !url.host().is_some_and(is_this_machine);
+    if headers.is_some() && is_open {
+        found.add(
+            "--audit-otlp-headers would go in clear over a network: begin --audit-otlp with https",
+        );
+    }
+    Some(OtlpSettings { url, ca, headers })
 }
 
 /// Settings that say nothing without another one.
@@ -260,7 +272,7 @@ mod tests {
                 "--audit-nats-subject is",
             ),
             (
-                &[dir, "--audit-nats=nats://h", "--audit-nats-credentials=none/such"],
+                &[dir, "--audit-nats=tls://h", "--audit-nats-credentials=none/such"],
                 "--audit-nats-credentials can't be used: none/such: ",
             ),
             (&[dir, "--audit-nats=tls://h", "--audit-nats-ca=none"], "--audit-nats-ca: can't read"),
@@ -278,6 +290,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         let path = file.path().to_str().expect("text");
         let args = ["--state-dir=d", "--audit-nats=tls://h", "--audit-nats-credentials", path];
+        let mut open = args;
+        open[1] = "--audit-nats=tls://h,nats://h";
+        std::fs::write(path, "hidden").expect("written");
+        let found = load(&open).expect_err("in clear");
+        assert!(found[0].starts_with("--audit-nats-credentials would go in clear"), "{found:?}");
+        open[1] = "--audit-nats=tls://h,nats://[::1]:1,nats://127.0.0.9,nats://localhost";
+        load(&open).expect("nobody else can read it");
         for sound in ["user:hidden\n", "hidden"] {
             std::fs::write(path, sound).expect("written");
             let settings = load(&args).expect("valid");
@@ -290,5 +309,22 @@ mod tests {
             assert!(found[0].contains(": give a file "), "{found:?}");
             assert!(!found[0].contains("hidden"), "{found:?}");
         }
+    }
+
+    #[test]
+    fn headers_for_a_collector_are_read_and_sent_to_nobody_in_clear() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("text");
+        std::fs::write(path, "authorization: Bearer hidden\n").expect("written");
+        let with = |url| load(&["--state-dir=d", url, "--audit-otlp-headers", path]);
+        for url in ["--audit-otlp=https://h:1", "--audit-otlp=http://[::1]:1"] {
+            assert!(with(url).expect("valid").onward.otlp.expect("set").headers.is_some());
+        }
+        let found = with("--audit-otlp=http://h:1").expect_err("in clear");
+        assert!(found[0].starts_with("--audit-otlp-headers would go in clear"), "{found:?}");
+        std::fs::write(path, "hidden").expect("written");
+        let found = with("--audit-otlp=https://h:1").expect_err("no header");
+        assert!(found[0].contains(": line 1 is no header: give"), "{found:?}");
+        assert!(!found[0].contains("hidden"), "{found:?}");
     }
 }

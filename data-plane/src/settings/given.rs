@@ -114,6 +114,9 @@ pub(super) struct Given {
     /// The certificates that its own must be signed by, in PEM [default: those the system trusts]
     #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_OTLP_CA")]
     pub(super) audit_otlp_ca: Option<PathBuf>,
+    /// What it wants to be told with every call, such as a token: a file of 'name: value' lines
+    #[arg(long, value_name = "FILE", env = "FASTGATE_AUDIT_OTLP_HEADERS")]
+    pub(super) audit_otlp_headers: Option<PathBuf>,
 }
 
 /// The command line of a node.
@@ -175,6 +178,7 @@ impl Given {
             audit_nats_ca: self.audit_nats_ca.or(other.audit_nats_ca),
             audit_otlp: self.audit_otlp.or(other.audit_otlp),
             audit_otlp_ca: self.audit_otlp_ca.or(other.audit_otlp_ca),
+            audit_otlp_headers: self.audit_otlp_headers.or(other.audit_otlp_headers),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What single settings look like.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    time::Duration,
+};
 
 use http::Uri;
 
@@ -18,6 +22,12 @@ pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
     let mend = || format!("is '{text}': give seconds above 0 and at most 86400");
     seconds.map(Duration::from_secs_f64).ok_or_else(mend)
+}
+
+/// Whether what is sent to this host never leaves the machine.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Bytes, or so many KiB, MiB or GiB.

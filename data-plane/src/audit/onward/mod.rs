@@ -16,26 +16,26 @@ mod tests;
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::{task::JoinSet, time::sleep};
 
-pub(crate) use self::nats::check_credentials;
 use self::{events::Events, file::JsonLines, nats::JetStream, otlp::Collector};
 pub use self::{
     file::{FileSettings, FileTarget},
     nats::{NatsServer, NatsSettings},
     otlp::OtlpSettings,
 };
-use super::outlet::{Kind, Outlet};
+pub(crate) use self::{nats::check_credentials, otlp::check_headers};
+use super::{
+    alarm::is_due,
+    outlet::{Kind, Outlet},
+};
 use crate::{
     backoff::{Backoff, random},
     identity::Identity,
 };
-
-/// How often the log says that a sink is away which comes and goes.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Where events go beside the control plane, or in its place.
 #[derive(Clone, Default, Debug)]
@@ -186,9 +186,8 @@ impl Alarm {
     }
 
     fn is_away(&mut self, fault: &str, now: Instant) {
-        let is_due = self.told.is_none_or(|at| now.duration_since(at) >= REMIND_EVERY);
-        if !self.is_away && is_due {
-            self.told = Some(now);
+        // One that comes and goes is not told of each time.
+        if !self.is_away && is_due(&mut self.told, now) {
             self.is_told = true;
             tracing::warn!(sink = self.sink, fault, "a sink of audit events is away: they wait");
         }

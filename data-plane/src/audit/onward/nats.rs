@@ -69,6 +69,11 @@ impl NatsServer {
     pub(crate) fn is_tls(&self) -> bool {
         self.0.tls_required()
     }
+
+    /// Its name or address.
+    pub(crate) fn host(&self) -> &str {
+        self.0.host()
+    }
 }
 
 /// What opens a server to a node.

@@ -3,6 +3,8 @@
 //! Names of attributes are those of the semantic conventions where there are such; the others begin
 //! with `fastgate.`. `log.record.uid` is node, boot and number: two records with the same are one.
 
+mod headers;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use fastgate::{
@@ -21,10 +23,12 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use tokio::time::timeout;
 use tonic::{
-    Code,
+    Code, Request,
+    metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig},
 };
 
+pub(crate) use self::headers::check_headers;
 use super::{Events, Fault, Progress, Sink};
 use crate::{
     ca,
@@ -45,22 +49,36 @@ pub struct OtlpSettings {
     pub url: Uri,
     /// The file of the certificates its own must be signed by; `None`: those the system trusts.
     pub ca: Option<PathBuf>,
+    /// A file of what it wants to be told with every call: read at each connection, so that a new token
+    /// needs no restart.
+    pub headers: Option<PathBuf>,
 }
 
 /// The sink.
 pub(super) struct Collector {
     settings: OtlpSettings,
     /// `None`: not connected.
-    client: Option<LogsServiceClient<Channel>>,
+    connection: Option<Connection>,
+}
+
+/// A connection, and what is told with every call over it.
+struct Connection {
+    client: LogsServiceClient<Channel>,
+    headers: MetadataMap,
 }
 
 impl Collector {
     pub(super) fn new(settings: OtlpSettings) -> Self {
-        Self { settings, client: None }
+        Self { settings, connection: None }
     }
 
-    async fn connect(&self) -> Result<LogsServiceClient<Channel>, Fault> {
-        let OtlpSettings { url, ca } = &self.settings;
+    async fn connect(&self) -> Result<Connection, Fault> {
+        let OtlpSettings { url, ca, headers } = &self.settings;
+        let headers = match headers {
+            Some(path) => headers::read(path)
+                .map_err(|fault| Fault::of(&path.display().to_string(), fault))?,
+            None => MetadataMap::new(),
+        };
         let mut endpoint = dial::endpoint(url);
         if url.scheme_str() == Some("https") {
             let mut tls = ClientTlsConfig::new();
@@ -77,20 +95,22 @@ impl Collector {
         }
         let channel = dial::connect_to(&endpoint).await;
         channel
-            .map(LogsServiceClient::new)
+            .map(|channel| Connection { client: LogsServiceClient::new(channel), headers })
             .map_err(|fault| Fault::of("the collector can't be reached", fault))
     }
 }
 
 impl Sink for Collector {
     async fn send(&mut self, events: &Arc<Events>, progress: &mut Progress) -> Result<(), Fault> {
-        let mut client = match self.client.take() {
-            Some(client) => client,
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
             None => self.connect().await?,
         };
         while progress.done < events.len() {
             let (request, records) = request(events, progress.done);
-            let answer = timeout(SILENCE, client.export(request)).await;
+            let mut request = Request::new(request);
+            request.metadata_mut().clone_from(&connection.headers);
+            let answer = timeout(SILENCE, connection.client.export(request)).await;
             let answer = answer.map_err(|_| Fault("the collector does not answer".into()))?;
             match answer {
                 Ok(answer) => {
@@ -110,7 +130,7 @@ impl Sink for Collector {
             }
             progress.done += records;
         }
-        self.client = Some(client);
+        self.connection = Some(connection);
         Ok(())
     }
 }

@@ -296,7 +296,10 @@ struct Delivery {
 impl Delivery {
     fn to(address: SocketAddr) -> Self {
         let url = format!("http://{address}").parse().expect("a URL");
-        Self::by(Onward { otlp: Some(OtlpSettings { url, ca: None }), ..Onward::default() })
+        Self::by(Onward {
+            otlp: Some(OtlpSettings { url, ca: None, headers: None }),
+            ..Onward::default()
+        })
     }
 
     /// To the one sink that is set.

@@ -36,7 +36,7 @@ async fn a_collector_is_believed_by_its_certificate() {
     let (address, _server) = kept.serve_by(server, loopback()).await;
     let to = |scheme: &str, ca: Option<PathBuf>| {
         let url = format!("{scheme}://{address}").parse().expect("a URL");
-        let otlp = Some(OtlpSettings { url, ca });
+        let otlp = Some(OtlpSettings { url, ca, headers: None });
         let delivery = Delivery::by(Onward { otlp, ..Onward::default() });
         delivery.give(0, 3);
         delivery
