@@ -78,6 +78,12 @@ def at_fixed_rate(gateway, seconds, path):
             "non_2xx": latency.non_2xx}
 
 
+def at_rest(gateway):
+    """Memory of one that is done with starting and has served nothing yet."""
+    time.sleep(idle.QUIET)
+    return {"memory_mib": gateway.process.memory() / MIB}
+
+
 def of_a_start(gateway):
     """A gateway like this one that starts with nothing, and once more with what it has kept."""
     name = f"{gateway.name}-cold"

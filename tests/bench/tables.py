@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import counts, measure, work
+from . import counts, fleet, measure, work
 
 GATEWAYS = ("nginx", "haproxy", "envoy", "pingora", "fastgate")
 OURS = "fastgate"
@@ -63,7 +63,7 @@ def fixed_rate(bench, gateway):
 
 
 def at_rest(_bench, gateway):
-    return {"memory_mib": gateway.process.memory() / measure.MIB}
+    return measure.at_rest(gateway)
 
 
 def with_keys(count):
@@ -71,6 +71,10 @@ def with_keys(count):
         gateway.setup.control_plane.fill(count)
         return measure.of_a_start(gateway)
     return watch
+
+
+def many_nodes(bench, gateway):
+    return fleet.follow(bench.machine, gateway.setup.control_plane)
 
 
 def idle(count):
@@ -112,6 +116,9 @@ TABLES = (
     Table("memory-million", "A node without load with 1,000,000 keys, from a start with nothing",
           with_keys(1_000_000), (OURS,), figures=("memory_mib",), fresh=True, rounds=1,
           by_name=True, note="the keys stay, so ask for other tables in another run"),
+    Table("nodes", f"{fleet.NODES} nodes, {fleet.RATE:,} keys changed a second for "
+          f"{fleet.SECONDS} s", many_nodes, (OURS,), figures=("lag_p99_ms",), rounds=1,
+          by_name=True, note="lag is from when a change was due until a node was sent it"),
     Table("tls", "Full work over TLS 1.3, kept connections", timed(tls(close=False))),
     Table("tls-new", "Full work over TLS 1.3, a connection for each request",
           timed(tls(close=True))),
