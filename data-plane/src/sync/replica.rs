@@ -297,6 +297,9 @@ impl Replica {
             return Err(Fault::Damaged);
         }
         let set = EntitySet::decode(chunk.data.clone()).map_err(|_| Fault::Damaged)?;
+        if set.entities.iter().any(|entity| is_foreign(incoming.ns, entity.kind)) {
+            return Err(FOREIGN);
+        }
         // What is held is served to the end of this: most of it will be the same.
         let held = match incoming.ns {
             Namespace::Keys => &self.keys.held,
@@ -327,6 +330,10 @@ impl Replica {
         }
         if delta.to <= delta.from {
             return Err(Fault::Malformed("a delta leads back"));
+        }
+        let mut names = delta.changes.iter().filter_map(name);
+        if names.any(|(kind, _)| is_foreign(ns, kind)) {
+            return Err(FOREIGN);
         }
         let side = self.side_mut(ns);
         let held = side.held.as_ref();
@@ -366,6 +373,20 @@ impl Replica {
 
 fn namespace(wire: fastgate::node::v1::Namespace) -> Result<Namespace, Fault> {
     Namespace::from_wire(wire).ok_or(Fault::Malformed("a message of an unknown namespace"))
+}
+
+const FOREIGN: Fault = Fault::Malformed("an entity came in the other namespace");
+
+/// Whether entities of a kind are known to belong into the other namespace. Taken as keys, a config
+/// would deny every key there is.
+fn is_foreign(ns: Namespace, kind: i32) -> bool {
+    match EntityKind::try_from(kind) {
+        Ok(EntityKind::Key) => ns != Namespace::Keys,
+        Ok(
+            EntityKind::Route | EntityKind::Upstream | EntityKind::Settings | EntityKind::Plan,
+        ) => ns != Namespace::Config,
+        Ok(EntityKind::Unspecified) | Err(_) => false,
+    }
 }
 
 /// Kind and id of what a change is of.
