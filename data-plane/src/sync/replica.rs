@@ -382,9 +382,9 @@ const FOREIGN: Fault = Fault::Malformed("an entity came in the other namespace")
 fn is_foreign(ns: Namespace, kind: i32) -> bool {
     match EntityKind::try_from(kind) {
         Ok(EntityKind::Key) => ns != Namespace::Keys,
-        Ok(
-            EntityKind::Route | EntityKind::Upstream | EntityKind::Settings | EntityKind::Plan,
-        ) => ns != Namespace::Config,
+        Ok(EntityKind::Route | EntityKind::Upstream | EntityKind::Settings | EntityKind::Plan) => {
+            ns != Namespace::Config
+        }
         Ok(EntityKind::Unspecified) | Err(_) => false,
     }
 }

@@ -15,10 +15,14 @@ mod parts;
 mod requests;
 mod revisions;
 mod rollups;
+mod together;
 mod tokens;
 mod value;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use fastgate::{
@@ -28,7 +32,10 @@ use fastgate::{
 };
 use sqlx::Transaction;
 
-use self::objects::{PLANS, ROUTES, UPSTREAMS};
+use self::{
+    objects::{PLANS, ROUTES, UPSTREAMS},
+    together::Together,
+};
 use super::{Backend, Db, FIND, NOW_US, rows::Rows};
 use crate::{
     domain::{
@@ -53,13 +60,14 @@ const ROWS: usize = 1000;
 
 /// A store on one of the databases.
 pub(crate) struct SqlStore {
-    backend: Backend,
+    backend: Arc<Backend>,
+    together: Together,
 }
 
 impl SqlStore {
     /// A store that holds the environment `default`, whatever else it holds.
     pub(super) async fn open(backend: Backend) -> Result<Self> {
-        let store = Self { backend };
+        let store = Self { backend: Arc::new(backend), together: Together::default() };
         let id = Id::default_environment();
         if store.environment(id.as_str()).await?.is_some() {
             return Ok(store);
@@ -93,15 +101,12 @@ impl SqlStore {
 #[async_trait]
 impl Store for SqlStore {
     async fn commit(&self, change: &Change) -> Result<Outcome> {
+        if !change.validate_only {
+            return self.together.commit(&self.backend, change).await;
+        }
         let mut tx = self.write().await?;
         let outcome = commit::run(&mut tx, change).await?;
-        if change.validate_only || matches!(outcome, Outcome::Replayed(_)) {
-            tx.rollback().await?;
-            return Ok(outcome);
-        }
-        self.backend.announce(&mut tx, News::Config).await?;
-        tx.commit().await?;
-        self.backend.committed(News::Config);
+        tx.rollback().await?;
         Ok(outcome)
     }
 

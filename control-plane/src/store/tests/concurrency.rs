@@ -65,6 +65,34 @@ pub(super) async fn revisions_have_no_gaps_and_lead_to_the_state(store: Arc<dyn 
     assert_eq!(replayed, stored);
 }
 
+/// Changes that come together are committed together; each stands or falls by itself.
+pub(super) async fn what_one_is_refused_for_leaves_the_others_alone(store: Arc<dyn Store>) {
+    commit(&store, vec![Op::PutKey(key("there"), Expect::Absent)]).await.expect("commits");
+    let writers = (0..60).map(|n| {
+        let store = Arc::clone(&store);
+        let op = match n % 3 {
+            0 => Op::PutKey(key(&format!("k{n}")), Expect::Absent),
+            1 => Op::PutKey(key("there"), Expect::Absent),
+            _ => Op::DeletePlan(id("none"), Expect::Present),
+        };
+        tokio::spawn(async move { (n % 3, commit(&store, vec![op]).await) })
+    });
+    let mut revisions = Vec::new();
+    for writer in writers.collect::<Vec<_>>() {
+        match writer.await.expect("writes") {
+            (0, Ok(committed)) => revisions.extend(committed.keys_revision),
+            (1, Err(StoreError::Exists { .. })) | (2, Err(StoreError::NotFound { .. })) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+    revisions.sort_unstable();
+    assert_eq!(revisions, (2..=21).collect::<Vec<_>>());
+    let (head, entities) =
+        store.entities(&id("default"), Namespace::Keys).await.expect("reads").expect("is there");
+    assert_eq!((head.revision, entities.len()), (21, 21));
+    assert_eq!(entities.into_iter().collect::<Digest>(), head.digest);
+}
+
 pub(super) async fn nothing_is_put_into_an_environment_that_goes(store: Arc<dyn Store>) {
     for n in 0..25 {
         let there = id(&format!("env{n}"));

@@ -86,6 +86,7 @@ contract! {
     cases::replicas_tell_each_other_of_their_nodes,
     cases::what_is_not_said_again_of_a_node_is_forgotten,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
+    concurrency::what_one_is_refused_for_leaves_the_others_alone,
     concurrency::nothing_is_put_into_an_environment_that_goes,
     concurrency::a_change_wakes_who_waits,
     concurrency::an_announced_node_wakes_who_waits,

@@ -64,12 +64,10 @@ impl<'a> Draft<'a> {
     /// keys as they are: none may be put on it while those on it are counted.
     async fn begin(tx: &'a mut Tx, change: &'a Change, now_us: i64) -> Result<Self> {
         let (mut keys, mut config) = (None, None);
-        let drops_plan = change.ops.iter().any(|op| matches!(op, Op::DeletePlan(..)));
         for (ns, next) in [(Namespace::Config, &mut config), (Namespace::Keys, &mut keys)] {
-            let touches = |op: &Op| op.namespace() == ns || matches!(op, Op::DeleteEnvironment(_));
-            if change.ops.iter().any(touches) {
+            if makes_revision(change, ns) {
                 *next = Some(NextRevision::take(tx, &change.environment, ns).await?);
-            } else if drops_plan {
+            } else if drops_plan(change) {
                 hold(tx, &change.environment, ns).await?;
             }
         }
@@ -129,6 +127,26 @@ impl<'a> Draft<'a> {
         }
         Ok(Outcome::Committed(committed))
     }
+}
+
+/// Locks the heads that changes of one environment will take, in the order in which one of them does.
+pub(super) async fn hold_heads(tx: &mut Tx, changes: &[Change]) -> Result<()> {
+    let Some(Change { environment, .. }) = changes.first() else { return Ok(()) };
+    for ns in [Namespace::Config, Namespace::Keys] {
+        if changes.iter().any(|change| makes_revision(change, ns) || drops_plan(change)) {
+            hold(tx, environment, ns).await?;
+        }
+    }
+    Ok(())
+}
+
+fn makes_revision(change: &Change, ns: Namespace) -> bool {
+    let touches = |op: &Op| op.namespace() == ns || matches!(op, Op::DeleteEnvironment(_));
+    change.ops.iter().any(touches)
+}
+
+fn drops_plan(change: &Change) -> bool {
+    change.ops.iter().any(|op| matches!(op, Op::DeletePlan(..)))
 }
 
 /// The keys of a change that creates several keys and does nothing else.
