@@ -4,10 +4,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 18] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
+    "fastgate/admin/v1/explain.proto",
     "fastgate/admin/v1/key.proto",
     "fastgate/admin/v1/limit.proto",
     "fastgate/admin/v1/log.proto",
@@ -16,6 +17,7 @@ const FILES: [&str; 16] = [
     "fastgate/admin/v1/plan.proto",
     "fastgate/admin/v1/recording.proto",
     "fastgate/admin/v1/route.proto",
+    "fastgate/admin/v1/status.proto",
     "fastgate/admin/v1/upstream.proto",
     "fastgate/node/v1/audit_ingest.proto",
     "fastgate/node/v1/audit_query.proto",

@@ -4,6 +4,8 @@
 //! not depend on order. It finds accidents (a lost delta, a bad disk), not attacks: the stream
 //! itself is what must be trusted.
 
+use std::fmt;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::node::v1::Entity;
@@ -33,6 +35,13 @@ impl Digest {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self(u128::from_be_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+/// For people: 32 hex digits.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
     }
 }
 

@@ -53,9 +53,10 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/feed/mod.rs",
     "control-plane/src/nodes/",
     "control-plane/src/store/",
-    "data-plane/src/audit/onward/", // events as they are in a batch
-    "data-plane/src/compile/",      // an entity holds a route or an upstream as it was written
-    "data-plane/src/sync/limit_query.rs", // tells limits as they are written
+    "data-plane/src/audit/onward/",  // events as they are in a batch
+    "data-plane/src/compile/",       // an entity holds a route or an upstream as it was written
+    "data-plane/src/explain/",       // tells what it finds as people read it
+    "data-plane/src/sync/question/", // the same of what the node holds
     "ctl/src/client.rs",
     "ctl/src/commands/",
     "ctl/src/dev/demo.rs",

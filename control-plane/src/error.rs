@@ -38,8 +38,11 @@ pub(crate) enum Error {
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
     /// A question only nodes can answer.
-    #[error("no node of environment '{environment}' says where limits stand: {why}")]
+    #[error("no node of environment '{environment}' answers: {why}")]
     NoNode { environment: String, why: String },
+    /// One was asked, and can't tell.
+    #[error("{0}")]
+    Declined(String),
     #[error("{0} tails of the log are open here, which is all there may be: end one of them")]
     TooManyTails(usize),
     #[error("the call took too long")]
@@ -72,6 +75,7 @@ impl Error {
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
+            Self::Declined(_) => (Code::FailedPrecondition, "NODE_DECLINED"),
             Self::TooManyTails(_) => (Code::Unavailable, "TOO_MANY_TAILS"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {

@@ -12,6 +12,7 @@ mod listen;
 mod metrics;
 mod nodes;
 mod port;
+mod ready;
 mod rest;
 mod server;
 mod settings;

@@ -20,6 +20,7 @@ use tower::{Layer as _, Service, ServiceExt as _};
 use crate::{
     gate::Gate,
     metrics::Metrics,
+    ready::Readiness,
     rest::{Rest, not_allowed, plain},
     store::Store,
 };
@@ -33,6 +34,7 @@ pub(crate) struct AdminPort {
     pub(crate) gate: Gate,
     pub(crate) rest: Rest,
     pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
     pub(crate) store: Arc<dyn Store>,
 }
 
@@ -45,8 +47,9 @@ impl AdminPort {
         }
         let open = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/health") => self.health().await,
+            (&Method::GET | &Method::HEAD, "/ready") => self.ready().await,
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
-            (_, "/health" | "/metrics") => not_allowed(&[Method::GET, Method::HEAD]),
+            (_, "/health" | "/ready" | "/metrics") => not_allowed(&[Method::GET, Method::HEAD]),
             _ => return self.rest.answer(self.gate, request).await,
         };
         if request.method() == Method::HEAD { without_body(open) } else { open }
@@ -61,6 +64,22 @@ impl AdminPort {
         };
         let body = serde_json::json!({
             "status": status,
+            "timestamp": Timestamp::now().to_string(),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        plain(code, "application/json", body.to_string())
+    }
+
+    /// Whether it should be sent work, and why not. Open to all, too: it names nothing of anyone's.
+    async fn ready(&self) -> Response<Body> {
+        let found = self.readiness.check().await;
+        let (code, status) = match found.reasons[..] {
+            [] => (StatusCode::OK, "ready"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        };
+        let body = serde_json::json!({
+            "status": status,
+            "reasons": found.reasons,
             "timestamp": Timestamp::now().to_string(),
             "version": env!("CARGO_PKG_VERSION"),
         });

@@ -1,6 +1,6 @@
 //! Puts a control plane together: build binds and connects, run serves until asked to stop.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use prost_reflect::DescriptorPool;
 use thiserror::Error;
@@ -18,6 +18,7 @@ use crate::{
     listen,
     metrics::Metrics,
     port::AdminPort,
+    ready::Readiness,
     rest::Rest,
     settings::Settings,
     store::{self, OpenError, Retention, Store},
@@ -107,12 +108,14 @@ impl Server {
             .add_service(ingest.service())
             .add_service(StoredUsage(Arc::clone(&store)).service())
             .add_service(tails.service(stop.clone()));
+        let readiness = Readiness { store: Arc::clone(&store), feed: feed.clone() };
         let services = Admin {
             store: Arc::clone(&store),
             feed,
             access: access.clone(),
             pool: pool.clone(),
             tails,
+            started_at: SystemTime::now(),
             stop: stop.clone(),
         };
         let (services, health) = health::add_services(services.routes(), &pool, &stop)
@@ -123,7 +126,7 @@ impl Server {
             admin,
             node,
             addresses: Addresses { admin: admin_addr, node: node_addr },
-            port: AdminPort { gate, rest, metrics, store: Arc::clone(&store) },
+            port: AdminPort { gate, rest, metrics, readiness, store: Arc::clone(&store) },
             store,
             health,
             node_services,

@@ -8,7 +8,7 @@ use fastgate::admin::v1::{
     limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
     metrics_service_client::MetricsServiceClient, node_service_client::NodeServiceClient,
     plan_service_client::PlanServiceClient, route_service_client::RouteServiceClient,
-    upstream_service_client::UpstreamServiceClient,
+    status_service_client::StatusServiceClient, upstream_service_client::UpstreamServiceClient,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
@@ -85,6 +85,11 @@ impl Client {
     /// Nodes.
     pub(crate) fn nodes(&self) -> NodeServiceClient<Transport> {
         NodeServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// The control plane itself.
+    pub(crate) fn status(&self) -> StatusServiceClient<Transport> {
+        StatusServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// The audit log.

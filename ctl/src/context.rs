@@ -213,16 +213,20 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Reads the one line of a token's file.
 pub(crate) fn read_token(path: &Path) -> Result<SecretString, Error> {
-    let setting = |fault: &str| Error::Setting {
-        what: format!("token file {}", path.display()),
-        fault: fault.into(),
-    };
-    let text = read_bounded(path, MAX_TOKEN_FILE)?.ok_or_else(|| setting("does not exist"))?;
-    let token = text.trim();
-    if token.is_empty() {
-        return Err(setting("is empty: put the admin token into it"));
+    read_secret(path, "token file", "the admin token")
+}
+
+/// Reads the one line of a file: `what` it is called, and the secret it holds.
+pub(crate) fn read_secret(path: &Path, what: &str, secret: &str) -> Result<SecretString, Error> {
+    let setting =
+        |fault: String| Error::Setting { what: format!("{what} {}", path.display()), fault };
+    let text = read_bounded(path, MAX_TOKEN_FILE)?;
+    let text = text.ok_or_else(|| setting("does not exist".into()))?;
+    let line = text.trim();
+    if line.is_empty() {
+        return Err(setting(format!("is empty: put {secret} into it")));
     }
-    Ok(token.into())
+    Ok(line.into())
 }
 
 fn path_of(around: &Surroundings) -> Option<PathBuf> {

@@ -30,10 +30,14 @@ pub(crate) enum Outcome {
     Done,
     /// `diff` found that something would change.
     Differs,
+    /// `doctor` found that something is worrying.
+    Worrying,
+    /// `doctor` found that something is broken.
+    Failing,
 }
 
-/// Carries out one command line and says how it ended: 0 done, 1 an error, 2 bad usage or, for
-/// `diff`, a difference.
+/// Carries out one command line and says how it ended: 0 done, 1 an error or, for `doctor`, something
+/// broken, 2 bad usage or, for `diff`, a difference, for `doctor` something worrying.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match cli::Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -54,7 +58,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Differs) => ExitCode::from(2),
+        Ok(Outcome::Differs | Outcome::Worrying) => ExitCode::from(2),
+        Ok(Outcome::Failing) => ExitCode::FAILURE,
         Err(error) => {
             let _ = write!(io::stderr(), "{}", error.report());
             ExitCode::from(error.exit_code())

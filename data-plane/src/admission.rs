@@ -58,7 +58,7 @@ pub(crate) async fn admit(
 }
 
 /// What a request must pass: the limits of its key, then those of the route.
-fn collect<'a>(
+pub(crate) fn collect<'a>(
     policies: &mut Policies<'a>,
     snapshot: &'a Snapshot,
     route: &'a Route,

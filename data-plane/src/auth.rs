@@ -3,7 +3,7 @@
 //! To the client an unknown, a revoked and an expired key look the same; the audit log tells
 //! them apart.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::SystemTime};
 
 use fastgate::{
     model::Route,
@@ -13,7 +13,6 @@ use fastgate::{
 use crate::{
     callers::{Caller, Callers, Fingerprint},
     error::{Malformed, Refusal},
-    exchange::Exchange,
     head::{self, Lines},
     snapshot::InUse,
 };
@@ -80,8 +79,8 @@ fn look_up(sent: &[u8], callers: &Callers) -> Sent {
     hash.map_or(Sent::Junk, |hash| Sent::New(fingerprint, hash))
 }
 
-/// Finds the key of a request; `None` when its route asks for none. The exchange is told of a
-/// key even where it is refused.
+/// Finds the key of a request of this moment; `None` when its route asks for none. `met` is told of
+/// a key even where it is refused.
 ///
 /// # Errors
 /// Why the key is refused.
@@ -90,13 +89,13 @@ pub(crate) fn identify(
     route: &Route,
     sent: Sent,
     callers: &Callers,
-    exchange: &mut Exchange,
+    (now, met): (SystemTime, &mut Option<Rc<Caller>>),
 ) -> Result<Option<Rc<Caller>>, Refusal> {
     if !route.auth_required {
         return Ok(None);
     }
     let generation = snapshot.generation;
-    let meet = |hash| {
+    let open = |hash| {
         let entry = snapshot.keys.get(&hash).ok_or(Refusal::KeyUnknown)?;
         Ok::<_, Refusal>(Caller::new(hash, entry, generation))
     };
@@ -104,14 +103,14 @@ pub(crate) fn identify(
         Sent::Nothing => return Err(Refusal::KeyMissing),
         Sent::Junk => return Err(Refusal::KeyUnknown),
         Sent::Known(_, caller) if caller.generation == generation => (caller, None),
-        Sent::Known(fingerprint, caller) => (meet(caller.hash)?, Some(fingerprint)),
-        Sent::New(fingerprint, hash) => (meet(hash)?, Some(fingerprint)),
+        Sent::Known(fingerprint, caller) => (open(caller.hash)?, Some(fingerprint)),
+        Sent::New(fingerprint, hash) => (open(hash)?, Some(fingerprint)),
     };
-    exchange.caller = Some(caller.clone());
+    *met = Some(caller.clone());
     if !caller.entry.is_active {
         return Err(Refusal::KeyRevoked);
     }
-    if caller.entry.has_expired(exchange.timestamp()) {
+    if caller.entry.has_expired(now) {
         return Err(Refusal::KeyExpired);
     }
     if let Some(fingerprint) = to_learn {

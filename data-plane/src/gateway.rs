@@ -100,7 +100,8 @@ impl Gateway {
             exchange.records(rules, head.lines);
         }
         let key = auth::sent(head.lines, callers)?;
-        let caller = auth::identify(snapshot, route, key.sent, callers, exchange)?;
+        let (now, met) = (exchange.timestamp(), &mut exchange.caller);
+        let caller = auth::identify(snapshot, route, key.sent, callers, (now, met))?;
         auth::authorise(route, caller.as_deref())?;
         admission::admit(limiter, snapshot, route, caller.as_deref(), exchange).await?;
         Ok(Admitted { route: found, caller, bearer_is_key: key.is_bearer })
@@ -141,7 +142,15 @@ fn find_route<'a>(
     path: &str,
     method: &Method,
 ) -> Result<&'a CompiledRoute, Refusal> {
-    match snapshot.routes.find(host, path, method) {
+    taken(snapshot.routes.find(host, path, method), path)
+}
+
+/// The same, once it is looked for.
+///
+/// # Errors
+/// Why there is none for this path.
+pub(crate) fn taken<'a>(found: Found<'a>, path: &str) -> Result<&'a CompiledRoute, Refusal> {
+    match found {
         Found::Route(route) => {
             // Until here the path may hold `%2F`: only the route says whether it may.
             path::check(path.as_bytes(), route.route.allow_encoded_slash)

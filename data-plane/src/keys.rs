@@ -3,7 +3,11 @@
 //! A key is kept once, as the record it was sent as. The table points to it for each of its secrets,
 //! next to what every request asks of a key; the rest is read where it stands in the record.
 
-use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
+use std::{
+    num::NonZeroU64,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use fastgate::{
     model::{Fallback, Id, Key, KeyView, Limit, NamedLimit, Plan, RateLimit},
@@ -99,6 +103,12 @@ impl KeyEntry {
         self.ends_at.is_some_and(|end| end <= unix_ms(now))
     }
 
+    /// When it is refused from; `None`: it never ends.
+    pub(crate) fn ends_at(&self) -> Option<SystemTime> {
+        let since = Duration::from_millis(self.ends_at?.get());
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    }
+
     /// The limits that hold for the key in an environment with these plans and this default: a rate
     /// of its own, else of its plan, else the default; and the further ones of its plan.
     pub(crate) fn limits<'a>(
@@ -131,7 +141,7 @@ impl HeldKey {
     }
 
     /// The plan it is on; empty: none.
-    fn plan_id(&self) -> &str {
+    pub(crate) fn plan_id(&self) -> &str {
         KeyView::new(self.0.value()).plan_id()
     }
 

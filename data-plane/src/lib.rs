@@ -18,7 +18,7 @@ mod date;
 mod dial;
 mod error;
 mod exchange;
-
+mod explain;
 mod forwarding;
 mod framing;
 mod gateway;

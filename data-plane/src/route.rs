@@ -5,7 +5,7 @@
 //! match, the highest priority wins; then the most specific host, then the most specific path,
 //! then one that names the method.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, iter, sync::Arc};
 
 use fastgate::model::{Destination, HostMatch, Id, PathMatch, Rewrite, Route};
 use http::Method;
@@ -52,7 +52,8 @@ impl CompiledRoute {
         }
     }
 
-    fn is_for(&self, method: &Method) -> bool {
+    /// Whether it takes requests of a method.
+    pub(crate) fn is_for(&self, method: &Method) -> bool {
         self.route.methods.is_empty() || self.route.methods.contains(method)
     }
 }
@@ -90,7 +91,39 @@ struct Node {
 impl RouteIndex {
     /// Finds the route; `host` is in lower case and without a port, `path` without a query.
     pub(crate) fn find(&self, host: &str, path: &str, method: &Method) -> Found<'_> {
-        let mut search = Search { method, best: None, other_methods: Vec::new() };
+        self.search(host, path, method, ()).0
+    }
+
+    /// The same, with all routes it was found among.
+    pub(crate) fn explain(
+        &self,
+        host: &str,
+        path: &str,
+        method: &Method,
+    ) -> (Found<'_>, Vec<Met<'_>>) {
+        self.search(host, path, method, Vec::new())
+    }
+
+    /// All routes, in no order.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Arc<CompiledRoute>> {
+        let hosts = self.exact_hosts.values().chain(self.hosts_below.values());
+        let mut nodes: Vec<&Node> = iter::once(&self.any_host).chain(hosts).collect();
+        let nodes = iter::from_fn(move || {
+            let node = nodes.pop()?;
+            nodes.extend(node.children.values().map(|child| &**child));
+            Some(node)
+        });
+        nodes.flat_map(|node| node.exact.iter().chain(&node.prefix))
+    }
+
+    fn search<'a, W: Witness<'a>>(
+        &'a self,
+        host: &str,
+        path: &str,
+        method: &Method,
+        witness: W,
+    ) -> (Found<'a>, W) {
+        let mut search = Search { method, best: None, other_methods: Vec::new(), witness };
         if let Some(node) = self.exact_hosts.get(host) {
             search.walk(node, path, usize::MAX);
         }
@@ -183,17 +216,45 @@ fn segments_of(path: &PathMatch) -> Vec<&str> {
     }
 }
 
-/// How a route that matches compares to another: the greatest wins.
-type Rank = (i32, usize, bool, usize, bool);
+/// How a route that matches compares to another: the greatest wins. Fields count in their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Rank {
+    pub(crate) priority: i32,
+    /// How specific its host is.
+    pub(crate) host: usize,
+    pub(crate) is_exact_path: bool,
+    /// How many segments it matches.
+    pub(crate) depth: usize,
+    pub(crate) names_method: bool,
+}
 
-struct Search<'a, 'm> {
+/// A route whose host and path match, and its rank; `None`: it is for other methods.
+pub(crate) type Met<'a> = (&'a Arc<CompiledRoute>, Option<Rank>);
+
+/// Who watches a search. Nobody does where a request waits for it, and that costs nothing.
+trait Witness<'a> {
+    fn meet(&mut self, met: Met<'a>);
+}
+
+impl Witness<'_> for () {
+    fn meet(&mut self, _: Met<'_>) {}
+}
+
+impl<'a> Witness<'a> for Vec<Met<'a>> {
+    fn meet(&mut self, met: Met<'a>) {
+        self.push(met);
+    }
+}
+
+struct Search<'a, 'm, W> {
     method: &'m Method,
     best: Option<(Rank, &'a Arc<CompiledRoute>)>,
     /// Of routes that match but for the method.
     other_methods: Vec<&'a [Method]>,
+    witness: W,
 }
 
-impl<'a> Search<'a, '_> {
+impl<'a, W: Witness<'a>> Search<'a, '_, W> {
     fn walk(&mut self, root: &'a Node, path: &str, host_rank: usize) {
         self.take(&root.prefix, host_rank, false, 0);
         let mut node = root;
@@ -208,27 +269,35 @@ impl<'a> Search<'a, '_> {
     fn take(&mut self, routes: &'a [Arc<CompiledRoute>], host: usize, exact: bool, depth: usize) {
         for held in routes {
             if !held.is_for(self.method) {
+                self.witness.meet((held, None));
                 self.other_methods.push(&held.route.methods);
                 continue;
             }
-            let rank = (held.route.priority, host, exact, depth, !held.route.methods.is_empty());
+            let rank = Rank {
+                priority: held.route.priority,
+                host,
+                is_exact_path: exact,
+                depth,
+                names_method: !held.route.methods.is_empty(),
+            };
+            self.witness.meet((held, Some(rank)));
             if self.best.is_none_or(|(best, _)| rank > best) {
                 self.best = Some((rank, held));
             }
         }
     }
 
-    fn found(self) -> Found<'a> {
+    fn found(self) -> (Found<'a>, W) {
         if let Some((_, route)) = self.best {
-            return Found::Route(route);
+            return (Found::Route(route), self.witness);
         }
         if self.other_methods.is_empty() {
-            return Found::Nothing;
+            return (Found::Nothing, self.witness);
         }
         let mut allowed: Vec<Method> = self.other_methods.concat();
         allowed.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         allowed.dedup();
-        Found::MethodNotAllowed(allowed)
+        (Found::MethodNotAllowed(allowed), self.witness)
     }
 }
 

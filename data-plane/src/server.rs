@@ -40,6 +40,7 @@ pub struct Server {
     shipper: Shipper,
     limiter: Limiter,
     identity: Arc<Identity>,
+    settings: Arc<Settings>,
     control_planes: Vec<Uri>,
     state_dir: Option<Arc<StateDir>>,
 }
@@ -168,6 +169,7 @@ impl Server {
             shipper,
             limiter,
             identity,
+            settings,
             control_planes,
             state_dir,
         })
@@ -183,6 +185,12 @@ impl Server {
     #[cfg(test)]
     pub(crate) fn snapshots(&self) -> &SnapshotCell {
         &self.snapshots
+    }
+
+    /// Where limits are counted.
+    #[cfg(test)]
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
     }
 
     /// Takes the events of a server with one worker, in the shipper's place.
@@ -213,6 +221,7 @@ impl Server {
         let _state_dir = self.state_dir.clone();
         let follower = Follower::restore(Parts {
             identity: self.identity,
+            settings: self.settings,
             control_planes: self.control_planes,
             cell: self.snapshots.clone(),
             limiter: self.limiter.clone(),

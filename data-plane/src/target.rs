@@ -66,6 +66,12 @@ impl TargetSet {
         }
         pick_from(self.targets.iter().filter(|r| is_fresh(r)), fresh_weight, random)
     }
+
+    /// Its targets, each with how many of all requests it gets: 0 to 1.
+    pub(crate) fn shares(&self) -> impl Iterator<Item = (&ReadyTarget, f64)> {
+        let total = self.total_weight as f64;
+        self.targets.iter().map(move |ready| (&**ready, ready.weight() as f64 / total))
+    }
 }
 
 impl ReadyTarget {

@@ -17,6 +17,7 @@ mod control_plane_down;
 mod dev;
 mod docs;
 mod documents;
+mod explain;
 mod failures;
 mod limits;
 mod many_keys;

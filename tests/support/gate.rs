@@ -305,6 +305,11 @@ impl Gate {
         }
     }
 
+    /// The admin port, without a token.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
     /// Where nodes open their streams.
     pub(crate) fn node_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.node_port)

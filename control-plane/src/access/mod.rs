@@ -4,7 +4,7 @@ mod bootstrap;
 mod roles;
 mod tokens;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use fastgate::secret::{Kind, SecretHash};
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -24,6 +24,8 @@ use tokens::Tokens;
 pub(crate) struct Caller {
     pub(crate) token_id: String,
     pub(crate) role: Role,
+    /// When its token ends.
+    pub(crate) expires_at: SystemTime,
 }
 
 /// Decides over every call of the admin port.
@@ -64,7 +66,7 @@ impl Access {
         let sent = bearer(headers).ok_or(Error::NoToken)?;
         let hash = SecretHash::of_sent(Kind::AdminToken, sent).ok_or(Error::BadToken)?;
         let token = self.tokens.find(&hash).await?.ok_or(Error::BadToken)?;
-        Ok(Caller { token_id: token.token_id.clone(), role: token.role })
+        Ok(Caller { token_id: token.token_id, role: token.role, expires_at: token.expires_at })
     }
 }
 

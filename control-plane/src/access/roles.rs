@@ -75,6 +75,9 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.LogService/ListGaps", Right::ReadLogs),
     ("/fastgate.admin.v1.MetricsService/GetMetrics", Right::Read),
     ("/fastgate.admin.v1.NodeService/ListNodes", Right::Read),
+    ("/fastgate.admin.v1.NodeService/GetNodeConfig", Right::Read),
+    // It changes nothing, and tells of keys and routes what reading them does.
+    ("/fastgate.admin.v1.NodeService/Explain", Right::Read),
     ("/fastgate.admin.v1.PlanService/CreatePlan", Right::ChangeConfig),
     ("/fastgate.admin.v1.PlanService/GetPlan", Right::Read),
     ("/fastgate.admin.v1.PlanService/ListPlans", Right::Read),
@@ -85,6 +88,7 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.RouteService/ListRoutes", Right::Read),
     ("/fastgate.admin.v1.RouteService/UpdateRoute", Right::ChangeConfig),
     ("/fastgate.admin.v1.RouteService/DeleteRoute", Right::ChangeConfig),
+    ("/fastgate.admin.v1.StatusService/GetStatus", Right::Read),
     ("/fastgate.admin.v1.UpstreamService/CreateUpstream", Right::ChangeConfig),
     ("/fastgate.admin.v1.UpstreamService/GetUpstream", Right::Read),
     ("/fastgate.admin.v1.UpstreamService/ListUpstreams", Right::Read),
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn only_reading_methods_need_no_more_than_read() {
-        let reads = ["Get", "List", "ValidateConfig", "Diff", "ExportConfig"];
+        let reads = ["Get", "List", "ValidateConfig", "Diff", "ExportConfig", "Explain"];
         for (path, right) in METHODS.iter().filter(|(path, _)| path.starts_with("/fastgate.")) {
             let name = path.rsplit('/').next().unwrap_or_default();
             let is_read = reads.iter().any(|prefix| name.starts_with(prefix));

@@ -10,7 +10,7 @@ use fastgate::{
 use tonic::{Request, Response, Status};
 
 use super::{Admin, change::caller, not_found, parse_id};
-use crate::error::Error;
+use crate::{error::Error, nodes::NOBODY};
 
 const RESET: &str = "fastgate.admin.v1.LimitService/ResetLimits";
 
@@ -56,11 +56,11 @@ impl Admin {
             return Err(not_found("key", key_id));
         }
         let mut limits = Vec::new();
-        let mut fault = "none is connected to this control plane, or it is too old".to_owned();
-        for (node_id, answer) in self.feed.ask(environment, &id, reset).await {
+        let mut fault = NOBODY.to_owned();
+        for answer in self.feed.nodes_here().limits(environment, &id, reset).await {
             match answer {
                 Ok(of_node) => limits.push(of_node),
-                Err(why) => fault = format!("'{node_id}' {why}"),
+                Err(why) => fault = why.to_string(),
             }
         }
         // Of nodes that count together one answer is that of all.

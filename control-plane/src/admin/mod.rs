@@ -20,6 +20,7 @@ mod page;
 mod plans;
 mod repeat;
 mod routes;
+mod status;
 mod upstreams;
 
 use std::{
@@ -34,7 +35,7 @@ use fastgate::{
         limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
         metrics_service_server::MetricsServiceServer, node_service_server::NodeServiceServer,
         plan_service_server::PlanServiceServer, route_service_server::RouteServiceServer,
-        upstream_service_server::UpstreamServiceServer,
+        status_service_server::StatusServiceServer, upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
     time::Written,
@@ -71,6 +72,8 @@ pub(crate) struct Admin {
     pub(crate) tails: Tails,
     /// The messages of the API.
     pub(crate) pool: DescriptorPool,
+    /// When this process did.
+    pub(crate) started_at: SystemTime,
     /// Ends what is streamed.
     pub(crate) stop: CancellationToken,
 }
@@ -96,6 +99,7 @@ impl Admin {
             NodeServiceServer at most MAX_MESSAGE;
             PlanServiceServer at most MAX_MESSAGE;
             RouteServiceServer at most MAX_MESSAGE;
+            StatusServiceServer at most MAX_MESSAGE;
             UpstreamServiceServer at most MAX_MESSAGE;
         )
     }

@@ -1,9 +1,26 @@
-//! The running data planes, as this control plane knows them.
+//! The running data planes, as this control plane knows them, and what they say when they are asked.
+//!
+//! Nothing here needs the database, for environments that were there when it was last read.
 
-use fastgate::admin::v1::{ListNodesRequest, ListNodesResponse, node_service_server::NodeService};
+use fastgate::{
+    admin::v1::{
+        ExplainRequest, Explanation, GetNodeConfigRequest, ListNodesRequest, ListNodesResponse,
+        NodeConfig, RequestHeader, node_service_server::NodeService,
+    },
+    model::{Id, Violations},
+};
+use http::{HeaderName, HeaderValue, Method};
 use tonic::{Request, Response, Status};
 
-use super::{Admin, page::Paging};
+use super::{Admin, page::Paging, parse_id};
+use crate::{domain::Namespace, error::Error, nodes::Unanswered};
+
+/// The longest target that is explained; a node takes a head of 64 KiB.
+const TARGET: usize = 16 << 10;
+
+/// Header lines of a request that is explained, and bytes of all of them.
+const HEADERS: usize = 100;
+const HEADER_BYTES: usize = 32 << 10;
 
 #[tonic::async_trait]
 impl NodeService for Admin {
@@ -14,7 +31,7 @@ impl NodeService for Admin {
         let request = request.into_inner();
         let environment = match request.environment.as_str() {
             "" => None,
-            named => Some(self.environment(named, "").await?),
+            named => Some(self.environment_of_nodes(named).await?),
         };
         let list = ["nodes", &request.environment];
         let paging = Paging::parse(request.page_size, &request.page_token, &list)?;
@@ -24,5 +41,100 @@ impl NodeService for Admin {
         let (page, next_page_token) = paging.cut_all(named.collect(), |(name, _)| name);
         let nodes = page.into_iter().map(|(_, node)| node).collect();
         Ok(Response::new(ListNodesResponse { nodes, next_page_token }))
+    }
+
+    async fn get_node_config(
+        &self,
+        request: Request<GetNodeConfigRequest>,
+    ) -> Result<Response<NodeConfig>, Status> {
+        let GetNodeConfigRequest { node_id, environment, with_config } = request.into_inner();
+        let environment = self.environment_of_nodes(&environment).await?;
+        let id = parse_id("node_id", &node_id)?;
+        let held = self.feed.nodes_here().holding(&environment, id.as_str(), with_config).await;
+        let mut held = held.map_err(|unanswered| error(&environment, unanswered))?;
+        let sides = [(Namespace::Keys, &mut held.keys), (Namespace::Config, &mut held.config)];
+        for (ns, side) in sides {
+            if let Some(side) = side {
+                self.feed.compare(&environment, ns, side);
+            }
+        }
+        Ok(Response::new(held))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainRequest>,
+    ) -> Result<Response<Explanation>, Status> {
+        let request = request.into_inner();
+        check(&request)?;
+        let environment = self.environment_of_nodes(&request.environment).await?;
+        let explained = self.feed.nodes_here().explain(&environment, request).await;
+        Ok(Response::new(explained.map_err(|unanswered| error(&environment, unanswered))?))
+    }
+}
+
+impl Admin {
+    /// The environment whose nodes a request is about.
+    async fn environment_of_nodes(&self, named: &str) -> Result<Id, Error> {
+        let named = if named.is_empty() { Id::DEFAULT_ENVIRONMENT } else { named };
+        let id = parse_id("environment", named)?;
+        if self.feed.knows(&id) { Ok(id) } else { self.environment(named, "").await }
+    }
+}
+
+fn error(environment: &Id, unanswered: Unanswered) -> Error {
+    match unanswered {
+        Unanswered::Unheard(why) => Error::NoNode { environment: environment.to_string(), why },
+        Unanswered::Declined { .. } => Error::Declined(unanswered.to_string()),
+    }
+}
+
+/// Whether it can be written as a request. What a node makes of it is for the node to say: a path with
+/// dots in it is a good question.
+fn check(request: &ExplainRequest) -> Result<(), Error> {
+    let mut faults = Violations::default();
+    if !request.method.is_empty() && Method::from_bytes(request.method.as_bytes()).is_err() {
+        faults.add("method", "is no method: give one such as GET");
+    }
+    let breaks = |text: &str| text.bytes().any(|b| b.is_ascii_control() || b == b' ');
+    match request.target.as_str() {
+        "" => faults.add("target", "is missing: give a path such as /api/v1/users, or a URL"),
+        long if long.len() > TARGET => {
+            faults.add("target", format!("is longer than {TARGET} bytes"));
+        }
+        broken if breaks(broken) => faults.add("target", "holds a space or a control character"),
+        _ => {}
+    }
+    if !request.from.is_empty() && request.from.parse::<std::net::IpAddr>().is_err() {
+        faults.add("from", "is no address: give one such as 192.0.2.1");
+    }
+    for (field, id) in [("node_id", &request.node_id), ("key_id", &request.key_id)] {
+        if !id.is_empty()
+            && let Err(fault) = Id::parse(id)
+        {
+            faults.add(field, fault);
+        }
+    }
+    check_headers(&request.headers, &mut faults);
+    Ok(faults.or(())?)
+}
+
+/// What stands in one is never told: it may be a secret.
+fn check_headers(headers: &[RequestHeader], faults: &mut Violations) {
+    let bytes: usize = headers.iter().map(|line| line.name.len() + line.value.len()).sum();
+    if headers.len() > HEADERS || bytes > HEADER_BYTES {
+        faults.add("headers", format!("are more than {HEADERS} lines or {HEADER_BYTES} bytes"));
+        return;
+    }
+    for (at, RequestHeader { name, value }) in headers.iter().enumerate() {
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            faults.add(format!("headers[{at}].name"), "is no name of a header");
+        }
+        if HeaderValue::from_str(value).is_err() {
+            faults.add(
+                format!("headers[{at}].value"),
+                "holds a line break or another control character",
+            );
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     history::{History, LARGEST_DELTA, Position, Step, merge},
     snapshot::Snapshot,
 };
-use crate::domain::Namespace;
+use crate::{domain::Namespace, nodes::Acked};
 
 /// Where a node stands in one namespace.
 pub(super) struct Cursor {
@@ -98,10 +98,10 @@ impl Cursor {
         Some(Self { ns, shared, environment, heads, head, holds, refused: None, stage })
     }
 
-    /// The revision the node says it holds; 0 where it is one of another epoch.
-    pub(super) fn held_revision(&self) -> u64 {
+    /// What the node says it holds; nothing where it is of another epoch.
+    pub(super) fn held(&self) -> Acked {
         let of_this_epoch = |held: &&Position| self.head.epoch == held.epoch;
-        self.holds.as_ref().filter(of_this_epoch).map_or(0, |held| held.revision)
+        self.holds.as_ref().filter(of_this_epoch).map(acked).unwrap_or_default()
     }
 
     /// Looks at the newest head, and begins to ask the store where memory does not know the way.
@@ -243,8 +243,8 @@ impl Cursor {
         message
     }
 
-    /// Takes note of what the node holds now; the revision of it.
-    pub(super) fn acknowledge(&mut self, ack: &Ack) -> Result<u64, Unexpected> {
+    /// Takes note of what the node holds now.
+    pub(super) fn acknowledge(&mut self, ack: &Ack) -> Result<Acked, Unexpected> {
         let (sent, unexpected) = match mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Sent { leads_to, is_snapshot: true } => (Some(leads_to), Unexpected::Snapshot),
             Stage::Sent { leads_to, is_snapshot: false } => (Some(leads_to), Unexpected::Delta),
@@ -255,7 +255,7 @@ impl Cursor {
             sent.revision == ack.revision && sent.digest.to_bytes()[..] == ack.digest[..]
         });
         self.refused = None;
-        self.holds.as_ref().map(|held| held.revision).ok_or(unexpected)
+        self.holds.as_ref().map(acked).ok_or(unexpected)
     }
 
     /// Takes note that the node kept what it had. What was not sent can't be refused: a number
@@ -268,6 +268,10 @@ impl Cursor {
             stage => self.stage = stage,
         }
     }
+}
+
+fn acked(held: &Position) -> Acked {
+    Acked { revision: held.revision, digest: Some(held.digest) }
 }
 
 fn gone() -> Status {

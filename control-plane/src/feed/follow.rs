@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ pub(super) async fn run(shared: &Shared) {
 }
 
 async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
+    let begun = Instant::now();
     let heads = shared.store.heads().await?;
     let known: HashSet<_> = heads.iter().map(|head| (head.environment.clone(), head.ns)).collect();
     for head in &heads {
@@ -55,7 +56,20 @@ async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
         }
         is_there
     });
+    drop(tracks);
+    if heads.iter().all(|head| has_reached(shared, head)) {
+        *shared.caught_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+    }
     Ok(())
+}
+
+/// Whether what nodes are sent is as new as a head.
+fn has_reached(shared: &Shared, head: &Head) -> bool {
+    let held = shared.track(&head.environment, head.ns).and_then(|track| track.borrow().clone());
+    held.is_some_and(|held| {
+        let is_it = held.revision == head.revision && held.digest == head.digest;
+        held.epoch == head.epoch && (is_it || held.revision > head.revision)
+    })
 }
 
 /// Brings one namespace up to a head.

@@ -12,6 +12,7 @@
 
 mod catch_up;
 mod cursor;
+mod ending;
 mod follow;
 mod history;
 mod outbox;
@@ -23,20 +24,17 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Instant, SystemTime},
 };
 
-use fastgate::model::Id;
+use fastgate::{admin::v1::NamespaceConfig, model::Id};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
-use crate::{
-    domain::Namespace,
-    metrics::FeedCounts,
-    nodes::{Answered, Nodes},
-    store::Store,
-};
+use crate::{domain::Namespace, metrics::FeedCounts, nodes::Nodes, store::Store};
 
 /// What follows the store on behalf of all nodes.
 #[derive(Clone)]
@@ -52,6 +50,38 @@ struct Shared {
     tracks: RwLock<HashMap<(Id, Namespace), Arc<Track>>>,
     /// Whether the store was read through once: before that no environment is known.
     ready: watch::Sender<bool>,
+    /// The last time when everything was here that the store had then; `None`: never.
+    caught_up: Mutex<Option<Instant>>,
+}
+
+/// What comes of comparing what a node holds with what is held here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Compared {
+    Match,
+    Differ,
+    /// It is no revision this replica remembers.
+    Unknown,
+}
+
+impl Compared {
+    /// Of both namespaces together.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Differ, _) | (_, Self::Differ) => Self::Differ,
+            (Self::Match, Self::Match) => Self::Match,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Match => "match",
+            Self::Differ => "differ",
+            Self::Unknown => "",
+        })
+    }
 }
 
 /// One namespace of one environment. The head is `None` once the environment is gone.
@@ -67,6 +97,7 @@ impl Feed {
             counts: FeedCounts::default(),
             tracks: RwLock::default(),
             ready: watch::Sender::new(false),
+            caught_up: Mutex::default(),
         });
         let feed = Self { shared, stop };
         let (shared, stop) = (Arc::clone(&feed.shared), feed.stop.clone());
@@ -82,13 +113,67 @@ impl Feed {
 
     /// The nodes of all control planes, by environment and id.
     pub(crate) fn nodes(&self, environment: Option<&Id>) -> Vec<fastgate::admin::v1::Node> {
-        self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
+        let mut nodes = self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns));
+        for node in &mut nodes {
+            let Ok(of) = Id::parse(&node.environment) else { continue };
+            let compare =
+                |ns, digest: &str, revision| self.shared.compare(&of, ns, digest, revision);
+            let keys = compare(Namespace::Keys, &node.keys_digest, node.keys_revision);
+            let config = compare(Namespace::Config, &node.config_digest, node.config_revision);
+            node.digests = keys.and(config).to_string();
+        }
+        nodes
     }
 
-    /// Where the connected nodes of an environment say that the limits of a key stand, after its own
-    /// were made full again, if that is asked.
-    pub(crate) async fn ask(&self, environment: &Id, key_id: &Id, reset: bool) -> Vec<Answered> {
-        self.shared.nodes.ask(environment, key_id, reset).await
+    /// Whether an environment is there, as far as this control plane knows without the database.
+    pub(crate) fn knows(&self, environment: &Id) -> bool {
+        self.shared.track(environment, Namespace::Config).is_some()
+    }
+
+    /// The environments there are, in no order, as far as is known without the database.
+    pub(crate) fn environments(&self) -> Vec<Id> {
+        let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        let names = tracks.keys().filter(|(_, ns)| *ns == Namespace::Config);
+        names.map(|(environment, _)| environment.clone()).collect()
+    }
+
+    /// The newest revision this replica knows; 0 where there is none.
+    pub(crate) fn head(&self, environment: &Id, ns: Namespace) -> u64 {
+        self.shared.head(environment, ns)
+    }
+
+    /// The last time when everything was here that the store had then; `None`: never.
+    pub(crate) fn caught_up(&self) -> Option<Instant> {
+        *self.shared.caught_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many keys there are, and those active ones that end until then, the first on top. Looks
+    /// through all of them.
+    pub(crate) fn keys_ending_by(
+        &self,
+        environment: &Id,
+        until: SystemTime,
+    ) -> (u64, Vec<(i64, String)>) {
+        let track = self.shared.track(environment, Namespace::Keys);
+        let Some(head) = track.and_then(|track| track.borrow().clone()) else {
+            return (0, Vec::new());
+        };
+        (head.len() as u64, ending::keys_by(&head, until))
+    }
+
+    /// Those that are connected to this one, to be asked.
+    pub(crate) fn nodes_here(&self) -> &Nodes {
+        &self.shared.nodes
+    }
+
+    /// Adds to what a node holds of a namespace what this control plane holds.
+    pub(crate) fn compare(&self, environment: &Id, ns: Namespace, held: &mut NamespaceConfig) {
+        let track = self.shared.track(environment, ns);
+        let Some(head) = track.and_then(|track| track.borrow().clone()) else { return };
+        held.head = head.revision;
+        let is_of_another = held.epoch != head.epoch;
+        let compared = self.shared.compare(environment, ns, &held.digest, held.revision);
+        held.compared = if is_of_another { Compared::Differ } else { compared }.to_string();
     }
 
     /// What it sent so far.
@@ -101,6 +186,18 @@ impl Shared {
     fn track(&self, environment: &Id, ns: Namespace) -> Option<Arc<Track>> {
         let tracks = self.tracks.read().unwrap_or_else(PoisonError::into_inner);
         tracks.get(&(environment.clone(), ns)).cloned()
+    }
+
+    /// Whether what a node holds at a revision is what is held here.
+    fn compare(&self, environment: &Id, ns: Namespace, digest: &str, revision: u64) -> Compared {
+        let track = self.track(environment, ns);
+        let head = track.and_then(|track| track.borrow().clone());
+        match head.and_then(|head| head.digest_at(revision)) {
+            _ if digest.is_empty() => Compared::Unknown,
+            Some(held) if held.to_string() == digest => Compared::Match,
+            Some(_) => Compared::Differ,
+            None => Compared::Unknown,
+        }
     }
 
     /// The newest revision this replica knows; 0 where there is none.

@@ -1,6 +1,9 @@
 //! The gRPC service nodes open their stream with.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use fastgate::node::v1::{
     NodeMessage,
@@ -69,9 +72,10 @@ impl Feed {
             node_id: hello.node_id,
             boot_id: hello.boot_id,
             version: hello.version,
-            keys_revision: keys.held_revision(),
-            config_revision: config.held_revision(),
-            answers_limit_queries: hello.answers_limit_queries,
+            started_at: started_at(hello.uptime_ms),
+            keys: keys.held(),
+            config: config.held(),
+            answers_questions: hello.answers_questions,
         });
         let (lease, questions) =
             lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;
@@ -139,6 +143,13 @@ impl ConfigStream for ConfigStreamService {
         response.extensions_mut().insert(Endless);
         Ok(response)
     }
+}
+
+/// When a process started that has run for so long.
+fn started_at(uptime_ms: u64) -> SystemTime {
+    let now = SystemTime::now();
+    let started = now.checked_sub(Duration::from_millis(uptime_ms));
+    started.filter(|at| *at >= SystemTime::UNIX_EPOCH).unwrap_or(now)
 }
 
 /// Serves a node from its Hello to the end of its stream.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fastgate::{
     model::Id,
-    node::v1::{self, Heartbeat, LimitQuery, NodeMessage, control_message, node_message::Body},
+    node::v1::{self, Heartbeat, NodeMessage, Question, control_message, node_message::Body},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ pub(super) struct Session {
     pub(super) lease: Lease,
     pub(super) questions: Questions,
     /// One that waits for room.
-    pub(super) question: Option<LimitQuery>,
+    pub(super) question: Option<Question>,
     pub(super) keys: Cursor,
     pub(super) config: Cursor,
     /// Whether a heartbeat waits for room.
@@ -124,7 +124,7 @@ impl Session {
         match turn {
             Turn::Keys => self.keys.take(),
             Turn::Config => self.config.take(),
-            Turn::Question => self.question.take().map(control_message::Body::LimitQuery),
+            Turn::Question => self.question.take().map(control_message::Body::Question),
             Turn::Heartbeat => {
                 self.heartbeat_due = false;
                 Some(self.heartbeat())
@@ -138,7 +138,7 @@ impl Session {
                 let cursor = self.cursor(ack.ns())?;
                 let ns = cursor.ns;
                 match cursor.acknowledge(&ack) {
-                    Ok(revision) => self.lease.acked(ns, revision),
+                    Ok(acked) => self.lease.acked(ns, acked),
                     Err(unexpected) => self.distrust(ns, ack.revision, &unexpected)?,
                 }
             }
@@ -148,7 +148,7 @@ impl Session {
                 self.lease.nacked(&nack);
             }
             Some(Body::Status(status)) => self.lease.status(&status),
-            Some(Body::LimitReport(report)) => self.questions.answer(report),
+            Some(Body::Answer(answer)) => self.questions.answer(answer),
             Some(Body::Hello(_)) => {
                 return Err(Status::invalid_argument("hello: was sent already on this stream"));
             }

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use fastgate::{
-    admin::v1::LimitStanding,
+    admin::v1::{ExplainRequest, Explanation, LimitStanding, NodeConfig},
     model::Id,
-    node::v1::{LimitQuery, LimitReport},
+    node::v1::{Answer, HoldingQuery, LimitQuery, Question as Asked, answer::Told, question::Ask},
 };
+use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -17,16 +18,27 @@ use super::Nodes;
 /// Questions that wait for one node.
 const WAITING: usize = 16;
 
+/// Why nobody was asked.
+pub(crate) const NOBODY: &str = "none is connected to this control plane, or it is too old";
+
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one node, of this id, answered, or why it did not.
-pub(crate) type Answered = (String, Result<Vec<LimitStanding>, String>);
+/// Why there is no answer.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(crate) enum Unanswered {
+    /// Nobody could be asked, or was heard in time.
+    #[error("{0}")]
+    Unheard(String),
+    /// This node says why it can't tell.
+    #[error("node '{node_id}' {why}")]
+    Declined { node_id: String, why: String },
+}
 
 /// A question on its way to a node.
 pub(crate) struct Question {
-    query: LimitQuery,
-    answer: oneshot::Sender<LimitReport>,
+    ask: Ask,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// Where questions for one node are put.
@@ -36,7 +48,7 @@ pub(super) type Mailbox = mpsc::Sender<Question>;
 pub(crate) struct Questions {
     incoming: mpsc::Receiver<Question>,
     next_id: u64,
-    asked: HashMap<u64, oneshot::Sender<LimitReport>>,
+    asked: HashMap<u64, oneshot::Sender<Answer>>,
 }
 
 /// A mailbox and what comes of it.
@@ -46,46 +58,113 @@ pub(super) fn mailbox() -> (Mailbox, Questions) {
 }
 
 impl Nodes {
-    /// Asks all nodes of an environment that are connected here where the limits of a key stand,
+    /// Where all nodes of an environment that are connected here say that the limits of a key stand,
     /// after its own were made full again, if that is asked.
-    pub(crate) async fn ask(&self, environment: &Id, key_id: &Id, reset: bool) -> Vec<Answered> {
-        let query = LimitQuery { query_id: 0, key_id: key_id.to_string(), reset };
+    pub(crate) async fn limits(
+        &self,
+        environment: &Id,
+        key_id: &Id,
+        reset: bool,
+    ) -> Vec<Result<Vec<LimitStanding>, Unanswered>> {
+        let ask = Ask::Limits(LimitQuery { key_id: key_id.to_string(), reset });
         let answers = self.mailboxes(environment).into_iter().map(|(node_id, mailbox)| {
-            let query = query.clone();
-            async { (node_id, ask(mailbox, query).await) }
+            let ask = ask.clone();
+            async move {
+                match put(&node_id, mailbox, ask).await? {
+                    Told::Limits(report) => Ok(report.limits),
+                    _ => Err(another(&node_id)),
+                }
+            }
         });
         futures_util::future::join_all(answers).await
     }
+
+    /// What a node would do with a request.
+    pub(crate) async fn explain(
+        &self,
+        environment: &Id,
+        request: ExplainRequest,
+    ) -> Result<Explanation, Unanswered> {
+        let (node_id, mailbox) = self.find(environment, &request.node_id)?;
+        match put(&node_id, mailbox, Ask::Explain(request)).await? {
+            Told::Explanation(explanation) => Ok(explanation),
+            _ => Err(another(&node_id)),
+        }
+    }
+
+    /// What a node serves from.
+    pub(crate) async fn holding(
+        &self,
+        environment: &Id,
+        node_id: &str,
+        with_config: bool,
+    ) -> Result<NodeConfig, Unanswered> {
+        let (node_id, mailbox) = self.find(environment, node_id)?;
+        match put(&node_id, mailbox, Ask::Holding(HoldingQuery { with_config })).await? {
+            Told::Holding(held) => Ok(held),
+            _ => Err(another(&node_id)),
+        }
+    }
+
+    /// The mailbox of a node that is connected here, by its id or, where that is empty, of any.
+    fn find(&self, environment: &Id, node_id: &str) -> Result<(String, Mailbox), Unanswered> {
+        let mut mailboxes = self.mailboxes(environment).into_iter();
+        let found = mailboxes.find(|(id, _)| node_id.is_empty() || *id == node_id);
+        found.ok_or_else(|| Unanswered::Unheard(self.why_not(environment, node_id)))
+    }
+
+    fn why_not(&self, environment: &Id, node_id: &str) -> String {
+        if node_id.is_empty() {
+            return NOBODY.to_owned();
+        }
+        let name = (environment.clone(), node_id.to_owned());
+        let state = self.state();
+        let is_here = state.here.get(&name).is_some_and(super::Node::is_connected);
+        if is_here {
+            format!("node '{node_id}' is too old to be asked: bring it up to date")
+        } else if state.elsewhere.is_connected(&name) {
+            format!("node '{node_id}' is connected to another control plane: ask that one")
+        } else {
+            format!("node '{node_id}' is not connected")
+        }
+    }
 }
 
-async fn ask(mailbox: Mailbox, query: LimitQuery) -> Result<Vec<LimitStanding>, String> {
+/// Puts a question to a node and waits for the answer.
+async fn put(node_id: &str, mailbox: Mailbox, ask: Ask) -> Result<Told, Unanswered> {
+    let unheard = |what: &str| Unanswered::Unheard(format!("node '{node_id}' {what}"));
     let (answer, answered) = oneshot::channel();
-    mailbox.try_send(Question { query, answer }).map_err(|_| "is asked too much")?;
-    let report = timeout(PATIENCE, answered).await.map_err(|_| "does not answer")?;
-    match report.map_err(|_| "went")? {
-        LimitReport { fault, limits, .. } if fault.is_empty() => Ok(limits),
-        LimitReport { fault, .. } => Err(fault),
+    mailbox.try_send(Question { ask, answer }).map_err(|_| unheard("is asked too much"))?;
+    let answer = timeout(PATIENCE, answered).await.map_err(|_| unheard("does not answer"))?;
+    let Answer { fault, told, .. } = answer.map_err(|_| unheard("went"))?;
+    match told {
+        Some(told) if fault.is_empty() => Ok(told),
+        _ => Err(Unanswered::Declined { node_id: node_id.to_owned(), why: fault }),
     }
+}
+
+fn another(node_id: &str) -> Unanswered {
+    Unanswered::Declined { node_id: node_id.to_owned(), why: "answers another question".into() }
 }
 
 impl Questions {
     /// The next one, as it goes out. Nothing comes any more when the node is known no longer.
-    pub(crate) async fn next(&mut self) -> LimitQuery {
-        let Some(Question { query, answer }) = self.incoming.recv().await else {
+    pub(crate) async fn next(&mut self) -> Asked {
+        let Some(Question { ask, answer }) = self.incoming.recv().await else {
             return std::future::pending().await;
         };
         // Those whose asker went are never answered to anyone.
         self.asked.retain(|_, answer| !answer.is_closed());
         self.next_id += 1;
         self.asked.insert(self.next_id, answer);
-        LimitQuery { query_id: self.next_id, ..query }
+        Asked { question_id: self.next_id, ask: Some(ask) }
     }
 
     /// Takes an answer.
-    pub(crate) fn answer(&mut self, report: LimitReport) {
-        if let Some(answer) = self.asked.remove(&report.query_id) {
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        if let Some(asker) = self.asked.remove(&answer.question_id) {
             // Whoever asked may have gone.
-            drop(answer.send(report));
+            drop(asker.send(answer));
         }
     }
 }

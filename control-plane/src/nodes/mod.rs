@@ -15,13 +15,14 @@ use std::{
 
 use fastgate::{
     admin::v1,
+    digest::Digest,
     model::Id,
     node::v1::{Nack, Status},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::ask::{Answered, Questions};
+pub(crate) use self::ask::{NOBODY, Questions, Unanswered};
 use self::{
     ask::{Mailbox, mailbox},
     elsewhere::Elsewhere,
@@ -150,9 +151,19 @@ pub(crate) struct Greeting {
     pub(crate) node_id: String,
     pub(crate) boot_id: String,
     pub(crate) version: String,
-    pub(crate) keys_revision: u64,
-    pub(crate) config_revision: u64,
-    pub(crate) answers_limit_queries: bool,
+    /// When its process did.
+    pub(crate) started_at: SystemTime,
+    pub(crate) keys: Acked,
+    pub(crate) config: Acked,
+    pub(crate) answers_questions: bool,
+}
+
+/// What a node holds of a namespace, as far as it said.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Acked {
+    pub(crate) revision: u64,
+    /// `None`: it holds nothing that is known here.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// A connected node's hold on its entry: dropped, the node counts as gone.
@@ -180,7 +191,7 @@ impl Nodes {
         }
         let (mailbox, questions) = mailbox();
         let node = Node {
-            mailbox: greeting.answers_limit_queries.then_some(mailbox),
+            mailbox: greeting.answers_questions.then_some(mailbox),
             greeting,
             connected_at: now,
             last_seen_at: now,
@@ -266,10 +277,10 @@ impl Lease {
         self.replaced.cancelled().await;
     }
 
-    pub(crate) fn acked(&self, ns: Namespace, revision: u64) {
+    pub(crate) fn acked(&self, ns: Namespace, acked: Acked) {
         self.note(|node| match ns {
-            Namespace::Keys => node.greeting.keys_revision = revision,
-            Namespace::Config => node.greeting.config_revision = revision,
+            Namespace::Keys => node.greeting.keys = acked,
+            Namespace::Config => node.greeting.config = acked,
         });
     }
 
@@ -348,8 +359,8 @@ impl Node {
             connected: self.is_connected(),
             connected_at: Some(self.connected_at.into()),
             last_seen_at: Some(self.last_seen_at.into()),
-            keys_revision: greeting.keys_revision,
-            config_revision: greeting.config_revision,
+            keys_revision: greeting.keys.revision,
+            config_revision: greeting.config.revision,
             keys_lag: 0,
             config_lag: 0,
             last_nack: self.last_nack.clone(),
@@ -362,6 +373,11 @@ impl Node {
             spool_limit: self.reported.spool_limit,
             spool_full: self.reported.spool_full,
             limits_state: self.reported.limits_state.to_owned(),
+            started_at: Some(greeting.started_at.into()),
+            keys_digest: greeting.keys.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            config_digest: greeting.config.digest.map(|d| d.to_string()).unwrap_or_default(),
+            // Compared by whoever holds the same.
+            digests: String::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who is counted and what is listed.
 
-use fastgate::node::v1::{EntityError, EntityKind, LimitReport};
+use fastgate::node::v1::{Answer, EntityError, EntityKind, question::Ask};
 
 use super::*;
 use crate::store::SaidNode;
@@ -11,10 +11,15 @@ fn greeting(environment: &str, node_id: &str) -> Greeting {
         node_id: node_id.into(),
         boot_id: "boot-1".into(),
         version: "1.0.0".into(),
-        keys_revision: 3,
-        config_revision: 4,
-        answers_limit_queries: true,
+        started_at: SystemTime::now(),
+        keys: Acked { revision: 3, digest: None },
+        config: Acked { revision: 4, digest: None },
+        answers_questions: true,
     }
+}
+
+fn at(revision: u64) -> Acked {
+    Acked { revision, digest: None }
 }
 
 fn id(text: &str) -> Id {
@@ -54,7 +59,7 @@ async fn the_newest_stream_of_a_node_is_the_one_that_counts() {
     let older = nodes.connect(greeting("default", "n1")).expect("room").0;
     let newer = nodes.connect(greeting("default", "n1")).expect("room").0;
     tokio::time::timeout(Duration::from_secs(1), older.replaced()).await.expect("is told");
-    older.acked(Namespace::Keys, 9);
+    older.acked(Namespace::Keys, at(9));
     older.status(&Status { events_produced: 7, ..Status::default() });
     drop(older);
     let listed = list(&nodes).remove(0);
@@ -82,8 +87,8 @@ fn streams_that_take_over_from_each_other_leave_the_last_one_connected() {
 fn what_a_node_says_is_listed() {
     let nodes = Nodes::default();
     let lease = nodes.connect(greeting("default", "n1")).expect("room").0;
-    lease.acked(Namespace::Keys, 8);
-    lease.acked(Namespace::Config, 25);
+    lease.acked(Namespace::Keys, at(8));
+    lease.acked(Namespace::Config, at(25));
     let error = |kind: EntityKind, id: &str| EntityError {
         kind: kind.into(),
         id: id.into(),
@@ -253,17 +258,28 @@ fn after_an_outage_of_the_store_nobody_is_gone_before_their_replica_had_time_to_
 async fn a_question_reaches_nodes_of_its_environment_and_comes_back_answered() {
     let nodes = Nodes::default();
     let (_lease, mut questions) = nodes.connect(greeting("default", "n1")).expect("room");
-    let old = Greeting { answers_limit_queries: false, ..greeting("default", "n2") };
+    let old = Greeting { answers_questions: false, ..greeting("default", "n2") };
     let _old = nodes.connect(old).expect("room");
     let _elsewhere = nodes.connect(greeting("staging", "n3")).expect("room");
     let node = async {
         let asked = questions.next().await;
-        assert_eq!((asked.key_id.as_str(), asked.reset), ("k", true));
-        questions.answer(LimitReport { query_id: asked.query_id + 1, ..LimitReport::default() });
-        let fault = "answered".to_owned();
-        questions.answer(LimitReport { query_id: asked.query_id, fault, ..LimitReport::default() });
+        let Some(Ask::Limits(query)) = asked.ask else { panic!("another question") };
+        assert_eq!((query.key_id.as_str(), query.reset), ("k", true));
+        let question_id = asked.question_id;
+        questions.answer(Answer { question_id: question_id + 1, ..Answer::default() });
+        questions.answer(Answer { question_id, fault: "can't".into(), told: None });
     };
     let (environment, key) = (id("default"), id("k"));
-    let (answers, ()) = tokio::join!(nodes.ask(&environment, &key, true), node);
-    assert_eq!(answers, [("n1".to_owned(), Err("answered".to_owned()))]);
+    let (answers, ()) = tokio::join!(nodes.limits(&environment, &key, true), node);
+    let declined = Unanswered::Declined { node_id: "n1".into(), why: "can't".into() };
+    assert_eq!(answers, [Err(declined)]);
+
+    let why = async |node_id: &str| {
+        let asked = nodes.holding(&environment, node_id, false).await;
+        asked.expect_err("nobody answers").to_string()
+    };
+    assert_eq!(why("n2").await, "node 'n2' is too old to be asked: bring it up to date");
+    assert_eq!(why("n3").await, "node 'n3' is not connected");
+    nodes.hear(vec![said("n4", true, 1)], false);
+    assert_eq!(why("n4").await, "node 'n4' is connected to another control plane: ask that one");
 }

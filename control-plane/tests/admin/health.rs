@@ -10,7 +10,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::plane::Plane;
 
-const SERVICES: [&str; 11] = [
+const SERVICES: [&str; 12] = [
     "Access",
     "Config",
     "Environment",
@@ -21,6 +21,7 @@ const SERVICES: [&str; 11] = [
     "Node",
     "Plan",
     "Route",
+    "Status",
     "Upstream",
 ];
 

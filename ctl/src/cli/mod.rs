@@ -6,7 +6,9 @@
 mod config;
 mod context;
 mod dev;
+mod doctor;
 mod envs;
+mod explain;
 mod keys;
 mod limits;
 mod logs;
@@ -28,7 +30,9 @@ pub(crate) use config::{
 };
 pub(crate) use context::ContextCommand;
 pub(crate) use dev::DevArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use envs::{EnvCommand, EnvFields};
+pub(crate) use explain::ExplainArgs;
 pub(crate) use keys::{KeyCommand, KeyFields};
 pub(crate) use limits::{LimitArg, LimitCommand};
 pub(crate) use logs::{FileFormat, LogCommand, LogFilter, LogTimes};
@@ -44,8 +48,8 @@ pub(crate) use values::{Moment, Overlap, TargetArg};
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done, and for diff: nothing would change
-  1  an error
-  2  bad usage, and for diff: something would change
+  1  an error, and for doctor: something is broken
+  2  bad usage, for diff: something would change, and for doctor: something is worrying
 
 The admin token comes from --token-file, else the variable FGCTL_TOKEN, else the context.
 There is no flag that takes the token itself: it would show in the process list.";
@@ -126,6 +130,10 @@ pub(crate) enum Command {
     /// Nodes: the running data planes
     #[command(subcommand, visible_alias = "node")]
     Nodes(NodeCommand),
+    /// Says what a node would do with a request, and why; sends nothing upstream
+    Explain(ExplainArgs),
+    /// Looks at everything that is known to go wrong, and says what to do about it
+    Doctor(DoctorArgs),
     /// The audit log: one event for every request
     #[command(subcommand, visible_alias = "log")]
     Logs(LogCommand),
@@ -223,6 +231,8 @@ mod tests {
             "fgctl logs gaps --node-id node-1 --limit 5",
             "fgctl metrics --since 1d --step hour --top 3",
             "fgctl diff -f dir --addr 127.0.0.1:9000",
+            "fgctl explain GET /a?b -H X-Tenant:a -H Host:b.com --from ::1 --node n1 --key-id k1",
+            "fgctl node config n1 --document",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

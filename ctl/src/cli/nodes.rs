@@ -15,4 +15,12 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         page: Limit,
     },
+    /// Shows what a node serves from: revisions, digests and how many objects
+    Config {
+        /// The node's id
+        node_id: String,
+        /// Its routes, upstreams and plans, as export writes them
+        #[arg(long)]
+        document: bool,
+    },
 }

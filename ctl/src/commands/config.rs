@@ -376,7 +376,7 @@ fn strip(object: &mut DynamicMessage) {
 }
 
 /// The document: YAML, unless JSON was asked for.
-fn exported(config: &Config, form: Form) -> Result<String, Error> {
+pub(super) fn exported(config: &Config, form: Form) -> Result<String, Error> {
     let mut open = schema::open("Config", config)?;
     for list in ["routes", "upstreams", "plans"] {
         let Some(Value::List(objects)) = open.get_field_by_name_mut(list) else { continue };

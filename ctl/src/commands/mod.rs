@@ -3,7 +3,9 @@
 
 mod config;
 mod context;
+mod doctor;
 mod envs;
+mod explain;
 mod fields;
 mod keys;
 mod limits;
@@ -71,9 +73,11 @@ async fn run_remote(
         Command::Plans(command) => plans::run(command, &connect().await?, output).await?,
         Command::Envs(command) => envs::run(command, &connect().await?, output).await?,
         Command::Nodes(command) => nodes::run(command, &connect().await?, output).await?,
+        Command::Explain(args) => explain::run(args, &connect().await?, output).await?,
         Command::Logs(command) => logs::run(command, &connect().await?, output).await?,
         Command::Metrics(args) => metrics::run(args, &connect().await?, output).await?,
         Command::Tokens(command) => tokens::run(command, &connect().await?, output).await?,
+        Command::Doctor(args) => return doctor::run(args, &connection, connect, output).await,
         Command::Config(command) => {
             return config::run(command, &connection, connect, output).await;
         }

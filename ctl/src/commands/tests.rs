@@ -421,3 +421,44 @@ fn metrics_are_a_line_a_step_and_a_table_a_top() {
     ran.result.expect("shown");
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "no requests in this time\n"));
 }
+
+#[test]
+fn an_explanation_is_told_in_tables_and_a_key_comes_from_a_file() {
+    let plane = Plane::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let key_file = dir.path().join("key");
+    std::fs::write(&key_file, "fg_secret\n").expect("written");
+    let line = format!(
+        "explain GET /orders -H X-Tenant:~acme --key-file {} --from 192.0.2.1",
+        key_file.display()
+    );
+    let ran = fgctl(&plane, &line);
+    ran.result.expect("explained");
+    insta::assert_snapshot!(ran.out, @r"
+    request  GET /orders
+    from     192.0.2.1
+    node     n1 (keys revision 3, config revision 4)
+    key      k1: valid, of X-Tenant(4)+X-API-Key(9)
+    outcome  403 permission_missing: key 'k1' does not hold orders:read
+
+    ROUTE       HOST  PATH       METHODS  PRIORITY  OUTCOME   WHY
+    orders      *     /orders/*  *        0         taken
+    writes      *     /orders/*  *        0         no match  is for PUT\u{1b}[2J
+    and 5 more
+
+    PERMISSION   HELD AS
+    orders:read  missing
+
+    LIMIT  ADMITS     REMAINING  RESET  COUNTED BY  REQUEST
+           60/minute  7          0s                 passes
+
+    TARGET      SHARE  ASKED FOR
+    http://a:1  70 %   http://a:1/orders
+    ");
+    let ran = fgctl(&plane, "explain GET /orders --node n2 -o json");
+    let said: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((&said["node_id"], &said["error"]), (&"n2".into(), &"permission_missing".into()));
+    std::fs::write(&key_file, "\n").expect("written");
+    let empty = fgctl(&plane, &line).result.expect_err("refused").report();
+    assert!(empty.contains("is empty: put the secret of an API key into it"), "{empty}");
+}

@@ -114,7 +114,8 @@ impl RequestPath {
         let Ok(Asked::Resource { host, path }) = head.asked() else { return false };
         let found = super::find_route(&self.snapshot, &host, path, head.method);
         let (Ok(found), Ok(key)) = (found, auth::sent(head.lines, callers)) else { return false };
-        auth::identify(&self.snapshot, &found.route, key.sent, callers, &mut exchange)
+        let (now, met) = (exchange.timestamp(), &mut exchange.caller);
+        auth::identify(&self.snapshot, &found.route, key.sent, callers, (now, met))
             .is_ok_and(|caller| auth::authorise(&found.route, caller.as_deref()).is_ok())
     }
 

@@ -103,6 +103,24 @@ impl<'a> Policies<'a> {
         }
     }
 
+    /// All of them: whose requests, which of them, how many, and what the request takes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Subject<'a>, Scope<'a>, Limit, &'a Cost)> {
+        let of_tokens = |shadow| {
+            move |policy: &Policy<'a>| {
+                let measure = Measure::Tokens(policy.measure);
+                let limit = Limit { measure, fallback: policy.fallback, shadow };
+                (policy.subject, policy.scope, limit, policy.cost)
+            }
+        };
+        let concurrent = self.concurrent.iter().map(|(policy, shadow)| {
+            let measure = Measure::Concurrent(policy.measure);
+            let limit = Limit { measure, fallback: policy.fallback, shadow: *shadow };
+            (policy.subject, policy.scope, limit, policy.cost)
+        });
+        let (enforced, shadow) = (self.enforced.iter(), self.shadow.iter());
+        enforced.map(of_tokens(false)).chain(shadow.map(of_tokens(true))).chain(concurrent)
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.enforced.is_empty() && self.shadow.is_empty() && self.concurrent.is_empty()

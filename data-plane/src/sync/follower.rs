@@ -22,17 +22,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Holding, Namespace, Progress,
     crash_guard::CrashGuard,
-    limit_query::Question,
+    question::{self, Grounds},
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
     state_dir::{Generation, StateDir},
 };
 use crate::{
-    audit,
+    audit::{self, WhenFull},
     backoff::{Backoff, random},
     dial::{self, SILENCE},
     identity::Identity,
     limits::Limiter,
+    settings::Settings,
     snapshot::SnapshotCell,
 };
 
@@ -50,7 +51,7 @@ const CONFIG: Namespace = Namespace::Config;
 /// The largest message taken in: a delta of a bulk change; chunks of snapshots are far smaller.
 const LARGEST_MESSAGE: usize = 64 << 20;
 
-/// Questions that are answered at a time; further ones get no answer.
+/// Questions that are answered at a time; further ones are declined.
 const QUESTIONS: usize = 16;
 
 /// Errors of one kind that are told in a status or a log line.
@@ -58,7 +59,10 @@ const TOLD: usize = 20;
 
 /// Follows a control plane from the start of the node to its end.
 pub(crate) struct Follower {
+    /// When it did.
+    started: Instant,
     identity: Arc<Identity>,
+    settings: Arc<Settings>,
     control_planes: Vec<Uri>,
     cell: SnapshotCell,
     progress: Progress,
@@ -81,6 +85,8 @@ struct Disk {
 pub(crate) struct Parts {
     /// Who the node is.
     pub(crate) identity: Arc<Identity>,
+    /// What requests are served by.
+    pub(crate) settings: Arc<Settings>,
     /// Where to find a control plane, the preferred one first.
     pub(crate) control_planes: Vec<Uri>,
     /// Where to put what requests are served from.
@@ -118,7 +124,9 @@ impl Follower {
         let dir = parts.state_dir;
         let guard = CrashGuard::open(dir.as_ref().map(|dir| dir.path()), Instant::now());
         let mut follower = Self {
+            started: Instant::now(),
             replica: Replica::new(parts.identity.environment.clone()),
+            settings: parts.settings,
             identity: parts.identity,
             control_planes: parts.control_planes,
             cell: parts.cell,
@@ -232,19 +240,18 @@ impl Follower {
                 }
                 Step::Heartbeat(heartbeat) => self.note(heartbeat),
                 Step::Drain => return Err(Lost::Draining),
-                Step::LimitQuery(query) => {
-                    let node_id = self.identity.node_id.as_str();
-                    match Question::find(query, node_id, &self.replica, &self.limiter) {
-                        Ok(question) if asked.len() < QUESTIONS => {
-                            let outbound = outbound.clone();
-                            asked.spawn(async move {
-                                let report = question.answer().await;
-                                say(&outbound, Body::LimitReport(report)).await
-                            });
-                        }
-                        Ok(_) => tracing::warn!("asked for too many limits at a time"),
-                        Err(report) => say(&outbound, Body::LimitReport(report)).await?,
+                Step::Question(question) => {
+                    let begun = question::begin(question, &self.grounds());
+                    if asked.len() >= QUESTIONS {
+                        let answer = begun.decline("is asked too much at a time");
+                        say(&outbound, Body::Answer(answer)).await?;
+                        continue;
                     }
+                    let outbound = outbound.clone();
+                    asked.spawn(async move {
+                        let answer = begun.answer().await;
+                        say(&outbound, Body::Answer(answer)).await
+                    });
                 }
             }
         }
@@ -300,7 +307,22 @@ impl Follower {
             version: Identity::VERSION.to_owned(),
             environment: self.identity.environment.to_string(),
             held: self.replica.open_stream(),
-            answers_limit_queries: true,
+            answers_questions: true,
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What questions are about.
+    fn grounds(&self) -> Grounds<'_> {
+        let blocks = self.settings.audit.spool_full == WhenFull::Block;
+        Grounds {
+            node_id: self.identity.node_id.as_str(),
+            environment: self.identity.environment.as_str(),
+            settings: &self.settings,
+            replica: &self.replica,
+            snapshots: &self.cell,
+            limiter: &self.limiter,
+            has_room: !(blocks && self.audit.is_full()),
         }
     }
 

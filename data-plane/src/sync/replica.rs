@@ -15,7 +15,7 @@ use fastgate::{
     model::Id,
     node::v1::{
         Ack, Change, ControlMessage, Delta, EntityError, EntityKind, EntitySet, Heartbeat, Held,
-        LimitQuery, Nack, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message::Body,
+        Nack, Question, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message::Body,
     },
 };
 use prost::Message;
@@ -65,8 +65,8 @@ pub(crate) enum Step {
     Heartbeat(Heartbeat),
     /// Connect to another control plane.
     Drain,
-    /// The control plane asks where the limits of a key stand.
-    LimitQuery(LimitQuery),
+    /// Somebody asks the node, through the control plane.
+    Question(Question),
 }
 
 /// A state that came over the stream and has not been compiled yet.
@@ -223,7 +223,7 @@ impl Replica {
             Body::Delta(delta) => self.delta(delta).map(Step::Update),
             Body::Heartbeat(heartbeat) => Ok(Step::Heartbeat(heartbeat)),
             Body::Drain(_) => Ok(Step::Drain),
-            Body::LimitQuery(query) => Ok(Step::LimitQuery(query)),
+            Body::Question(question) => Ok(Step::Question(question)),
         }
     }
 

@@ -33,6 +33,7 @@ use crate::{
     audit::{Onward, Shipper},
     identity::Identity,
     limits::Limiter,
+    settings::Settings,
     snapshot::SnapshotCell,
 };
 
@@ -149,6 +150,7 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
     let cell = SnapshotCell::default();
     let follower = Follower::restore(Parts {
         identity: identity.clone(),
+        settings: Arc::new(Settings::new(environment.clone(), identity.node_id.clone())),
         control_planes: control_planes.iter().copied().cloned().collect(),
         cell: cell.clone(),
         limiter: Limiter::new(&environment, None).expect("no URL"),

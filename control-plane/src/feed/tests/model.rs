@@ -79,7 +79,7 @@ impl Node {
             version: "0.0.0".into(),
             environment: self.environment.clone(),
             held: self.sides.iter().map(held).collect(),
-            answers_limit_queries: false,
+            ..Hello::default()
         }
     }
 
@@ -184,7 +184,7 @@ impl Stream {
             }
             control_message::Body::Heartbeat(beat) => return Some(Step::Heartbeat(beat)),
             control_message::Body::Drain(_) => return Some(Step::Drain),
-            control_message::Body::LimitQuery(_) => panic!("the node said that it can't be asked"),
+            control_message::Body::Question(_) => panic!("the node said that it can't be asked"),
         }
         None
     }

@@ -9,6 +9,7 @@ use fastgate::{
         key_service_server::{KeyService, KeyServiceServer},
         log_service_server::{LogService, LogServiceServer},
         metrics_service_server::{MetricsService, MetricsServiceServer},
+        node_service_server::{NodeService, NodeServiceServer},
         *,
     },
     model,
@@ -51,6 +52,7 @@ impl Plane {
             .add_service(ConfigServiceServer::new(state.clone()))
             .add_service(LogServiceServer::new(state.clone()))
             .add_service(MetricsServiceServer::new(state.clone()))
+            .add_service(NodeServiceServer::new(state.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
         Self { addr, state, _runtime: runtime }
@@ -306,6 +308,71 @@ fn events() -> Vec<LogEvent> {
     };
     let path = "/\u{1b}[2J\u{9b}2J\r\n\u{202e}x".into();
     vec![event.clone(), LogEvent { path, request_id: "r1".into(), ..event }]
+}
+
+#[tonic::async_trait]
+impl NodeService for Shared {
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_node_config(&self, _: Request<GetNodeConfigRequest>) -> Answer<NodeConfig> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Answer<Explanation> {
+        drop(self.enter(&request)?);
+        let request = request.into_inner();
+        let route = |id: &str, outcome: &str, detail: &str| RouteCandidate {
+            route_id: id.into(),
+            path_prefix: "/orders".into(),
+            outcome: outcome.into(),
+            detail: detail.into(),
+            ..Default::default()
+        };
+        let limit = Limit { name: "key".into(), amount: 60, ..Default::default() };
+        let standing = LimitStanding { limit: Some(limit), remaining: 7, ..Default::default() };
+        Ok(Response::new(Explanation {
+            node_id: if request.node_id.is_empty() { "n1".into() } else { request.node_id },
+            keys_revision: 3,
+            config_revision: 4,
+            status_code: 403,
+            error: "permission_missing".into(),
+            detail: "key 'k1' does not hold orders:read".into(),
+            client_address: request.from,
+            host: "localhost".into(),
+            path: request.target,
+            route_id: "orders".into(),
+            candidates: vec![
+                route("orders", "taken", ""),
+                route("writes", "no_match", "is for PUT\u{1b}[2J"),
+            ],
+            other_routes: 5,
+            key: Some(KeyFinding {
+                key_id: "k1".into(),
+                state: "valid".into(),
+                // What was sent comes back by its length.
+                source_path: request
+                    .headers
+                    .iter()
+                    .map(|line| format!("{}({})", line.name, line.value.len()))
+                    .collect::<Vec<_>>()
+                    .join("+"),
+                ..Default::default()
+            }),
+            permissions: vec![PermissionFinding {
+                permission: "orders:read".into(),
+                held: String::new(),
+            }],
+            limits: vec![LimitFinding { standing: Some(standing), admits: true }],
+            targets: vec![TargetFinding {
+                url: "http://a:1".into(),
+                share: 0.7,
+                request_url: "http://a:1/orders".into(),
+            }],
+            ..Default::default()
+        }))
+    }
 }
 
 type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;

@@ -4,6 +4,7 @@ mod between;
 mod bodies;
 mod connections;
 mod cost;
+mod explained;
 mod framing;
 mod headers;
 mod http1;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use fastgate::{
-    admin::v1::{Route, Target},
+    admin::v1::{ExplainRequest, Explanation, Route, Target},
     model::Id,
     node::v1::{Entity, EntityKind, KeyRecord, SecretRecord},
     secret::{Kind, Secret},
@@ -23,6 +23,8 @@ use crate::{
     Server, Settings,
     audit::{Event, Tap},
     compile::Compiler,
+    explain::Explainer,
+    limits::Limiter,
     record::Record,
     server::RunError,
     snapshot::SnapshotCell,
@@ -36,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) ops: SocketAddr,
     pub(crate) compiler: Mutex<Compiler>,
     snapshots: SnapshotCell,
+    limiter: Limiter,
     stop: CancellationToken,
     thread: Option<JoinHandle<Result<(), RunError>>>,
     events: Mutex<Tap>,
@@ -57,6 +60,7 @@ impl Node {
         change(&mut settings);
         let mut server = Server::build(settings).expect("free ports");
         let (addresses, snapshots) = (server.addresses(), server.snapshots().clone());
+        let limiter = server.limiter().clone();
         let events = Mutex::new(server.tap());
         let stop = CancellationToken::new();
         let thread = thread::spawn({
@@ -65,7 +69,8 @@ impl Node {
         });
         let compiler = Mutex::new(Compiler::new(id("default")));
         let (address, tls, ops) = (addresses.proxy, addresses.tls, addresses.ops);
-        Self { address, tls, ops, compiler, snapshots, stop, thread: Some(thread), events }
+        let thread = Some(thread);
+        Self { address, tls, ops, compiler, snapshots, limiter, stop, thread, events }
     }
 
     pub(crate) fn load(&self, routes: Vec<Route>, keys: Vec<KeyRecord>) {
@@ -88,6 +93,21 @@ impl Node {
 
     pub(crate) fn connect(&self) -> Client {
         Client::to(self.address)
+    }
+
+    /// What it would do with a request.
+    pub(crate) fn explain(&self, request: &ExplainRequest) -> Explanation {
+        let id = |text| Id::parse(text).expect("an id");
+        let explainer = Explainer {
+            node_id: "node-1",
+            settings: &Settings::new(id("default"), id("node-1")),
+            snapshots: &self.snapshots,
+            limiter: &self.limiter,
+            has_room: true,
+        };
+        let pending = explainer.begin(request, None).expect("can be understood");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(pending.finish())
     }
 
     /// The next audit event.
