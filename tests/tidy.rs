@@ -51,6 +51,7 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/audit/tails.rs", // hands events on as they are shown
     "control-plane/src/domain/",        // routes and upstreams are kept as they were written
     "control-plane/src/feed/mod.rs",
+    "control-plane/src/feed/set_back.rs", // tells what was lost
     "control-plane/src/nodes/",
     "control-plane/src/store/",
     "data-plane/src/audit/onward/",  // events as they are in a batch

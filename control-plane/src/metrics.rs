@@ -27,6 +27,7 @@ pub(crate) struct FeedCounts {
     pub(crate) deltas: Counter,
     pub(crate) nacks: Counter,
     pub(crate) digest_mismatches: Counter,
+    pub(crate) set_backs: Counter,
 }
 
 /// What nodes pushed of their audit events.
@@ -65,6 +66,11 @@ impl Metrics {
                 "fastgate_feed_digest_mismatches",
                 "Nodes found to hold something else than was sent",
                 &feed.digest_mismatches,
+            ),
+            (
+                "fastgate_feed_set_backs",
+                "Times the database was found at an earlier revision than before",
+                &feed.set_backs,
             ),
             ("fastgate_events_stored", "Audit events stored", &ingest.stored),
             ("fastgate_batches_repeated", "Batches that were stored before", &ingest.repeated),

@@ -23,6 +23,7 @@ mod limits;
 mod many_keys;
 mod onward;
 mod plans;
+mod postgres_trouble;
 mod recording;
 mod replicas;
 mod revocation;

@@ -31,6 +31,7 @@ pub(crate) struct Gate {
     pub(crate) wire: Wire,
     control_plane: Option<Process>,
     postgres: Option<OwnPostgres>,
+    standby: Option<OwnPostgres>,
     database: String,
     admin_port: u16,
     node_port: u16,
@@ -52,6 +53,7 @@ pub(crate) struct GateBuilder {
     nodes: usize,
     redis: bool,
     own_postgres: bool,
+    standby: bool,
     alone: bool,
     hours_off: Vec<i32>,
     node_args: Vec<String>,
@@ -96,6 +98,12 @@ impl GateBuilder {
         self
     }
 
+    /// The same, with a standby that control planes know of as well.
+    pub(crate) fn with_standby(mut self) -> Self {
+        (self.own_postgres, self.standby) = (true, true);
+        self
+    }
+
     /// Runs beside no other gateway: for a test whose figures depend on the machine.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
@@ -123,6 +131,7 @@ impl GateBuilder {
         let server = postgres.as_ref().map_or_else(|| Postgres::shared(), OwnPostgres::server);
         server.create_database(&database);
         let wire = Wire::to(server.port());
+        let standby = postgres.as_ref().filter(|_| self.standby).map(OwnPostgres::start_standby);
         let dir = tempfile::tempdir().expect("a folder");
         let (admin_port, node_port) = (free_port(), free_port());
         let redis = self.redis.then(|| Redis::start(dir.path()));
@@ -133,6 +142,7 @@ impl GateBuilder {
             wire,
             control_plane: None,
             postgres,
+            standby,
             database,
             admin_port,
             node_port,
@@ -159,6 +169,7 @@ impl Gate {
             nodes,
             redis: false,
             own_postgres: false,
+            standby: false,
             alone: false,
             hours_off: Vec::new(),
             node_args: Vec::new(),
@@ -190,7 +201,7 @@ impl Gate {
     async fn launch(&self, name: &str, (admin_port, node_port): (u16, u16)) -> Process {
         let mut command = program("fastgate-control-plane");
         command
-            .env("FASTGATE_DATABASE_URL", Postgres::url_at(self.wire.port, &self.database))
+            .env("FASTGATE_DATABASE_URL", self.database_url())
             .arg(format!("--admin-addr=127.0.0.1:{admin_port}"))
             .arg(format!("--node-addr=127.0.0.1:{node_port}"))
             .arg("--bootstrap-token-file")
@@ -205,6 +216,13 @@ impl Gate {
         process
     }
 
+    fn database_url(&self) -> String {
+        let url = Postgres::url_at(self.wire.port, &self.database);
+        let Some(standby) = &self.standby else { return url };
+        let (before, name) = url.rsplit_once('/').expect("a name");
+        format!("{before},127.0.0.1:{}/{name}", standby.server().port())
+    }
+
     pub(crate) fn control_plane(&mut self) -> &mut Process {
         self.control_plane.as_mut().expect("runs")
     }
@@ -216,6 +234,17 @@ impl Gate {
     /// The one that can be killed.
     pub(crate) fn postgres(&mut self) -> &mut OwnPostgres {
         self.postgres.as_mut().expect("of its own")
+    }
+
+    /// What follows it.
+    pub(crate) fn standby(&mut self) -> &mut OwnPostgres {
+        self.standby.as_mut().expect("of its own")
+    }
+
+    /// Waits until the standby has all that Postgres has.
+    pub(crate) fn standby_catches_up(&self) {
+        let primary = self.postgres.as_ref().expect("of its own");
+        self.standby.as_ref().expect("of its own").catch_up_with(primary);
     }
 
     /// How often a worker found that Redis is away; it does also where the machine stands still.

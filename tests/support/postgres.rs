@@ -89,20 +89,42 @@ impl Postgres {
         (server, shell)
     }
 
-    /// Its files, before it runs.
-    fn initialise() -> Self {
+    /// Without files.
+    fn empty() -> Self {
         let bin = installed();
         let dir = tempfile::tempdir().expect("a folder").keep();
         if is_root() {
             run_ok(Command::new("chown").arg("postgres").arg(&dir));
         }
+        Self { port: free_port(), bin, dir }
+    }
+
+    /// Its files, before it runs.
+    fn initialise() -> Self {
+        let server = Self::empty();
+        let Self { bin, dir, .. } = &server;
         run_ok(
             as_postgres()
                 .arg(bin.join("initdb"))
                 .args(["--auth=trust", "--username=postgres", "--no-sync", "-D"])
                 .arg(dir.join("data")),
         );
-        Self { port: free_port(), bin, dir }
+        server
+    }
+
+    /// A copy of its files that follows it, before it runs.
+    fn copy(&self) -> Self {
+        let copy = Self::empty();
+        let args = ["-h", "127.0.0.1", "-U", "postgres", "-R", "-c", "fast", "--no-sync", "-p"];
+        run_ok(
+            as_postgres()
+                .arg(copy.bin.join("pg_basebackup"))
+                .args(args)
+                .arg(self.port.to_string())
+                .arg("-D")
+                .arg(copy.dir.join("data")),
+        );
+        copy
     }
 
     fn command_line(&self) -> String {
@@ -134,6 +156,44 @@ impl OwnPostgres {
         let child = Self::spawn(&server);
         server.wait();
         Self { server, child }
+    }
+
+    /// A standby that follows it.
+    pub(crate) fn start_standby(&self) -> Self {
+        let server = self.server.copy();
+        let child = Self::spawn(&server);
+        server.wait();
+        Self { server, child }
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        run_ok(self.server.psql("postgres").args(["-c", "SELECT pg_promote()"]));
+    }
+
+    /// Waits until a standby has all that its primary has.
+    pub(crate) fn catch_up_with(&self, primary: &Self) {
+        let position = |server: &Postgres, asked: &str| {
+            run_ok(server.psql("postgres").args(["-c", &format!("SELECT {asked} - '0/0'")]))
+        };
+        let number = |text: String| text.trim().parse::<f64>().expect("a position");
+        let wanted = number(position(&primary.server, "pg_current_wal_lsn()"));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while number(position(&self.server, "pg_last_wal_replay_lsn()")) < wanted {
+            assert!(Instant::now() < deadline, "the standby does not follow");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends a signal to all its processes: `STOP` and `CONT` freeze it and let it go on.
+    pub(crate) fn signal(&self, signal: &str) {
+        let first = self.child.id();
+        let below = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
+        let below = below.expect("it runs");
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{signal}")).arg(first.to_string()).args(below.split_whitespace());
+        // One of them may just have ended.
+        run(&mut kill);
     }
 
     pub(crate) fn server(&self) -> &Postgres {

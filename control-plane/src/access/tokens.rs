@@ -20,6 +20,13 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// tokens out makes the store be read.
 const UNKNOWN_FOR: Duration = Duration::from_millis(50);
 
+/// How long the store may take to list them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long tokens may be used as they were while the store is away. Nobody could revoke one there
+/// either, unless only this replica is cut off from it.
+const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
+
 /// All tokens as they were a moment ago.
 pub(super) struct Tokens {
     store: Arc<dyn Store>,
@@ -37,6 +44,13 @@ struct Held {
 
 type ByHash = HashMap<SecretHash, Token>;
 
+/// Tokens as far as they are known.
+struct Known {
+    by_hash: Arc<ByHash>,
+    /// Why they are older than was asked for, if they are.
+    is_old: Option<Arc<sqlx::Error>>,
+}
+
 /// The last read that came to nothing, for all who waited for it.
 struct Failed {
     at: Instant,
@@ -50,11 +64,15 @@ impl Tokens {
 
     /// The token with this hash, unless it has expired.
     pub(super) async fn find(&self, hash: &SecretHash) -> Result<Option<Token>, StoreError> {
-        let mut tokens = self.no_older_than(FRESH_FOR).await?;
-        if !tokens.contains_key(hash) {
-            tokens = self.no_older_than(UNKNOWN_FOR).await?;
+        let mut known = self.no_older_than(FRESH_FOR).await?;
+        if !known.by_hash.contains_key(hash) {
+            known = self.no_older_than(UNKNOWN_FOR).await?;
         }
-        Ok(tokens.get(hash).filter(|token| token.expires_at > SystemTime::now()).cloned())
+        match (known.by_hash.get(hash), known.is_old) {
+            // It may have been made since.
+            (None, Some(why)) => Err(StoreError::Unavailable(why)),
+            (found, _) => Ok(found.filter(|token| token.expires_at > SystemTime::now()).cloned()),
+        }
     }
 
     /// Reads the store anew at the next call.
@@ -62,11 +80,18 @@ impl Tokens {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    async fn no_older_than(&self, age: Duration) -> Result<Arc<ByHash>, StoreError> {
+    async fn no_older_than(&self, age: Duration) -> Result<Known, StoreError> {
         match self.held_for(age) {
-            Some(tokens) => Ok(tokens),
+            Some(by_hash) => Ok(Known { by_hash, is_old: None }),
             None => self.read(age).await,
         }
+    }
+
+    /// What is known while the store is away.
+    fn known_before(&self, why: &Arc<sqlx::Error>) -> Result<Known, StoreError> {
+        let is_old = Some(Arc::clone(why));
+        let known = self.held_for(KEPT_FOR).map(|by_hash| Known { by_hash, is_old });
+        known.ok_or_else(|| StoreError::Unavailable(Arc::clone(why)))
     }
 
     fn held_for(&self, age: Duration) -> Option<Arc<ByHash>> {
@@ -75,28 +100,36 @@ impl Tokens {
         Some(Arc::clone(&held.by_hash))
     }
 
-    async fn read(&self, age: Duration) -> Result<Arc<ByHash>, StoreError> {
+    async fn read(&self, age: Duration) -> Result<Known, StoreError> {
         let asked_at = Instant::now();
         let mut last = self.reading.lock().await;
-        if let Some(tokens) = self.held_for(age) {
-            return Ok(tokens);
+        if let Some(by_hash) = self.held_for(age) {
+            return Ok(Known { by_hash, is_old: None });
         }
-        // Each trying again in turn would make the last one wait for all before it.
-        if let Some(failed) = last.as_ref().filter(|failed| failed.at >= asked_at) {
-            return Err(StoreError::Unavailable(Arc::clone(&failed.why)));
+        // Each trying again in turn would make the last one wait for all before it; and with tokens
+        // at hand a call need not wait at all.
+        if let Some(failed) = last.as_ref().filter(|failed| {
+            failed.at >= asked_at
+                || (failed.at.elapsed() < FRESH_FOR && self.held_for(KEPT_FOR).is_some())
+        }) {
+            return self.known_before(&failed.why);
         }
         // Taken before the query: what is committed while it runs counts as not seen.
         let read_at = Instant::now();
-        let tokens = self.store.tokens().await.inspect_err(|fault| {
-            if let StoreError::Unavailable(why) = fault {
-                *last = Some(Failed { at: Instant::now(), why: Arc::clone(why) });
+        let read = tokio::time::timeout(PATIENCE, self.store.tokens()).await;
+        let tokens = match read.unwrap_or_else(|_| Err(StoreError::silent())) {
+            Err(StoreError::Unavailable(why)) => {
+                let known = self.known_before(&why);
+                *last = Some(Failed { at: Instant::now(), why });
+                return known;
             }
-        })?;
+            read => read?,
+        };
         let by_hash: ByHash = tokens.into_iter().map(|token| (token.hash, token)).collect();
         let by_hash = Arc::new(by_hash);
         let held = Held { read_at, by_hash: Arc::clone(&by_hash) };
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
-        Ok(by_hash)
+        Ok(Known { by_hash, is_old: None })
     }
 }
 

@@ -66,6 +66,7 @@ fn status(feed: &Feed, environment: &Id) -> EnvironmentStatus {
         config_revision: feed.head(environment, Namespace::Config),
         key_count,
         ending_key_count: ending.len() as u64,
+        set_backs: feed.set_backs(environment),
         ending_key_ids: ending.into_iter().take(NAMED).map(|(_, key_id)| key_id).collect(),
     }
 }

@@ -1,6 +1,6 @@
 //! Where a node stands in one namespace, and the step that brings it on.
 
-use std::{future::Future, mem, pin::Pin, sync::Arc};
+use std::{future::Future, mem, pin::Pin, sync::Arc, time::Instant};
 
 use fastgate::{
     digest::Digest,
@@ -26,6 +26,8 @@ pub(super) struct Cursor {
     heads: watch::Receiver<Option<Arc<History>>>,
     /// The newest of them, as of the last look.
     head: Arc<History>,
+    /// When the node came.
+    opened: Instant,
     /// `None`: the node holds nothing worth building upon.
     holds: Option<Position>,
     /// Refused, so not sent again.
@@ -94,8 +96,8 @@ impl Cursor {
             let digest = Digest::from_bytes(&held.digest)?;
             Some(Position { epoch: held.epoch.clone(), revision: held.revision, digest })
         });
-        let stage = Stage::Idle;
-        Some(Self { ns, shared, environment, heads, head, holds, refused: None, stage })
+        let (opened, stage) = (Instant::now(), Stage::Idle);
+        Some(Self { ns, shared, environment, heads, head, opened, holds, refused: None, stage })
     }
 
     /// What the node says it holds; nothing where it is of another epoch.
@@ -163,6 +165,7 @@ impl Cursor {
                 Way::None | Way::Ask(_) => None,
                 Way::Delta(steps) => self.delta(&steps),
                 Way::Snapshot => {
+                    self.note_if_back();
                     self.piece(Snapshot::of(self.ns, &self.head), self.head.position())
                 }
             },
@@ -172,6 +175,17 @@ impl Cursor {
                 self.stage = stage;
                 None
             }
+        }
+    }
+
+    /// Says it aloud where a snapshot leads back.
+    fn note_if_back(&self) {
+        let of_this_epoch = |held: &&Position| self.head.epoch == held.epoch;
+        if let Some(held) = self.holds.as_ref().filter(of_this_epoch)
+            && held.revision > self.head.revision
+        {
+            let to = self.head.revision;
+            self.shared.note_set_back(&self.environment, self.ns, held.revision, to);
         }
     }
 
@@ -185,6 +199,11 @@ impl Cursor {
             return Way::Snapshot;
         };
         if *holds == head.position() {
+            return Way::None;
+        }
+        if holds.revision > head.revision && !self.shared.has_read_since(self.opened) {
+            // It had that from another replica, which may be ahead of this one for a moment, or for as
+            // long as this one can't read the store: it must not be led back.
             return Way::None;
         }
         if holds.revision >= head.revision {

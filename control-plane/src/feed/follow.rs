@@ -8,11 +8,21 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Shared, history::History};
+use super::{
+    Shared,
+    history::{Fault, History},
+};
 use crate::store::{Head, News, StoreError};
 
 /// How often the store is asked even if it announced nothing.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long the store may take to say what there is: on a dead network it would be waited for until the
+/// system gives up, and another server may have taken over long before.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// The same to read what there is of one namespace.
+const READING: Duration = Duration::from_secs(60);
 
 /// Revisions read from the log in one go.
 const READ: u32 = 256;
@@ -43,10 +53,10 @@ pub(super) async fn run(shared: &Shared) {
 
 async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
     let begun = Instant::now();
-    let heads = shared.store.heads().await?;
+    let heads = within(ASKING, shared.store.heads()).await?;
     let known: HashSet<_> = heads.iter().map(|head| (head.environment.clone(), head.ns)).collect();
     for head in &heads {
-        follow(shared, head).await?;
+        within(READING, follow(shared, head)).await?;
     }
     let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
     tracks.retain(|name, track| {
@@ -63,6 +73,13 @@ async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
     Ok(())
 }
 
+async fn within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(StoreError::silent()))
+}
+
 /// Whether what nodes are sent is as new as a head.
 fn has_reached(shared: &Shared, head: &Head) -> bool {
     let held = shared.track(&head.environment, head.ns).and_then(|track| track.borrow().clone());
@@ -74,18 +91,21 @@ fn has_reached(shared: &Shared, head: &Head) -> bool {
 
 /// Brings one namespace up to a head.
 async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
-    let held = shared
-        .track(&head.environment, head.ns)
-        .and_then(|track| track.borrow().clone())
-        .filter(|held| held.epoch == head.epoch && held.revision <= head.revision);
-    let Some(held) = held else {
+    let held = shared.track(&head.environment, head.ns);
+    let held = held.and_then(|track| track.borrow().clone());
+    let Some(held) = held.filter(|held| held.epoch == head.epoch) else {
         return load(shared, head).await;
     };
+    if held.revision > head.revision {
+        shared.note_set_back(&head.environment, head.ns, held.revision, head.revision);
+        return load(shared, head).await;
+    }
     if held.revision == head.revision {
         if held.digest == head.digest {
             return Ok(());
         }
         // A database restored to an earlier state has come to the same number another way.
+        shared.note_set_back(&head.environment, head.ns, held.revision, head.revision);
         return load(shared, head).await;
     }
     let mut history = (*held).clone();
@@ -98,6 +118,10 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
             if let Err(fault) = history.advance(row) {
                 let (environment, ns) = (&head.environment, head.ns);
                 tracing::warn!(%environment, ?ns, error = %fault, "reading everything anew");
+                if history.revision == held.revision && matches!(fault, Fault::Digest(_)) {
+                    // What comes next does not follow on what was here: that was lost.
+                    shared.note_set_back(environment, ns, held.revision, held.revision);
+                }
                 return load(shared, head).await;
             }
         }

@@ -18,6 +18,7 @@ mod history;
 mod outbox;
 mod service;
 mod session;
+mod set_back;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,14 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use fastgate::{admin::v1::NamespaceConfig, model::Id};
+use fastgate::{
+    admin::v1::{NamespaceConfig, SetBack},
+    model::Id,
+};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::history::History;
+use self::{history::History, set_back::SetBacks};
 use crate::{domain::Namespace, metrics::FeedCounts, nodes::Nodes, store::Store};
 
 /// What follows the store on behalf of all nodes.
@@ -52,6 +56,7 @@ struct Shared {
     ready: watch::Sender<bool>,
     /// The last time when everything was here that the store had then; `None`: never.
     caught_up: Mutex<Option<Instant>>,
+    set_backs: SetBacks,
 }
 
 /// What comes of comparing what a node holds with what is held here.
@@ -98,6 +103,7 @@ impl Feed {
             tracks: RwLock::default(),
             ready: watch::Sender::new(false),
             caught_up: Mutex::default(),
+            set_backs: SetBacks::default(),
         });
         let feed = Self { shared, stop };
         let (shared, stop) = (Arc::clone(&feed.shared), feed.stop.clone());
@@ -147,6 +153,11 @@ impl Feed {
         *self.shared.caught_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the database lost of an environment since this control plane started.
+    pub(crate) fn set_backs(&self, environment: &Id) -> Vec<SetBack> {
+        self.shared.set_backs.list(environment)
+    }
+
     /// How many keys there are, and those active ones that end until then, the first on top. Looks
     /// through all of them.
     pub(crate) fn keys_ending_by(
@@ -171,9 +182,11 @@ impl Feed {
         let track = self.shared.track(environment, ns);
         let Some(head) = track.and_then(|track| track.borrow().clone()) else { return };
         held.head = head.revision;
-        let is_of_another = held.epoch != head.epoch;
-        let compared = self.shared.compare(environment, ns, &held.digest, held.revision);
-        held.compared = if is_of_another { Compared::Differ } else { compared }.to_string();
+        let compared = match held.epoch == head.epoch {
+            true => self.shared.compare(environment, ns, &held.digest, held.revision),
+            false => Compared::Differ,
+        };
+        held.compared = compared.to_string();
     }
 
     /// What it sent so far.
@@ -186,6 +199,19 @@ impl Shared {
     fn track(&self, environment: &Id, ns: Namespace) -> Option<Arc<Track>> {
         let tracks = self.tracks.read().unwrap_or_else(PoisonError::into_inner);
         tracks.get(&(environment.clone(), ns)).cloned()
+    }
+
+    /// Notes that a namespace went back.
+    fn note_set_back(&self, environment: &Id, ns: Namespace, from: u64, to: u64) {
+        if self.set_backs.note(environment, ns, from, to) {
+            self.counts.set_backs.inc();
+        }
+    }
+
+    /// Whether everything the store had was read since then.
+    fn has_read_since(&self, then: Instant) -> bool {
+        let caught_up = *self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
+        caught_up.is_some_and(|at| at > then)
     }
 
     /// Whether what a node holds at a revision is what is held here.

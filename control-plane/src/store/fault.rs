@@ -23,6 +23,11 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// The fault of a database that was waited for in vain.
+    pub(crate) fn silent() -> Self {
+        Self::Unavailable(Arc::new(sqlx::Error::PoolTimedOut))
+    }
+
     /// The fault of a search: one that Postgres cut off (query_canceled) would be again.
     pub(in crate::store) fn of_search(self) -> Self {
         match &self {

@@ -1,6 +1,7 @@
 //! The store on Postgres.
 
 mod partitions;
+mod primary;
 mod rows;
 
 use std::{
@@ -10,12 +11,13 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, PgPool, Transaction,
+    PgPool, Transaction,
     migrate::{MigrateError, Migrator},
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
+    postgres::PgListener,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
+use self::primary::{NoPrimary, Servers};
 use super::{
     News, Retention, StoreError,
     news::Unread,
@@ -53,40 +55,17 @@ const ACQUIRE: Duration = Duration::from_secs(1);
 
 /// Connects and brings the schema up to date.
 pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
-    let options: PgConnectOptions = url.parse().map_err(|_| OpenError::Url)?;
-    // A password with a bare '@' or '/' in it makes the driver take part of it for the name.
-    if options.get_database().is_some_and(|name| name.contains(['@', '/'])) {
-        return Err(OpenError::Url);
-    }
-    if !matches!(options.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
-    {
-        return Err(OpenError::Tls);
-    }
-    // A writer that waits for longer than this stands behind another that hangs. To compile a statement
-    // takes longer than to run any of these, and the planner takes those over many partitions for dear.
-    let options = options
-        .application_name("fastgate")
-        .options([("lock_timeout", "5s"), ("statement_timeout", "30s"), ("jit", "off")])
-        .disable_statement_logging();
-    let name = options.get_database().unwrap_or(options.get_username()).to_owned();
-    let place = format!("{}:{}/{name}", options.get_host(), options.get_port());
-    let connect =
-        |fault: sqlx::Error| OpenError::Connect { place: place.clone(), reason: reason(&fault) };
-    // Not through the pool at first: it would only say that it timed out.
-    let probe = tokio::time::timeout(ACQUIRE * 5, options.connect()).await;
-    let probe = probe.map_err(|_| connect(sqlx::Error::PoolTimedOut))?.map_err(connect)?;
-    drop(probe);
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE)
-        .connect_with(options)
+    let servers = Servers::parse(url)?;
+    let place = servers.place();
+    let pool = servers
+        .connect(ACQUIRE * 5)
         .await
-        .map_err(connect)?;
+        .map_err(|NoPrimary { reason }| OpenError::Connect { place: place.clone(), reason })?;
     schema()
         .run(&pool)
         .await
         .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: refusal(&fault) })?;
-    let store = sql::SqlStore::open(Backend::start(pool)).await;
+    let store = sql::SqlStore::open(Backend::start(servers, pool)).await;
     store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
 }
 
@@ -108,25 +87,33 @@ fn refusal(fault: &MigrateError) -> String {
 
 /// What differs from the other database.
 pub(super) struct Backend {
-    pool: PgPool,
+    /// Connections to the primary, whichever server that is.
+    pool: watch::Receiver<PgPool>,
     unread: Arc<Unread>,
-    listener: JoinHandle<()>,
+    /// Aborted when the store is dropped.
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Backend {
-    fn start(pool: PgPool) -> Self {
+    fn start(servers: Servers, pool: PgPool) -> Self {
         let unread = Arc::<Unread>::default();
+        let (sender, pool) = watch::channel(pool);
         let listener = tokio::spawn(listen(pool.clone(), unread.clone()));
-        Self { pool, unread, listener }
+        let tasks = [listener, tokio::spawn(servers.follow(sender))];
+        Self { pool, unread, tasks }
+    }
+
+    fn pool(&self) -> PgPool {
+        self.pool.borrow().clone()
     }
 
     async fn write(&self) -> sqlx::Result<Transaction<'static, Db>> {
-        self.pool.begin().await
+        self.pool().begin().await
     }
 
     /// A transaction that sees one state throughout.
     async fn read(&self) -> sqlx::Result<Transaction<'static, Db>> {
-        self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+        self.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
     /// Announces the change with its commit.
@@ -151,7 +138,7 @@ impl Backend {
     async fn keep(&self, retention: &Retention, now: SystemTime) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         if self.keeps(&mut tx).await? {
-            partitions::keep(&self.pool, retention, now).await?;
+            partitions::keep(&self.pool(), retention, now).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -159,16 +146,21 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.listener.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 /// Wakes who waits at every announcement, and when announcements may have been missed.
-async fn listen(pool: PgPool, unread: Arc<Unread>) {
+async fn listen(mut pools: watch::Receiver<PgPool>, unread: Arc<Unread>) {
     loop {
-        let heard = hear(&pool, &unread).await;
-        if let Err(fault) = heard {
-            tracing::warn!("can't listen for changes, polling meanwhile: {fault}");
+        let pool = pools.borrow_and_update().clone();
+        tokio::select! {
+            heard = hear(&pool, &unread) => if let Err(fault) = heard {
+                tracing::warn!("can't listen for changes, polling meanwhile: {fault}");
+            },
+            moved = pools.changed() => if moved.is_err() {
+                return;
+            },
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -264,9 +264,18 @@ impl Follower {
         if ns == Namespace::Config && !self.replica.bars(&update) {
             self.guard.attempt(revision, Instant::now());
         }
+        let held = self.replica.held(ns).map(|held| held.revision);
         match self.replica.admit(update) {
             Outcome::InForce(mut ack) => {
                 self.put_in_force();
+                if let Some(from) = held.filter(|from| *from > revision) {
+                    tracing::warn!(
+                        namespace = ns.name(),
+                        from,
+                        to = revision,
+                        "went back to an earlier revision, as the control plane did"
+                    );
+                }
                 ack.apply_us = u64::try_from(received.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.progress.set_held(ns, revision);
                 self.progress.count_applied(ns, snapshot);

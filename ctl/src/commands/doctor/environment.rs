@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use fastgate::admin::v1::{
-    Environment, EnvironmentStatus, ListGapsRequest, ListNodesRequest, LogGap, Node,
+    Environment, EnvironmentStatus, ListGapsRequest, ListNodesRequest, LogGap, Node, SetBack,
 };
 use tokio::time::sleep;
 use tonic::Code;
 
 use super::{Findings, Level, node};
-use crate::{client::Client, error::Error};
+use crate::{client::Client, error::Error, output::time};
 
 /// Nodes are given that long to take what was committed just now.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -43,6 +43,7 @@ pub(super) async fn look(
     for node in &nodes {
         node::look(node, version, client, found).await;
     }
+    set_backs(environment, &check, found);
     keys(environment, settings, &check, found);
     gaps(client, name, found).await
 }
@@ -56,6 +57,17 @@ async fn nodes(client: &Client, environment: &str) -> Result<Vec<Node>, Error> {
     })
     .await?;
     Ok(nodes)
+}
+
+fn set_backs(environment: &EnvironmentStatus, check: &str, found: &mut Findings) {
+    for SetBack { namespace, from, to, timestamp } in &environment.set_backs {
+        let at = time(timestamp.as_ref());
+        let detail =
+            format!("the database went back from revision {from} of {namespace} to {to}, {at}");
+        let mend =
+            "look through what was changed last, as it is lost: keys revoked then are valid again";
+        found.add(Level::Fail, check, detail, mend);
+    }
 }
 
 fn keys(
