@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), &descriptors)?;
 
     tonic_prost_build::configure()
+        // In one order, so that what is encoded again has the same bytes.
+        .btree_map(".")
         .bytes(".fastgate.node.v1.Entity")
         .bytes(".fastgate.node.v1.SnapshotChunk")
         .bytes(".fastgate.admin.v1.FilePart")

@@ -20,7 +20,7 @@ mod store;
 mod streams;
 
 pub use admin::check_imported_key;
-pub use rest::{Shown, read_message};
+pub use rest::{Shown, read_message, sorted_pairs};
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};
 pub use store::OpenError;

@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
+use fastgate_control_plane::sorted_pairs;
 use prost::Message;
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
@@ -198,6 +199,12 @@ fn flatten_value(value: &Value, path: String, rows: &mut Vec<Vec<String>>) {
         Value::List(items) if items.iter().any(|item| matches!(item, Value::Message(_))) => {
             for (at, item) in items.iter().enumerate() {
                 flatten_value(item, format!("{path}[{at}]"), rows);
+            }
+            return;
+        }
+        Value::Map(pairs) => {
+            for (name, value) in sorted_pairs(pairs) {
+                flatten_value(value, format!("{path}.{name}"), rows);
             }
             return;
         }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use fastgate::escape::safe_json;
-use fastgate_control_plane::Shown;
+use fastgate_control_plane::{Shown, sorted_pairs};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage as _, Value,
@@ -96,8 +96,10 @@ impl Serialize for Plain<'_> {
             }
             Value::F64(number) => serializer.serialize_f64(*number),
             Value::F32(number) => serializer.serialize_f32(*number),
-            Value::Bytes(_) | Value::EnumNumber(_) | Value::Map(_) => {
-                Err(S::Error::custom("documents hold no bytes, enums or maps"))
+            Value::Map(pairs) => serializer
+                .collect_map(sorted_pairs(pairs).map(|(name, value)| (name, Plain(value)))),
+            Value::Bytes(_) | Value::EnumNumber(_) => {
+                Err(S::Error::custom("documents hold no bytes and no enums"))
             }
         }
     }

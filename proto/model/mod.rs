@@ -12,6 +12,7 @@ mod id;
 mod json_path;
 mod key;
 mod key_view;
+mod label;
 mod limit;
 mod media_range;
 mod permission;
@@ -29,6 +30,7 @@ pub use id::Id;
 pub use json_path::{JsonPath, Selector, Step};
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
+pub use label::fits as fits_label;
 pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens};
 pub use media_range::MediaRange;
 pub use permission::{Permission, RequiredPermission, allows};
@@ -70,6 +72,10 @@ pub mod bounds {
     pub const BODY_TYPES: usize = 16;
     /// Paths of what is taken out of a body.
     pub const REDACTED: usize = 32;
+    /// Labels of one object.
+    pub const LABELS: usize = 16;
+    /// Bytes of the key of a label, and of its value.
+    pub const LABEL: usize = 63;
     /// The weight of one target.
     pub const WEIGHT: i32 = 1_000_000;
     /// Live secrets of one key.

@@ -170,3 +170,63 @@ async fn the_config_goes_back_to_what_it_was_and_says_who_changed_what() {
         assert!(said.contains(&format!("is {unknown}, which is not in the history")), "{said}");
     }
 }
+
+#[tokio::test]
+async fn teams_share_an_environment_by_labels() {
+    let gate = Gate::with_nodes(0).start().await;
+    let fgctl = |args: &[&str], code: i32| {
+        let out = gate.fgctl(args);
+        let told = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {told}");
+        String::from_utf8(out.stdout).expect("text") + &told
+    };
+    let create = |id: &str, label: &str| {
+        let path = format!("/{id}");
+        let target = "http://127.0.0.1:1";
+        let args =
+            ["routes", "create", id, "--path-prefix", &path, "--target", target, "--label", label];
+        fgctl(&args, 0);
+    };
+    create("a1", "team=a");
+    create("a2", "team=a");
+    create("b1", "team=b");
+    fgctl(&["upstreams", "create", "shared", "--target", "http://127.0.0.1:1"], 0);
+
+    let own = fgctl(&["export", "-l", "team=a"], 0);
+    assert!(own.contains("route_id: a1") && own.contains("team: a"), "{own}");
+    assert!(!own.contains("b1") && !own.contains("shared"), "{own}");
+    let file = gate.dir().join("a.yaml");
+    std::fs::write(&file, own.replace("/a1", "/a1-now").replace("route_id: a2", "route_id: a3"))
+        .expect("written");
+    let file = file.to_str().expect("text");
+    let told = fgctl(&["config", "sync", "-f", file, "-l", "team=a"], 2);
+    assert!(
+        told.contains("1 object would be deleted, and nothing was changed: route a2"),
+        "{told}"
+    );
+    let told = fgctl(&["config", "sync", "-f", file, "-l", "team=a", "--yes"], 0);
+    for done in ["route a1 updated", "route a3 created", "route a2 deleted"] {
+        assert!(told.contains(done), "{told}");
+    }
+    let all = fgctl(&["export"], 0);
+    for id in ["a1", "a3", "b1", "shared"] {
+        assert!(all.contains(&format!("_id: {id}\n")), "{id}: {all}");
+    }
+    fgctl(&["diff", "-f", file, "-l", "team=b"], 0);
+    fgctl(&["apply", "-f", file, "-l", "team!=a"], 0);
+    fgctl(&["diff", "-f", file, "-l", "team=a", "--prune"], 0);
+    let told = fgctl(&["export", "-l", "team"], 1);
+    assert!(told.contains("write key=value or key!=value"), "{told}");
+
+    let path = "/admin/routes/b1";
+    let route = gate.admin.get(path).await.json();
+    assert_eq!(route["labels"], json!({"team": "b"}));
+    let body = json!({"labels": {"team": "b", "tier": "1"}});
+    let route = gate.admin.json(http::Method::PUT, path, body).await;
+    assert_eq!(route["labels"], json!({"team": "b", "tier": "1"}));
+    let body = json!({"labels": {"team": "no spaces", "tier": 1}}).to_string();
+    let refused = gate.admin.send(http::Method::PUT, path, body).await;
+    assert_eq!(refused.json()["errors"][0]["field"], "labels.tier", "{refused:?}");
+    fgctl(&["routes", "update", "b1", "--clear", "labels"], 0);
+    assert_eq!(gate.admin.get(path).await.json()["labels"], json!({}));
+}

@@ -22,7 +22,7 @@ use super::{
     routes, upstreams,
 };
 use crate::{
-    domain::{CallId, Committed},
+    domain::{CallId, Committed, Selector},
     error::Error,
     store::{Held, StoreError},
 };
@@ -43,7 +43,7 @@ impl ConfigService for Admin {
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
         let held = self.store.config(&environment).await.map_err(Error::from)?;
-        let faults = match diff(&environment, config, held, false) {
+        let faults = match diff(&environment, config, held, false, &Selector::default()) {
             Ok(_) => Vec::new(),
             Err(Error::Invalid(faults)) => faults.into_iter().collect(),
             Err(error) => return Err(error.into()),
@@ -59,12 +59,13 @@ impl ConfigService for Admin {
         &self,
         request: Request<DiffConfigRequest>,
     ) -> Result<Response<DiffConfigResponse>, Status> {
-        let DiffConfigRequest { config, environment, prune } = request.into_inner();
+        let DiffConfigRequest { config, environment, prune, selector } = request.into_inner();
+        let meant = parse_selector(&selector)?;
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
         let held = self.store.config(&environment).await.map_err(Error::from)?;
         let revision = held.revision;
-        let steps = diff(&environment, config, held, prune)?;
+        let steps = diff(&environment, config, held, prune, &meant)?;
         let changes = steps.iter().map(|step| wire(&environment, step, true)).collect();
         Ok(Response::new(DiffConfigResponse { changes, revision }))
     }
@@ -77,7 +78,10 @@ impl ConfigService for Admin {
         let request = request.into_inner();
         let ApplyConfigRequest { validate_only, request_id, .. } = &request;
         let call = Self::call_id(APPLY, &request, request_id, *validate_only)?;
-        let ApplyConfigRequest { config, environment, validate_only, prune, force, .. } = request;
+        let ApplyConfigRequest {
+            config, environment, validate_only, prune, force, selector, ..
+        } = request;
+        let meant = parse_selector(&selector)?;
         let config = config.ok_or_else(|| missing("config"))?;
         let environment = self.environment(&environment, &config.environment).await?;
         let pruning = match (prune, force) {
@@ -89,15 +93,20 @@ impl ConfigService for Admin {
             (true, true) => Pruning::All,
         };
         let draft = Draft { environment, actor, action: APPLY, validate_only };
-        Ok(Response::new(self.apply(&draft, config, pruning, call).await?))
+        Ok(Response::new(self.apply(&draft, config, (pruning, &meant), call).await?))
     }
 
     async fn export_config(
         &self,
         request: Request<ExportConfigRequest>,
     ) -> Result<Response<Config>, Status> {
-        let environment = self.environment(&request.into_inner().environment, "").await?;
-        let held = self.store.config(&environment).await.map_err(Error::from)?;
+        let ExportConfigRequest { environment, selector } = request.into_inner();
+        let meant = parse_selector(&selector)?;
+        let environment = self.environment(&environment, "").await?;
+        let mut held = self.store.config(&environment).await.map_err(Error::from)?;
+        held.routes.retain(|stored| meant.fits(&stored.object.wire.labels));
+        held.upstreams.retain(|stored| meant.fits(&stored.object.wire.labels));
+        held.plans.retain(|stored| meant.fits(&stored.object.wire.labels));
         Ok(Response::new(document(&environment, held)))
     }
 
@@ -134,7 +143,9 @@ impl ConfigService for Admin {
         let held = self.held_at(&environment, "revision", *revision).await?;
         let config = document(&environment, held);
         let draft = Draft { environment, actor, action: ROLLBACK, validate_only: *validate_only };
-        Ok(Response::new(self.apply(&draft, config, Pruning::All, call).await?))
+        Ok(Response::new(
+            self.apply(&draft, config, (Pruning::All, &Selector::default()), call).await?,
+        ))
     }
 }
 
@@ -147,6 +158,10 @@ pub(super) fn document(environment: &Id, held: Held) -> Config {
         routes: routes.into_iter().map(|stored| stored.object.wire).collect(),
         plans: plans.into_iter().map(|stored| stored.object.wire).collect(),
     }
+}
+
+fn parse_selector(text: &str) -> Result<Selector, Error> {
+    text.parse().map_err(|fault: String| Error::field("selector", fault))
 }
 
 /// What becomes of objects that the document does not hold.
@@ -165,7 +180,7 @@ impl Admin {
         &self,
         draft: &Draft,
         config: Config,
-        pruning: Pruning,
+        pruning: (Pruning, &Selector),
         call: Option<CallId>,
     ) -> Result<ApplyConfigResponse, Error> {
         let mut tries = ATTEMPTS;
@@ -191,7 +206,7 @@ impl Admin {
         &self,
         draft: &Draft,
         config: Config,
-        pruning: Pruning,
+        (pruning, meant): (Pruning, &Selector),
         call: Option<CallId>,
     ) -> Result<ApplyConfigResponse, Error> {
         // Before every look: the config may have changed because this very call came before.
@@ -202,7 +217,7 @@ impl Admin {
         let held = self.store.config(environment).await?;
         let revision = held.revision;
         let stored = held.routes.len() + held.upstreams.len() + held.plans.len();
-        let steps = diff(environment, config, held, pruning != Pruning::Never)?;
+        let steps = diff(environment, config, held, pruning != Pruning::Never, meant)?;
         if pruning == Pruning::Few {
             check_jump(&steps, stored)?;
         }

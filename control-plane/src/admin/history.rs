@@ -17,7 +17,7 @@ use super::{
     page::Paging,
 };
 use crate::{
-    domain::{self, ChangeKind, Touched},
+    domain::{self, ChangeKind, Selector, Touched},
     error::Error,
     store::{Cursor, Held},
 };
@@ -74,7 +74,8 @@ impl Admin {
         let after = self.held_at(&environment, "revision", revision).await?;
         let from = from.unwrap_or(revision.saturating_sub(1));
         let before = self.held_at(&environment, "from", from).await?;
-        let steps = diff(&environment, document(&environment, after), before, true)?;
+        let (after, all) = (document(&environment, after), Selector::default());
+        let steps = diff(&environment, after, before, true, &all)?;
         let mut changes: Vec<_> =
             steps.iter().map(|step| wire(&environment, step, false)).collect();
         changes.iter_mut().for_each(forget_times);

@@ -83,7 +83,7 @@ fn names_field(message: &MessageDescriptor, path: &str) -> bool {
         (None, _) => true,
         // Times and the like are values.
         (Some(below), Kind::Message(part)) if part.package_name() == message.package_name() => {
-            !field.is_list() && names_field(&part, below)
+            !field.is_list() && !field.is_map() && names_field(&part, below)
         }
         (Some(_), _) => false,
     }

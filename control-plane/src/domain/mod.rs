@@ -7,6 +7,7 @@ mod object;
 mod recorded;
 mod revision;
 mod rollup;
+mod selector;
 mod token;
 pub(crate) mod varint;
 
@@ -21,4 +22,5 @@ pub(crate) use object::{
 pub(crate) use recorded::{put_recorded, recorded_of};
 pub(crate) use revision::{ChangeKind, Revision, Touched};
 pub(crate) use rollup::{Kind, Metrics, MetricsQuery, Rollup, Step, Sums, Total};
+pub(crate) use selector::Selector;
 pub(crate) use token::{Role, Token};

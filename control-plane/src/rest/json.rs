@@ -1,14 +1,16 @@
 //! Between JSON and messages: snake_case names, 64-bit numbers as numbers, and every fault with
 //! the path of its field.
 
+use std::collections::HashMap;
+
 use fastgate::{
     model::Violations,
     time::{self, Written},
 };
 use prost::Message as _;
 use prost_reflect::{
-    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _,
-    Value,
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor,
+    ReflectMessage as _, Value,
 };
 use prost_types::{FieldMask, Timestamp};
 use serde::ser::{Error as _, Serialize, SerializeMap as _, Serializer};
@@ -61,6 +63,9 @@ fn field_value(
     faults: &mut Violations,
 ) -> Option<Value> {
     let kind = field.kind();
+    if let (true, Kind::Message(entry)) = (field.is_map(), &kind) {
+        return pairs(entry, json, at, faults);
+    }
     if !field.is_list() {
         return scalar(&kind, json, at, faults);
     }
@@ -71,6 +76,25 @@ fn field_value(
     let items = items.iter().enumerate();
     let values = items.filter_map(|(n, item)| scalar(&kind, item, &format!("{at}[{n}]"), faults));
     Some(Value::List(values.collect()))
+}
+
+/// Reads an object of values by name, such as labels.
+fn pairs(
+    entry: &MessageDescriptor,
+    json: &Json,
+    at: &str,
+    faults: &mut Violations,
+) -> Option<Value> {
+    let Json::Object(object) = json else {
+        faults.add(at, "must be an object");
+        return None;
+    };
+    let kind = entry.map_entry_value_field().kind();
+    let pairs = object.iter().filter_map(|(name, json)| {
+        let value = scalar(&kind, json, &format!("{at}.{name}"), faults)?;
+        Some((MapKey::String(name.clone()), value))
+    });
+    Some(Value::Map(pairs.collect()))
 }
 
 /// As large as numbers can be told.
@@ -203,11 +227,26 @@ impl Serialize for ShownValue<'_> {
             Value::List(values) => {
                 serializer.collect_seq(values.iter().map(|value| Self { value, kind: self.kind }))
             }
-            Value::Bytes(_) | Value::Map(_) => {
-                Err(S::Error::custom("bytes and maps have no form in this API's JSON"))
+            Value::Map(pairs) => {
+                let Kind::Message(entry) = self.kind else {
+                    return Err(S::Error::custom("a map without entries"));
+                };
+                let kind = &entry.map_entry_value_field().kind();
+                serializer.collect_map(
+                    sorted_pairs(pairs).map(|(name, value)| (name, ShownValue { kind, value })),
+                )
             }
+            Value::Bytes(_) => Err(S::Error::custom("bytes have no form in this API's JSON")),
         }
     }
+}
+
+/// The pairs of a map whose keys are texts, by key.
+pub fn sorted_pairs(pairs: &HashMap<MapKey, Value>) -> impl Iterator<Item = (&str, &Value)> {
+    let mut pairs: Vec<_> =
+        pairs.iter().filter_map(|(key, value)| Some((key.as_str()?, value))).collect();
+    pairs.sort_by_key(|(name, _)| *name);
+    pairs.into_iter()
 }
 
 fn show_timestamp<S: Serializer>(

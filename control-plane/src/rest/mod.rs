@@ -29,7 +29,7 @@ use crate::{error::Error, gate::Gate};
 use answer::{Answer, Refusal};
 pub(crate) use answer::{not_allowed, plain};
 use endpoint::Endpoints;
-pub use json::{Shown, message as read_message};
+pub use json::{Shown, message as read_message, sorted_pairs};
 
 /// Turns REST calls into gRPC calls.
 #[derive(Clone)]

@@ -125,7 +125,7 @@ fn set_query(
 fn is_parameter(field: &FieldDescriptor) -> bool {
     match field.kind() {
         Kind::Message(kind) => json::is_text(&kind),
-        _ => !field.is_list(),
+        _ => !field.is_list() && !field.is_map(),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum ConfigCommand {
     /// Makes the environment hold what documents do: like apply, and deletes what they do not hold
     Sync(SyncArgs),
     /// Writes routes, upstreams and plans as a document that applies unchanged
-    Export,
+    Export(Meant),
     /// Applies the routes, upstreams and plans of one environment to another
     Promote(PromoteArgs),
     /// Lists the revisions of the environment's config, newest first
@@ -32,6 +32,20 @@ pub(crate) enum ConfigCommand {
     Rollback(RollbackArgs),
 }
 
+/// Which objects a command is about.
+#[derive(Args, Clone, Default, Debug)]
+pub(crate) struct Meant {
+    /// Only objects whose labels fit: KEY=VALUE or KEY!=VALUE, several with commas; others stay as they are
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) selector: String,
+}
+
 /// Where documents are.
 #[derive(Args, Debug)]
 pub(crate) struct Files {
@@ -43,7 +57,7 @@ pub(crate) struct Files {
 #[derive(Args, Debug)]
 pub(crate) struct DiffArgs {
     /// Two revisions to compare, the earlier one first, in place of documents with what is stored
-    #[arg(value_name = "REVISION", num_args = 2, conflicts_with_all = ["files", "prune"])]
+    #[arg(value_name = "REVISION", num_args = 2, conflicts_with_all = ["files", "prune", "selector"])]
     pub(crate) revisions: Vec<u64>,
     /// A YAML or JSON document, a directory of them, or - for the standard input; may be repeated
     #[arg(short, long = "file", value_name = "FILE", required_unless_present = "revisions")]
@@ -51,6 +65,8 @@ pub(crate) struct DiffArgs {
     /// Also says what sync would delete
     #[arg(long)]
     pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
 }
 
 #[derive(Args, Debug)]
@@ -68,6 +84,8 @@ pub(crate) struct ApplyArgs {
     #[command(flatten)]
     pub(crate) files: Files,
     #[command(flatten)]
+    pub(crate) meant: Meant,
+    #[command(flatten)]
     pub(crate) check: DryRun,
     #[command(flatten)]
     pub(crate) wait: Wait,
@@ -77,6 +95,8 @@ pub(crate) struct ApplyArgs {
 pub(crate) struct SyncArgs {
     #[command(flatten)]
     pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) meant: Meant,
     #[command(flatten)]
     pub(crate) consent: Consent,
     #[command(flatten)]

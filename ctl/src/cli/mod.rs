@@ -26,7 +26,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use config::{
-    ApplyArgs, ConfigCommand, Consent, DiffArgs, Files, PromoteArgs, RollbackArgs, SyncArgs, Wait,
+    ApplyArgs, ConfigCommand, Consent, DiffArgs, Files, Meant, PromoteArgs, RollbackArgs, SyncArgs,
+    Wait,
 };
 pub(crate) use context::ContextCommand;
 pub(crate) use dev::DevArgs;
@@ -43,7 +44,7 @@ pub(crate) use recording::RecordingFields;
 pub(crate) use routes::{RouteCommand, RouteFields};
 pub(crate) use tokens::TokenCommand;
 pub(crate) use upstreams::{UpstreamCommand, UpstreamFields};
-pub(crate) use values::{Moment, Overlap, TargetArg};
+pub(crate) use values::{LabelArg, Moment, Overlap, TargetArg};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -151,7 +152,7 @@ pub(crate) enum Command {
     /// anything did
     Diff(DiffArgs),
     /// Writes routes, upstreams and plans as a document that applies unchanged
-    Export,
+    Export(Meant),
     /// Contexts: named control planes with their token file and environment
     #[command(subcommand, visible_alias = "contexts")]
     Context(ContextCommand),
@@ -233,6 +234,8 @@ mod tests {
             "fgctl diff -f dir --addr 127.0.0.1:9000",
             "fgctl explain GET /a?b -H X-Tenant:a -H Host:b.com --from ::1 --node n1 --key-id k1",
             "fgctl node config n1 --document",
+            "fgctl config sync -f a.yaml -l team=a,tier!=b --yes",
+            "fgctl routes update r --label team=a --label tier=",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, LimitArg};
+use super::{DryRun, Etag, LabelArg, Limit, LimitArg};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum PlanCommand {
@@ -68,4 +68,7 @@ pub(crate) struct PlanFields {
     /// A free text for people
     #[arg(long)]
     pub(crate) description: Option<String>,
+    /// A label, KEY=VALUE, in place of those there are; may be repeated
+    #[arg(long = "label", visible_alias = "labels", value_name = "LABEL")]
+    pub(crate) labels: Vec<LabelArg>,
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, LimitArg, RecordingFields, TargetArg};
+use super::{DryRun, Etag, LabelArg, Limit, LimitArg, RecordingFields, TargetArg};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RouteCommand {
@@ -120,6 +120,9 @@ pub(crate) struct RouteFields {
     /// Lets %2F pass in the path
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) allow_encoded_slash: Option<bool>,
+    /// A label, KEY=VALUE, in place of those there are; may be repeated
+    #[arg(long = "label", visible_alias = "labels", value_name = "LABEL")]
+    pub(crate) labels: Vec<LabelArg>,
     #[command(flatten)]
     pub(crate) recording: RecordingFields,
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, TargetArg};
+use super::{DryRun, Etag, LabelArg, Limit, TargetArg};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum UpstreamCommand {
@@ -64,4 +64,7 @@ pub(crate) struct UpstreamFields {
     /// A free text for people
     #[arg(long)]
     pub(crate) description: Option<String>,
+    /// A label, KEY=VALUE, in place of those there are; may be repeated
+    #[arg(long = "label", visible_alias = "labels", value_name = "LABEL")]
+    pub(crate) labels: Vec<LabelArg>,
 }

@@ -56,6 +56,22 @@ impl FromStr for TargetArg {
     }
 }
 
+/// `KEY=VALUE`. What either may hold is the control plane's to say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct LabelArg {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for LabelArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as team=payments")?;
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
 /// Where a span leads beyond all times: the control plane refuses them.
 const FAR_PAST: Timestamp = Timestamp { seconds: i64::MIN, nanos: 0 };
 const FAR_FUTURE: Timestamp = Timestamp { seconds: i64::MAX, nanos: 0 };

@@ -17,8 +17,8 @@ use tonic::Status;
 use crate::{
     Outcome,
     cli::{
-        ApplyArgs, ConfigCommand, Consent, DiffArgs, DryRun, Files, Form, PromoteArgs, SyncArgs,
-        Wait,
+        ApplyArgs, ConfigCommand, Consent, DiffArgs, DryRun, Files, Form, Meant, PromoteArgs,
+        SyncArgs, Wait,
     },
     client::Client,
     context::Connection,
@@ -45,7 +45,7 @@ pub(super) async fn run(
             history::show(revision, &connect().await?, output).await?;
         }
         ConfigCommand::Rollback(args) => history::rollback(args, &connect().await?, output).await?,
-        ConfigCommand::Export => export(&connect().await?, output).await?,
+        ConfigCommand::Export(meant) => export(meant, &connect().await?, output).await?,
     }
     Ok(Outcome::Done)
 }
@@ -79,14 +79,14 @@ pub(super) async fn diff(
     connect: impl AsyncFnOnce() -> Result<Client, Error>,
     output: &mut Output<'_>,
 ) -> Result<Outcome, Error> {
-    let DiffArgs { revisions, files, prune } = args;
+    let DiffArgs { revisions, files, prune, meant: Meant { selector } } = args;
     if let [from, to] = revisions[..] {
         let answer = history::diff(from, to, &connect().await?).await?;
         return differences(&answer, ["before", "after"], "nothing changed", output);
     }
     let (document, environment) = load(&Files { files }, connection)?;
     let config = Some(document.config.clone());
-    let request = DiffConfigRequest { config, environment, prune };
+    let request = DiffConfigRequest { config, environment, prune, selector };
     let answer = connect().await?.config().diff_config(request).await;
     let answer = answer.map_err(|status| refused(status, &document))?.into_inner();
     differences(&answer, ["stored", "document"], "nothing would change", output)
@@ -122,8 +122,9 @@ pub(super) async fn apply(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let (document, environment) = load(&args.files, connection)?;
-    let ApplyArgs { check, wait, .. } = args;
-    let change = Change { config: document.config.clone(), environment, prune: None, check, wait };
+    let ApplyArgs { meant, check, wait, .. } = args;
+    let (config, prune) = (document.config.clone(), None);
+    let change = Change { config, environment, meant, prune, check, wait };
     let sent = change.send(&connect().await?, output).await;
     sent.map_err(|error| relocated(error, &document))
 }
@@ -136,9 +137,9 @@ async fn sync(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let (document, environment) = load(&args.files, connection)?;
-    let SyncArgs { consent, check, wait, .. } = args;
+    let SyncArgs { meant, consent, check, wait, .. } = args;
     let (config, prune) = (document.config.clone(), Some(consent));
-    let change = Change { config, environment, prune, check, wait };
+    let change = Change { config, environment, meant, prune, check, wait };
     let sent = change.send(&connect().await?, output).await;
     sent.map_err(|error| relocated(error, &document))
 }
@@ -152,17 +153,19 @@ async fn promote(args: PromoteArgs, client: &Client, output: &mut Output<'_>) ->
     if consent.yes && !prune {
         return Err(Error::Usage("--yes is for --prune: give both or none".into()));
     }
-    let request = ExportConfigRequest { environment: from };
+    let request = ExportConfigRequest { environment: from, selector: String::new() };
     let mut config = client.config().export_config(request).await?.into_inner();
     config.environment.clone_from(&to);
     let prune = prune.then_some(consent);
-    Change { config, environment: to, prune, check, wait }.send(client, output).await
+    let meant = Meant::default();
+    Change { config, environment: to, meant, prune, check, wait }.send(client, output).await
 }
 
 /// A config on its way into an environment.
 struct Change {
     config: Config,
     environment: String,
+    meant: Meant,
     /// `None`: what it does not hold stays.
     prune: Option<Consent>,
     check: DryRun,
@@ -172,13 +175,14 @@ struct Change {
 impl Change {
     /// Sends it, shows what it changes, and waits for nodes where that is asked for.
     async fn send(self, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
-        let Self { config, environment, prune, check, wait } = self;
+        let Self { config, environment, meant: Meant { selector }, prune, check, wait } = self;
         let mut request = ApplyConfigRequest {
             config: Some(config),
             environment: environment.clone(),
             validate_only: check.dry_run,
             prune: prune.is_some(),
             force: prune.is_some_and(|consent| consent.force),
+            selector: selector.clone(),
             ..Default::default()
         };
         if prune.is_some_and(|consent| !consent.yes) && !check.dry_run {
@@ -186,6 +190,7 @@ impl Change {
                 config: request.config.clone(),
                 environment: environment.clone(),
                 prune: true,
+                selector,
             };
             let found = client.config().diff_config(look).await?.into_inner();
             refuse_to_delete(&found.changes)?;
@@ -238,8 +243,13 @@ fn refuse_to_delete(changes: &[ConfigChange]) -> Result<(), Error> {
 }
 
 /// Writes routes, upstreams and plans as a document.
-pub(super) async fn export(client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
-    let request = ExportConfigRequest { environment: client.environment() };
+pub(super) async fn export(
+    meant: Meant,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    let (environment, selector) = (client.environment(), meant.selector);
+    let request = ExportConfigRequest { environment, selector };
     let config = client.config().export_config(request).await?.into_inner();
     let text = exported(&config, output.form())?;
     output.text(&text)

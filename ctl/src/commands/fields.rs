@@ -1,10 +1,12 @@
 //! Which fields of an object a command sets, as a field mask.
 
+use std::collections::BTreeMap;
+
 use fastgate::admin::v1::{Limit, Target};
 use prost_types::FieldMask;
 
 use crate::{
-    cli::{LimitArg, TargetArg},
+    cli::{LabelArg, LimitArg, TargetArg},
     error::Error,
 };
 
@@ -31,6 +33,17 @@ impl Changes {
     /// Sets a list, if it was given.
     pub(super) fn set_list<T>(&mut self, name: &str, field: &mut Vec<T>, values: Vec<T>) {
         self.set(name, field, (!values.is_empty()).then_some(values));
+    }
+
+    /// Sets labels, if some were given.
+    pub(super) fn set_labels(
+        &mut self,
+        field: &mut BTreeMap<String, String>,
+        given: Vec<LabelArg>,
+    ) {
+        let labels: BTreeMap<_, _> =
+            given.into_iter().map(|label| (label.key, label.value)).collect();
+        self.set("labels", field, (!labels.is_empty()).then_some(labels));
     }
 
     /// Takes a field away where `other`, which stands for the same thing, is set.

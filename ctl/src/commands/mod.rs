@@ -83,7 +83,7 @@ async fn run_remote(
         }
         Command::Apply(args) => config::apply(args, &connection, connect, output).await?,
         Command::Diff(args) => return config::diff(args, &connection, connect, output).await,
-        Command::Export => config::export(&connect().await?, output).await?,
+        Command::Export(meant) => config::export(meant, &connect().await?, output).await?,
         // `run` has these.
         Command::Context(_) | Command::Completions { .. } | Command::Dev(_) => {}
     }

@@ -84,6 +84,7 @@ fn set(given: PlanFields, plan: &mut Plan, changes: &mut Changes) {
     changes.set("rate_limit_fallback", &mut plan.rate_limit_fallback, given.rate_limit_fallback);
     changes.set_list("limits", &mut plan.limits, limits(given.limits));
     changes.set("description", &mut plan.description, given.description);
+    changes.set_labels(&mut plan.labels, given.labels);
 }
 
 fn rows(plans: &[Plan], more: bool) -> Rows {

@@ -103,6 +103,7 @@ fn set(given: RouteFields, route: &mut Route, changes: &mut Changes) {
     changes.set("rewrite", &mut route.rewrite, given.rewrite);
     changes.set("priority", &mut route.priority, given.priority);
     changes.set("allow_encoded_slash", &mut route.allow_encoded_slash, given.allow_encoded_slash);
+    changes.set_labels(&mut route.labels, given.labels);
     set_recording(given.recording, &mut route.recording, changes);
 }
 

@@ -84,6 +84,7 @@ fn set(given: UpstreamFields, upstream: &mut Upstream, changes: &mut Changes) {
     changes.set_list("targets", &mut upstream.targets, targets(given.targets));
     changes.set("connect_timeout", &mut upstream.connect_timeout, given.connect_timeout);
     changes.set("description", &mut upstream.description, given.description);
+    changes.set_labels(&mut upstream.labels, given.labels);
 }
 
 fn rows(upstreams: &[Upstream], more: bool) -> Rows {

@@ -3,6 +3,7 @@
 //! All faults of a document are found at once. Single values are left to the reader of messages.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use serde_saphyr::Spanned;
 
 use super::{
     source::Source,
@@ -80,8 +81,20 @@ impl Check<'_> {
                     self.one(item, &field.kind(), &format!("{path}[{at}]"), item.referenced.line());
                 }
             }
+            Node::Map(pairs) if field.is_map() => self.pairs(pairs, path),
+            _ if field.is_map() => self.fault(Some(line), format!("{path} must be a mapping")),
             _ if field.is_list() => self.fault(Some(line), format!("{path} must be a list")),
             _ => self.one(value, &field.kind(), path, line),
+        }
+    }
+
+    /// A mapping of names to texts, such as labels.
+    fn pairs(&mut self, pairs: &[(Spanned<String>, Placed)], path: &str) {
+        for (key, value) in pairs {
+            let line = key.referenced.line();
+            if !matches!(value.value, Node::Scalar { is_null: false }) {
+                self.fault(Some(line), format!("{path}.{} must be a text", key.value));
+            }
         }
     }
 

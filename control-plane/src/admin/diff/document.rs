@@ -1,6 +1,6 @@
 //! The objects of a config document: parsed, each with its place for what is wrong with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fastgate::{
     admin::v1,
@@ -9,7 +9,7 @@ use fastgate::{
 
 use super::{Step, identity::Identity};
 use crate::{
-    domain::{Plan, Route, Stored, Upstream},
+    domain::{Plan, Route, Selector, Stored, Upstream},
     store::Held,
 };
 
@@ -40,6 +40,7 @@ pub(super) trait Named: PartialEq + Sized {
     fn read(wire: Self::Wire) -> Result<Self, Violations>;
     fn etag(wire: &Self::Wire) -> &str;
     fn id(&self) -> &Id;
+    fn labels(&self) -> &BTreeMap<String, String>;
 }
 
 /// A route of the document.
@@ -60,31 +61,41 @@ impl Document {
         Self { upstreams, routes, plans }
     }
 
-    /// Takes out of what is held all that is not in the document, to be deleted. Routes come first:
-    /// they may name upstreams.
-    pub(super) fn take_missing(&self, held: &mut Held) -> Vec<Step> {
-        let routes = self.routes.iter().map(|route| &route.route.model.route_id).collect();
-        let gone = take_missing(&mut held.routes, &routes, |route| &route.model.route_id);
+    /// Takes out of what is held all that is meant and not in the document, to be deleted. Routes come
+    /// first: they may name upstreams.
+    pub(super) fn take_missing(&self, held: &mut Held, meant: &Selector) -> Vec<Step> {
+        let routes: HashSet<_> =
+            self.routes.iter().map(|route| &route.route.model.route_id).collect();
+        let stays = |route: &Route| {
+            routes.contains(&route.model.route_id) || !meant.fits(&route.wire.labels)
+        };
+        let gone = take_missing(&mut held.routes, stays);
         let mut steps: Vec<_> = gone.into_iter().map(Step::DeleteRoute).collect();
-        let gone = take_missing(&mut held.upstreams, &ids(&self.upstreams), Named::id);
+        let gone = take_missing(&mut held.upstreams, staying(&self.upstreams, meant));
         steps.extend(gone.into_iter().map(Step::DeleteUpstream));
-        let gone = take_missing(&mut held.plans, &ids(&self.plans), Named::id);
+        let gone = take_missing(&mut held.plans, staying(&self.plans, meant));
         steps.extend(gone.into_iter().map(Step::DeletePlan));
         steps
     }
+
+    /// Passes over what is not meant.
+    pub(super) fn keep_meant(&mut self, meant: &Selector) {
+        self.upstreams.retain(|placed| meant.fits(placed.object.labels()));
+        self.routes.retain(|route| meant.fits(&route.route.wire.labels));
+        self.plans.retain(|placed| meant.fits(placed.object.labels()));
+    }
 }
 
-fn ids<T: Named>(placed: &[Placed<T>]) -> HashSet<&Id> {
-    placed.iter().map(|placed| placed.object.id()).collect()
+/// Whether a stored object is in the document, in whatever state, or not meant.
+fn staying<T: Named>(placed: &[Placed<T>], meant: &Selector) -> impl Fn(&T) -> bool {
+    let ids: HashSet<_> = placed.iter().map(|placed| placed.object.id().clone()).collect();
+    let meant = meant.clone();
+    move |stored| ids.contains(stored.id()) || !meant.fits(stored.labels())
 }
 
-fn take_missing<T>(
-    stored: &mut Vec<Stored<T>>,
-    kept: &HashSet<&Id>,
-    id: impl Fn(&T) -> &Id,
-) -> Vec<Box<Stored<T>>> {
+fn take_missing<T>(stored: &mut Vec<Stored<T>>, stays: impl Fn(&T) -> bool) -> Vec<Box<Stored<T>>> {
     let all = std::mem::take(stored).into_iter();
-    let (stay, gone): (Vec<_>, Vec<_>) = all.partition(|one| kept.contains(id(&one.object)));
+    let (stay, gone): (Vec<_>, Vec<_>) = all.partition(|one| stays(&one.object));
     *stored = stay;
     gone.into_iter().map(Box::new).collect()
 }
@@ -115,6 +126,10 @@ impl Named for Upstream {
     fn id(&self) -> &Id {
         &self.model.upstream_id
     }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.wire.labels
+    }
 }
 
 impl Named for Plan {
@@ -131,6 +146,10 @@ impl Named for Plan {
 
     fn id(&self) -> &Id {
         &self.model.plan_id
+    }
+
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.wire.labels
     }
 }
 

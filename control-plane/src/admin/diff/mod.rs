@@ -18,7 +18,7 @@ use self::{
     identity::{Identity, identify},
 };
 use crate::{
-    domain::{Expect, Op, Plan, Route, Stored, Upstream},
+    domain::{Expect, Op, Plan, Route, Selector, Stored, Upstream},
     error::Error,
     store::Held,
 };
@@ -73,17 +73,20 @@ impl Step {
 }
 
 /// Compares a document with what is held. Upstreams come before the routes that may name them, and
-/// go after those that did. `prune`: what the document does not hold goes.
+/// go after those that did. `prune`: what the document does not hold goes. Only objects that are
+/// `meant` are compared.
 pub(super) fn diff(
     environment: &Id,
     document: v1::Config,
     mut held: Held,
     prune: bool,
+    meant: &Selector,
 ) -> Result<Vec<Step>, Error> {
     let mut faults = Violations::default();
     let mut document = Document::parse(environment, document, &mut faults);
     identify(&mut document.routes, &held.routes);
-    let gone = if prune { document.take_missing(&mut held) } else { Vec::new() };
+    let gone = if prune { document.take_missing(&mut held, meant) } else { Vec::new() };
+    document.keep_meant(meant);
     clash::check(&document, &held, &mut faults);
     in_order(faults).or(())?;
     let mut steps = steps(document, held)?;

@@ -29,7 +29,7 @@ fn diff_routes(document: &[v1::Route], stored: &[v1::Route]) -> Result<Vec<Step>
 }
 
 fn diff_config(document: v1::Config, held: Held, prune: bool) -> Result<Vec<Step>, Error> {
-    diff(&Id::parse("default").expect("an id"), document, held, prune)
+    diff(&Id::parse("default").expect("an id"), document, held, prune, &Selector::default())
 }
 
 /// Created and updated routes by id; a made-up id reads `new`.
@@ -277,4 +277,50 @@ fn a_stale_etag_is_refused() {
     assert!(diff_routes(&[with_etag("1")], &stored).is_ok());
     let stale = diff_routes(&[with_etag("0")], &stored);
     assert!(matches!(stale, Err(Error::Stale { field, .. }) if field == "routes[0].etag"));
+}
+
+#[test]
+fn a_selector_leaves_all_others_alone() {
+    let labelled = |id: &str, path: &str, team: &str| {
+        route(|route| {
+            route.route_id = id.into();
+            route.path = path.into();
+            if !team.is_empty() {
+                route.labels = [("team".to_owned(), team.to_owned())].into();
+            }
+        })
+    };
+    let stored = [
+        labelled("changed", "/changed", "a"),
+        labelled("gone", "/gone", "a"),
+        labelled("moved", "/moved", "a"),
+        labelled("other", "/other", "b"),
+        labelled("bare", "/bare", ""),
+    ];
+    let document = v1::Config {
+        routes: vec![
+            labelled("changed", "/changed-now", "a"),
+            labelled("new", "/new", "a"),
+            // It is another team's from now on, which this document is not applied for.
+            labelled("moved", "/moved", "b"),
+            labelled("other", "/other-now", "b"),
+        ],
+        ..v1::Config::default()
+    };
+    let look = |selector: &str, prune| {
+        let environment = Id::parse("default").expect("an id");
+        let meant = selector.parse().expect("a selector");
+        let steps = diff(&environment, document.clone(), held(&stored), prune, &meant);
+        let name = |step: &Step| match step {
+            Step::Route { before: None, after, .. } => format!("+{}", after.model.route_id),
+            Step::Route { after, .. } => format!("~{}", after.model.route_id),
+            Step::DeleteRoute(gone) => format!("-{}", gone.object.model.route_id),
+            _ => panic!("no route"),
+        };
+        steps.expect("no fault").iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(look("team=a", false), ["~changed", "+new"]);
+    assert_eq!(look("team=a", true), ["~changed", "+new", "-gone"]);
+    assert_eq!(look("team!=a", true), ["~moved", "~other", "-bare"]);
+    assert_eq!(look("", true), ["~changed", "+new", "~moved", "~other", "-gone", "-bare"]);
 }
