@@ -56,8 +56,7 @@ async fn open(node_url: &str, n: usize) -> impl Sized + use<> {
         boot_id: "boot".into(),
         version: "0".into(),
         environment: "default".into(),
-        held: Vec::new(),
-        answers_limit_queries: false,
+        ..Hello::default()
     };
     let hello = NodeMessage { body: Some(Body::Hello(hello)) };
     let said = stream::iter([hello]).chain(stream::pending());

@@ -21,6 +21,17 @@ pub(crate) enum Namespace {
     Config,
 }
 
+impl Namespace {
+    /// The one a message of a node speaks of.
+    pub(crate) fn of(wire: node::v1::Namespace) -> Option<Self> {
+        match wire {
+            node::v1::Namespace::Keys => Some(Self::Keys),
+            node::v1::Namespace::Config => Some(Self::Config),
+            node::v1::Namespace::Unspecified => None,
+        }
+    }
+}
+
 impl From<Namespace> for node::v1::Namespace {
     fn from(ns: Namespace) -> Self {
         match ns {

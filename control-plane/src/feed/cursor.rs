@@ -5,7 +5,7 @@ use std::{future::Future, mem, pin::Pin, sync::Arc};
 use fastgate::{
     digest::Digest,
     model::Id,
-    node::v1::{self, Ack, Delta, Held, Nack, control_message::Body},
+    node::v1::{self, Ack, Delta, Hello, Nack, control_message::Body},
 };
 use tokio::sync::watch;
 use tonic::Status;
@@ -29,8 +29,14 @@ pub(super) struct Cursor {
     /// `None`: the node holds nothing worth building upon.
     holds: Option<Position>,
     /// Refused, so not sent again.
-    refused: Option<Position>,
+    refused: Option<Refused>,
     stage: Stage,
+}
+
+/// A revision the node kept out.
+struct Refused {
+    epoch: String,
+    revision: u64,
 }
 
 /// How far the current step is. One at a time: what comes meanwhile goes in one step after it.
@@ -80,22 +86,27 @@ pub(super) enum Unexpected {
 }
 
 impl Cursor {
-    /// A cursor for a node that says it holds `held`; `None`: no such environment.
+    /// A cursor for a node that says what it holds and what it refused; `None`: no such environment.
     pub(super) fn new(
         shared: Arc<Shared>,
         environment: Id,
         ns: Namespace,
-        held: &[Held],
+        hello: &Hello,
     ) -> Option<Self> {
         let mut heads = shared.track(&environment, ns)?.subscribe();
         let head = heads.borrow_and_update().clone()?;
-        let held = held.iter().find(|held| held.ns() == v1::Namespace::from(ns));
+        let wire = v1::Namespace::from(ns);
+        let held = hello.held.iter().find(|held| held.ns() == wire);
         let holds = held.and_then(|held| {
             let digest = Digest::from_bytes(&held.digest)?;
             Some(Position { epoch: held.epoch.clone(), revision: held.revision, digest })
         });
+        let refused = hello.refused.iter().find_map(|refusal| {
+            let nack = refusal.nack.as_ref().filter(|nack| nack.ns() == wire)?;
+            Some(Refused { epoch: refusal.epoch.clone(), revision: nack.revision })
+        });
         let stage = Stage::Idle;
-        Some(Self { ns, shared, environment, heads, head, holds, refused: None, stage })
+        Some(Self { ns, shared, environment, heads, head, holds, refused, stage })
     }
 
     /// The revision the node says it holds; 0 where it is one of another epoch.
@@ -177,7 +188,7 @@ impl Cursor {
 
     fn way(&self) -> Way {
         let head = &self.head;
-        let is_refused = |bad: &Position| bad.epoch == head.epoch && bad.revision >= head.revision;
+        let is_refused = |bad: &Refused| bad.epoch == head.epoch && bad.revision >= head.revision;
         if self.refused.as_ref().is_some_and(is_refused) {
             return Way::None;
         }
@@ -254,7 +265,7 @@ impl Cursor {
         self.holds = sent.filter(|sent| {
             sent.revision == ack.revision && sent.digest.to_bytes()[..] == ack.digest[..]
         });
-        self.refused = None;
+        self.refused.take_if(|bad| bad.revision <= ack.revision);
         self.holds.as_ref().map(|held| held.revision).ok_or(unexpected)
     }
 
@@ -263,7 +274,8 @@ impl Cursor {
     pub(super) fn refuse(&mut self, nack: &Nack) {
         match mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Sent { leads_to, .. } if leads_to.revision == nack.revision => {
-                self.refused = Some(leads_to);
+                let Position { epoch, revision, .. } = leads_to;
+                self.refused = Some(Refused { epoch, revision });
             }
             stage => self.stage = stage,
         }

@@ -59,7 +59,7 @@ impl Feed {
         self.wait_until_ready().await?;
         let cursor = |ns| {
             let shared = Arc::clone(&self.shared);
-            Cursor::new(shared, environment.clone(), ns, &hello.held).ok_or_else(|| {
+            Cursor::new(shared, environment.clone(), ns, &hello).ok_or_else(|| {
                 Status::not_found(format!("environment '{environment}' does not exist"))
             })
         };
@@ -72,6 +72,7 @@ impl Feed {
             keys_revision: keys.held_revision(),
             config_revision: config.held_revision(),
             answers_limit_queries: hello.answers_limit_queries,
+            refused: hello.refused.into_iter().filter_map(|refusal| refusal.nack).collect(),
         });
         let (lease, questions) =
             lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;

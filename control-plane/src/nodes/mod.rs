@@ -5,10 +5,12 @@
 
 mod ask;
 mod elsewhere;
+mod refusal;
 mod share;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -25,6 +27,7 @@ pub(crate) use self::ask::{Answered, Questions};
 use self::{
     ask::{Mailbox, mailbox},
     elsewhere::Elsewhere,
+    refusal::{Refusals, told},
 };
 use crate::domain::Namespace;
 
@@ -33,12 +36,6 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
 /// Nodes known at once, connected or not.
 const NODES: usize = 10_000;
-
-/// Faults of a refusal that are told.
-const TOLD: usize = 5;
-
-/// Characters of a refusal that are told.
-const NACK: usize = 1024;
 
 /// Characters of what a node says of itself.
 const TEXT: usize = 128;
@@ -124,6 +121,7 @@ struct Node {
     /// Cancelled when a newer stream of the same node takes over; tells whose the entry is.
     replaced: Option<CancellationToken>,
     last_nack: String,
+    refusals: Refusals,
     reported: Reported,
     /// `None`: it can't be asked.
     mailbox: Option<Mailbox>,
@@ -153,6 +151,8 @@ pub(crate) struct Greeting {
     pub(crate) keys_revision: u64,
     pub(crate) config_revision: u64,
     pub(crate) answers_limit_queries: bool,
+    /// What it refused before, and still does.
+    pub(crate) refused: Vec<Nack>,
 }
 
 /// A connected node's hold on its entry: dropped, the node counts as gone.
@@ -164,8 +164,9 @@ pub(crate) struct Lease {
 
 impl Nodes {
     /// Enters a node. A stream it had before is told to end. `None`: there are too many.
-    pub(crate) fn connect(&self, greeting: Greeting) -> Option<(Lease, Questions)> {
+    pub(crate) fn connect(&self, mut greeting: Greeting) -> Option<(Lease, Questions)> {
         let now = SystemTime::now();
+        let refused = mem::take(&mut greeting.refused);
         let name = (greeting.environment.clone(), greeting.node_id.clone());
         let replaced = CancellationToken::new();
         let mut state = self.state();
@@ -181,12 +182,13 @@ impl Nodes {
         let (mailbox, questions) = mailbox();
         let node = Node {
             mailbox: greeting.answers_limit_queries.then_some(mailbox),
-            greeting,
             connected_at: now,
             last_seen_at: now,
             replaced: Some(replaced.clone()),
-            last_nack: String::new(),
+            last_nack: refused.first().map(told).unwrap_or_default(),
+            refusals: refused.iter().collect(),
             reported: Reported::default(),
+            greeting,
         };
         let is_news = state.enter(name.clone(), node);
         drop(state);
@@ -267,20 +269,20 @@ impl Lease {
     }
 
     pub(crate) fn acked(&self, ns: Namespace, revision: u64) {
-        self.note(|node| match ns {
-            Namespace::Keys => node.greeting.keys_revision = revision,
-            Namespace::Config => node.greeting.config_revision = revision,
+        self.note(|node| {
+            match ns {
+                Namespace::Keys => node.greeting.keys_revision = revision,
+                Namespace::Config => node.greeting.config_revision = revision,
+            }
+            node.refusals.get_over(ns, revision);
         });
     }
 
     pub(crate) fn nacked(&self, nack: &Nack) {
-        let told: Vec<_> = nack.errors.iter().take(TOLD).map(ToString::to_string).collect();
-        let mut told = format!("revision {}: {}", nack.revision, told.join("; "));
-        if let Some((end, _)) = told.char_indices().nth(NACK) {
-            told.truncate(end);
-            told.push('…');
-        }
-        self.note(|node| node.last_nack = told);
+        self.note(|node| {
+            node.last_nack = told(nack);
+            node.refusals.add(nack);
+        });
     }
 
     pub(crate) fn status(&self, status: &Status) {
@@ -353,6 +355,7 @@ impl Node {
             keys_lag: 0,
             config_lag: 0,
             last_nack: self.last_nack.clone(),
+            refusal: self.refusals.shown(),
             events_produced: self.reported.events_produced,
             events_dropped: self.reported.events_dropped,
             events_stored: self.reported.events_stored,

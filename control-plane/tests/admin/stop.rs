@@ -216,8 +216,7 @@ async fn node_that_does_not_read(plane: &Plane, n: usize) -> Open {
         boot_id: "b".into(),
         version: "0".into(),
         environment: "default".into(),
-        held: Vec::new(),
-        answers_limit_queries: false,
+        ..Hello::default()
     };
     outbound.send(NodeMessage { body: Some(Body::Hello(hello)) }).await.expect("open");
     let mut client = ConfigStreamClient::new(channel(&plane.node_address).await);

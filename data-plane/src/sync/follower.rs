@@ -301,6 +301,7 @@ impl Follower {
             environment: self.identity.environment.to_string(),
             held: self.replica.open_stream(),
             answers_limit_queries: true,
+            refused: self.replica.refused(),
         }
     }
 

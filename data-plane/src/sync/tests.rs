@@ -282,6 +282,8 @@ async fn config_that_killed_two_starts_is_put_aside_and_keys_are_not() {
     let running = tokio::spawn(third.follower.run(stop.clone()));
     let mut stream = control_plane.stream().await;
     assert_eq!(stream.held(), [(1, 6), (2, 5)]);
+    let refused = stream.hello.refused.iter().filter_map(|refusal| refusal.nack.as_ref());
+    assert_eq!(refused.map(|nack| nack.revision).collect::<Vec<_>>(), [6], "not to be sent again");
     stream.say(last_delta(CONFIG, 5, 6)).await;
     let nack = stream.nack().await;
     assert!(nack.errors[0].message.contains("died twice"), "{nack:?}");

@@ -310,9 +310,18 @@ fn a_barred_revision_is_refused_unseen() {
     let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::Refused(_)))), "{outcome:?}");
+    let said = replica.refused().remove(0);
+    assert_eq!((&*said.epoch, said.nack.map(|nack| nack.revision)), ("e1", Some(6)));
+    replica.bar(None);
+    assert_eq!(replica.refused(), [], "it is to be sent again");
+
+    replica.bar(Some(6));
+    let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
+    feed(&mut replica, vec![message(Body::Delta(sent))]).expect("no fault");
     let sent = delta(CONFIG, 5, 7, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::InForce(_)))), "{outcome:?}");
+    assert_eq!(replica.refused(), [], "it got over it");
 }
 
 /// What a control plane, or a bad wire, may do next.
