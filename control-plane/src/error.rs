@@ -87,6 +87,8 @@ impl Error {
                 StoreError::EnvironmentInUse { .. } => {
                     (Code::FailedPrecondition, "ENVIRONMENT_IN_USE")
                 }
+                StoreError::TooLarge { .. } => (Code::InvalidArgument, "OBJECT_TOO_LARGE"),
+                StoreError::Full { .. } => (Code::ResourceExhausted, "ENVIRONMENT_FULL"),
                 StoreError::RequestReused { .. } => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
                 StoreError::LastOwner => (Code::FailedPrecondition, "LAST_OWNER"),
                 StoreError::TooSlow => (Code::DeadlineExceeded, "SEARCH_TOO_LONG"),
@@ -127,6 +129,10 @@ impl Error {
                     "names '{id}', which keys are on: put them on another plan or on none first"
                 ),
             ),
+            Self::Store(StoreError::TooLarge { kind, bytes, most, .. }) => one(
+                kind,
+                format!("has {bytes} bytes, of which it may have {most}: make it smaller"),
+            ),
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
             }
@@ -156,7 +162,8 @@ impl Error {
             Self::Store(
                 StoreError::NotFound { kind, id }
                 | StoreError::Exists { kind, id }
-                | StoreError::Stale { kind, id },
+                | StoreError::Stale { kind, id }
+                | StoreError::TooLarge { kind, id, .. },
             )
             | Self::Stale { kind, id, .. } => pairs(&[("kind", kind), ("id", id)]),
             Self::Store(StoreError::UpstreamInUse { id, route }) => {

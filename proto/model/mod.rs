@@ -21,6 +21,7 @@ mod rate;
 mod recording;
 mod route;
 mod settings;
+mod size;
 mod upstream;
 
 pub use check::{Violation, Violations, text};
@@ -38,6 +39,7 @@ pub use rate::{Period, Rate, RateLimit};
 pub use recording::{RecordedName, Recording, Share};
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
 pub use settings::Settings;
+pub use size::{Size, writable};
 pub use upstream::{Target, TargetUrl, Upstream};
 
 /// What can be wrong with a value is bounded by what it may hold: the largest object of each kind.

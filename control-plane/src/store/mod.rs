@@ -314,6 +314,14 @@ pub(crate) enum StoreError {
     PlanInUse { id: String, keys: u64 },
     #[error("environment '{id}' is not empty")]
     EnvironmentInUse { id: String },
+    /// Nodes are to take whatever is stored.
+    #[error("{kind} '{id}' would have {bytes} bytes, of which it may have {most}")]
+    TooLarge { kind: &'static str, id: String, bytes: u64, most: u64 },
+    #[error(
+        "environment '{environment}' would hold {held} {unit} of {what}, of which there may be {most}: delete \
+         what is not used, or put it into another environment"
+    )]
+    Full { environment: String, what: &'static str, unit: &'static str, held: u64, most: u64 },
     #[error("the request id '{request_id}' belongs to another request")]
     RequestReused { request_id: String },
     #[error("this is the last owner token")]

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, mem, sync::Arc};
 
 use fastgate::{
     digest::Digest,
-    model::Id,
+    model::{Id, Size},
     node::v1::{
         Ack, Change, ControlMessage, Delta, EntityError, EntityKind, EntitySet, Heartbeat, Held,
         LimitQuery, Nack, Refusal, SnapshotBegin, SnapshotChunk, SnapshotEnd, change,
@@ -280,6 +280,12 @@ impl Replica {
         next: &Holding,
         how: &How,
     ) -> Result<(), Vec<EntityError>> {
+        if ns == Namespace::Config
+            && let Some((unit, held, most)) = next.size().beyond(Size::MOST_CONFIG)
+        {
+            let told = format!("has {held} {unit} of config, of which a node takes {most}");
+            return Err(vec![error_of_all(told)]);
+        }
         match (ns, how) {
             (Namespace::Config, How::Snapshot) => {
                 self.compiler.load_config(next.entities().collect())

@@ -15,6 +15,7 @@ mod repeated;
 mod rollups;
 pub(crate) mod samples;
 mod size;
+mod sizes;
 mod upgrade;
 
 use std::sync::Arc;

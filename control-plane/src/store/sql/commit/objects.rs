@@ -230,7 +230,7 @@ impl Draft<'_> {
     async fn replace(&mut self, table: &Table, entity: &Entity, expect: &Expect) -> Result<String> {
         let kept = self.kept(table, &entity.id, expect).await?;
         let next = self.next_revision(table.kind)?;
-        next.upsert(kept.map(|kept| kept.entity), entity);
+        next.upsert(kept.map(|kept| kept.entity), entity)?;
         Ok(format!("{:x}", next.number))
     }
 
