@@ -4,6 +4,8 @@ mod plane;
 
 use clap::Parser as _;
 
+use fastgate::admin::v1;
+
 use self::plane::Plane;
 use super::*;
 use crate::error::Error;
@@ -138,7 +140,7 @@ fn refusals_say_what_to_do() {
           get shows it as it is now, with its etag
         "
     );
-    insta::assert_snapshot!(report(fgctl(&plane, "nodes list")), @r"
+    insta::assert_snapshot!(report(fgctl(&plane, "tokens list")), @r"
     error: Operation is not implemented or not supported
       is the control plane of the same version as fgctl?
     ");
@@ -257,6 +259,60 @@ fn a_diff_shows_each_object_and_ends_with_differs() {
     let ran = fgctl(&plane, &format!("diff -f {}", path.display()));
     assert_eq!(ran.result.expect("a diff"), Outcome::Done);
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "nothing would change\n"));
+}
+
+/// A node that has acknowledged a revision of the config.
+fn node(node_id: &str, config_revision: u64) -> v1::Node {
+    v1::Node { node_id: node_id.into(), config_revision, connected: true, ..Default::default() }
+}
+
+#[test]
+fn waiting_ends_when_all_nodes_have_a_change_or_one_refuses_it() {
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, DOCUMENT.replace("ftp://nowhere", "http://a")).expect("written");
+    let apply = format!("apply -f {} --wait=30", path.display());
+
+    let away = v1::Node { connected: false, ..node("gone", 0) };
+    plane.set_nodes(vec![node("n1", 1), node("n2", 7), away]);
+    let ran = fgctl(&plane, &apply);
+    ran.result.expect("all have it");
+    assert_eq!(ran.err, "2 of 2 connected nodes have revision 1\n");
+
+    let fault = |kind: &str, id: &str| v1::NodeFault {
+        kind: kind.into(),
+        id: id.into(),
+        field: "path".into(),
+        message: "is odd".into(),
+    };
+    let refusal = |namespace: &str, revision| {
+        let refusal = v1::NodeRefusal {
+            namespace: namespace.into(),
+            revision,
+            faults: vec![fault("route", "users"), fault("", "")],
+            fault_count: 9,
+        };
+        Some(refusal)
+    };
+    // What has nothing to do with this revision is no reason to end.
+    let keys = v1::Node { refusal: refusal("keys", 9), ..node("n3", 1) };
+    plane.set_nodes(vec![keys.clone()]);
+    fgctl(&plane, &apply).result.expect("it has it");
+
+    let refusing = v1::Node { refusal: refusal("config", 1), ..node("n2", 0) };
+    plane.set_nodes(vec![node("n1", 1), refusing, keys]);
+    let ran = fgctl(&plane, &apply);
+    insta::assert_snapshot!(ran.err, @"2 of 3 connected nodes have revision 1");
+    insta::assert_snapshot!(ran.result.expect_err("refused").report(), @r"
+    error: it is stored, but not all nodes take revision 1: n2 refuses it: route users: path: is odd, is odd, 7 more
+      they keep what they had: mend it, or go back with fgctl config rollback
+    ");
+
+    let earlier = v1::Node { refusal: refusal("config", 0), ..node("n2", 0) };
+    plane.set_nodes(vec![earlier]);
+    let ran = fgctl(&plane, &apply.replace("=30", "=1")).result.expect_err("behind");
+    assert!(ran.to_string().ends_with("not all nodes have revision 1: n2 is at 0"), "{ran}");
 }
 
 #[test]

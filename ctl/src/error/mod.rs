@@ -66,6 +66,14 @@ pub(crate) enum Error {
         /// Each, with what it has.
         nodes: String,
     },
+    /// Nodes that will not take a change.
+    #[error("it is stored, but not all nodes take revision {revision}: {nodes}")]
+    NotTaken {
+        /// The config's.
+        revision: u64,
+        /// Each, with what it says is wrong.
+        nodes: String,
+    },
     /// This process can't begin its work.
     #[error("can't start: {0}")]
     Start(io::Error),
@@ -96,6 +104,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::Refused(_)
             | Self::Behind { .. }
+            | Self::NotTaken { .. }
             | Self::Start(_)
             | Self::Output(_)
             | Self::Show(_)
@@ -125,6 +134,9 @@ impl Error {
             }
             Self::Refused(refusal) => refusal.mend(),
             Self::Dev(fault) => fault.mend(),
+            Self::NotTaken { .. } => {
+                Some("they keep what they had: mend it, or go back with fgctl config rollback")
+            }
             _ => None,
         }
     }

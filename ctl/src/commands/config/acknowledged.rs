@@ -1,8 +1,8 @@
-//! Waiting until the nodes have a revision of the config.
+//! Waiting until the nodes have a revision of the config, or say that they will not take it.
 
 use std::time::Duration;
 
-use fastgate::admin::v1::{ListNodesRequest, Node};
+use fastgate::admin::v1::{ListNodesRequest, Node, NodeFault, NodeRefusal};
 use tokio::time::{Instant, sleep};
 
 use crate::{client::Client, error::Error, output::Output};
@@ -10,7 +10,13 @@ use crate::{client::Client, error::Error, output::Output};
 /// How often the control plane is asked.
 const EVERY: Duration = Duration::from_millis(200);
 
+/// Faults of one node that are told.
+const TOLD: usize = 5;
+
 /// Waits until every node that is connected has acknowledged the revision, and says how many have.
+///
+/// # Errors
+/// At once where a node refuses it: no waiting helps. After `seconds`, else.
 pub(super) async fn wait(
     client: &Client,
     environment: &str,
@@ -31,6 +37,10 @@ pub(super) async fn wait(
         }
         if behind.is_empty() {
             return Ok(());
+        }
+        let refusing: Vec<_> = behind.iter().filter_map(|node| not_taken(node, revision)).collect();
+        if !refusing.is_empty() {
+            return Err(Error::NotTaken { revision, nodes: refusing.join("; ") });
         }
         if Instant::now() >= deadline {
             let nodes: Vec<_> = behind.into_iter().map(state).collect();
@@ -56,7 +66,25 @@ async fn connected(client: &Client, environment: &str) -> Result<Vec<Node>, Erro
 }
 
 fn state(node: &Node) -> String {
-    let Node { node_id, config_revision, last_nack, .. } = node;
-    let at = format!("{node_id} is at {config_revision}");
-    if last_nack.is_empty() { at } else { format!("{at} and last refused: {last_nack}") }
+    format!("{} is at {}", node.node_id, node.config_revision)
+}
+
+/// What a node says is wrong with a revision, or with a later one that did not mend it.
+fn not_taken(node: &Node, revision: u64) -> Option<String> {
+    let NodeRefusal { namespace, revision: refused, faults, fault_count } =
+        node.refusal.as_ref()?;
+    if namespace != "config" || *refused < revision {
+        return None;
+    }
+    let mut told: Vec<_> = faults.iter().take(TOLD).map(fault).collect();
+    let untold = (*fault_count as usize).saturating_sub(told.len());
+    if untold > 0 {
+        told.push(format!("{untold} more"));
+    }
+    Some(format!("{} refuses it: {}", node.node_id, told.join(", ")))
+}
+
+fn fault(fault: &NodeFault) -> String {
+    let NodeFault { kind, id, field, message } = fault;
+    if kind.is_empty() { message.clone() } else { format!("{kind} {id}: {field}: {message}") }
 }

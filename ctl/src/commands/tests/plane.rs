@@ -9,6 +9,7 @@ use fastgate::{
         key_service_server::{KeyService, KeyServiceServer},
         log_service_server::{LogService, LogServiceServer},
         metrics_service_server::{MetricsService, MetricsServiceServer},
+        node_service_server::{NodeService, NodeServiceServer},
         *,
     },
     model,
@@ -30,6 +31,7 @@ struct State {
     mask: Vec<String>,
     config: Config,
     revision: u64,
+    nodes: Vec<Node>,
 }
 
 #[derive(Clone, Default)]
@@ -51,9 +53,15 @@ impl Plane {
             .add_service(ConfigServiceServer::new(state.clone()))
             .add_service(LogServiceServer::new(state.clone()))
             .add_service(MetricsServiceServer::new(state.clone()))
+            .add_service(NodeServiceServer::new(state.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
         Self { addr, state, _runtime: runtime }
+    }
+
+    /// What it lists from now on.
+    pub(super) fn set_nodes(&self, nodes: Vec<Node>) {
+        self.state.0.lock().expect("not poisoned").nodes = nodes;
     }
 
     pub(super) fn last_mask(&self) -> Vec<String> {
@@ -290,6 +298,14 @@ impl ConfigService for Shared {
             route.environment = "default".into();
         }
         Ok(Response::new(config))
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Shared {
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Answer<ListNodesResponse> {
+        let nodes = self.enter(&request)?.nodes.clone();
+        Ok(Response::new(ListNodesResponse { nodes, ..Default::default() }))
     }
 }
 
