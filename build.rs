@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
@@ -15,6 +15,7 @@ const FILES: [&str; 16] = [
     "fastgate/admin/v1/node.proto",
     "fastgate/admin/v1/plan.proto",
     "fastgate/admin/v1/recording.proto",
+    "fastgate/admin/v1/rollout.proto",
     "fastgate/admin/v1/route.proto",
     "fastgate/admin/v1/upstream.proto",
     "fastgate/node/v1/audit_ingest.proto",

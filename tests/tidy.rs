@@ -52,9 +52,11 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/domain/",        // routes and upstreams are kept as they were written
     "control-plane/src/feed/mod.rs",
     "control-plane/src/nodes/",
+    "control-plane/src/rollout/", // judges by what nodes told
     "control-plane/src/store/",
-    "data-plane/src/audit/onward/", // events as they are in a batch
-    "data-plane/src/compile/",      // an entity holds a route or an upstream as it was written
+    "data-plane/src/audit/onward/",  // events as they are in a batch
+    "data-plane/src/compile/",       // an entity holds a route or an upstream as it was written
+    "data-plane/src/sync/health.rs", // tells what requests came to
     "data-plane/src/sync/limit_query.rs", // tells limits as they are written
     "ctl/src/client.rs",
     "ctl/src/commands/",

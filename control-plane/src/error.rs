@@ -37,6 +37,8 @@ pub(crate) enum Error {
     Stale { kind: &'static str, id: String, field: String },
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
+    #[error("the rollout of environment '{environment}' can't {what}: it is {state}")]
+    RolloutState { environment: String, state: &'static str, what: &'static str },
     /// A question only nodes can answer.
     #[error("no node of environment '{environment}' says where limits stand: {why}")]
     NoNode { environment: String, why: String },
@@ -71,6 +73,7 @@ impl Error {
             Self::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
+            Self::RolloutState { .. } => (Code::FailedPrecondition, "ROLLOUT_STATE"),
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
             Self::TooManyTails(_) => (Code::Unavailable, "TOO_MANY_TAILS"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),

@@ -13,6 +13,7 @@ mod metrics;
 mod nodes;
 mod port;
 mod rest;
+mod rollout;
 mod server;
 mod settings;
 mod store;

@@ -19,6 +19,7 @@ use crate::{
     metrics::Metrics,
     port::AdminPort,
     rest::Rest,
+    rollout,
     settings::Settings,
     store::{self, OpenError, Retention, Store},
 };
@@ -42,6 +43,7 @@ struct Streams {
     stop: CancellationToken,
     follower: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    mover: JoinHandle<()>,
 }
 
 /// Where a control plane listens.
@@ -101,6 +103,7 @@ impl Server {
         let tails = Tails::default();
         let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
         let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
+        let mover = rollout::start(Arc::clone(&store), feed.clone(), stop.clone());
         let metrics = Metrics::new(feed.counts(), ingest.counts());
         let node_services = Routes::default()
             .add_service(feed.service())
@@ -127,7 +130,7 @@ impl Server {
             store,
             health,
             node_services,
-            streams: Streams { stop, follower, keeper },
+            streams: Streams { stop, follower, keeper, mover },
         })
     }
 
@@ -155,9 +158,11 @@ impl Server {
 impl Streams {
     async fn end(self) {
         self.stop.cancel();
-        for (task, what) in
-            [(self.follower, "follows the database"), (self.keeper, "sees to what is kept")]
-        {
+        for (task, what) in [
+            (self.follower, "follows the database"),
+            (self.keeper, "sees to what is kept"),
+            (self.mover, "moves rollouts on"),
+        ] {
             if let Err(fault) = task.await {
                 tracing::error!(error = %fault, "the task that {what} died");
             }

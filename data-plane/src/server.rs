@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use fastgate::settings::Mistakes;
+use fastgate::{model::Labels, settings::Mistakes};
 use http::Uri;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -40,6 +40,7 @@ pub struct Server {
     shipper: Shipper,
     limiter: Limiter,
     identity: Arc<Identity>,
+    labels: Labels,
     control_planes: Vec<Uri>,
     state_dir: Option<Arc<StateDir>>,
 }
@@ -168,6 +169,7 @@ impl Server {
             shipper,
             limiter,
             identity,
+            labels: settings.labels.clone(),
             control_planes,
             state_dir,
         })
@@ -211,16 +213,19 @@ impl Server {
         };
         // Held until the spool is done as well: another process must not find it in use.
         let _state_dir = self.state_dir.clone();
+        let workers: Vec<_> = self.workers.iter().map(|worker| worker.metrics.clone()).collect();
         let follower = Follower::restore(Parts {
             identity: self.identity,
+            labels: self.labels,
             control_planes: self.control_planes,
             cell: self.snapshots.clone(),
             limiter: self.limiter.clone(),
             audit: self.shipper.ledger(),
+            workers: workers.clone(),
             state_dir: self.state_dir,
         });
         let metrics = Metrics {
-            workers: self.workers.iter().map(|worker| worker.metrics.clone()).collect(),
+            workers,
             audit: self.shipper.ledger(),
             progress: follower.progress(),
             limiter: self.limiter,

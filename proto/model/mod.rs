@@ -12,6 +12,7 @@ mod id;
 mod json_path;
 mod key;
 mod key_view;
+mod labels;
 mod limit;
 mod media_range;
 mod permission;
@@ -19,6 +20,7 @@ mod plan;
 mod quota;
 mod rate;
 mod recording;
+mod rollout;
 mod route;
 mod settings;
 mod size;
@@ -30,6 +32,7 @@ pub use id::Id;
 pub use json_path::{JsonPath, Selector, Step};
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
+pub use labels::Labels;
 pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens};
 pub use media_range::MediaRange;
 pub use permission::{Permission, RequiredPermission, allows};
@@ -37,6 +40,7 @@ pub use plan::Plan;
 pub use quota::{Calendar, Quota};
 pub use rate::{Period, Rate, RateLimit};
 pub use recording::{RecordedName, Recording, Share};
+pub use rollout::{Member, Ring, RolloutPolicy};
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
 pub use settings::Settings;
 pub use size::{Size, writable};
@@ -74,6 +78,10 @@ pub mod bounds {
     pub const REDACTED: usize = 32;
     /// The weight of one target.
     pub const WEIGHT: i32 = 1_000_000;
+    /// Labels of one node or ring.
+    pub const LABELS: usize = 16;
+    /// Rings of one rollout.
+    pub const RINGS: usize = 16;
     /// Live secrets of one key.
     pub const SECRETS: usize = 2;
 }

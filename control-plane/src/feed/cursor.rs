@@ -4,7 +4,7 @@ use std::{future::Future, mem, pin::Pin, sync::Arc};
 
 use fastgate::{
     digest::Digest,
-    model::Id,
+    model::{Id, Member},
     node::v1::{self, Ack, Delta, Hello, Nack, control_message::Body},
 };
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use super::{
     catch_up::{CATCH_UP, logged_steps},
     history::{History, LARGEST_DELTA, Position, Step, merge},
     snapshot::Snapshot,
+    staging::Published,
 };
 use crate::domain::Namespace;
 
@@ -23,8 +24,10 @@ pub(super) struct Cursor {
     pub(super) ns: Namespace,
     shared: Arc<Shared>,
     environment: Id,
-    heads: watch::Receiver<Option<Arc<History>>>,
-    /// The newest of them, as of the last look.
+    published: watch::Receiver<Option<Published>>,
+    /// What rollouts tell the node apart by.
+    member: Arc<Member>,
+    /// The newest revision the node may have, as of the last look.
     head: Arc<History>,
     /// `None`: the node holds nothing worth building upon.
     holds: Option<Position>,
@@ -92,9 +95,10 @@ impl Cursor {
         environment: Id,
         ns: Namespace,
         hello: &Hello,
+        member: Arc<Member>,
     ) -> Option<Self> {
-        let mut heads = shared.track(&environment, ns)?.subscribe();
-        let head = heads.borrow_and_update().clone()?;
+        let mut published = shared.track(&environment, ns)?.subscribe();
+        let head = published.borrow_and_update().as_ref()?.of(&member);
         let wire = v1::Namespace::from(ns);
         let held = hello.held.iter().find(|held| held.ns() == wire);
         let holds = held.and_then(|held| {
@@ -106,7 +110,7 @@ impl Cursor {
             Some(Refused { epoch: refusal.epoch.clone(), revision: nack.revision })
         });
         let stage = Stage::Idle;
-        Some(Self { ns, shared, environment, heads, head, holds, refused, stage })
+        Some(Self { ns, shared, environment, published, member, head, holds, refused, stage })
     }
 
     /// The revision the node says it holds; 0 where it is one of another epoch.
@@ -115,12 +119,23 @@ impl Cursor {
         self.holds.as_ref().filter(of_this_epoch).map_or(0, |held| held.revision)
     }
 
+    /// The newest revision the node may have.
+    pub(super) fn head_revision(&self) -> u64 {
+        self.head.revision
+    }
+
     /// Looks at the newest head, and begins to ask the store where memory does not know the way.
     ///
     /// # Errors
     /// The environment was deleted.
     pub(super) fn look(&mut self) -> Result<(), Status> {
-        self.head = self.heads.borrow_and_update().clone().ok_or_else(gone)?;
+        self.head = self.published.borrow_and_update().as_ref().ok_or_else(gone)?.of(&self.member);
+        // What was found may lead further than the node may go by now.
+        if let Stage::Found(steps) = &self.stage
+            && steps.last().is_none_or(|last| last.revision > self.head.revision)
+        {
+            self.stage = Stage::Idle;
+        }
         if matches!(self.stage, Stage::Idle)
             && let Way::Ask(holds) = self.way()
         {
@@ -140,7 +155,7 @@ impl Cursor {
             }
         };
         let found = tokio::select! {
-            moved = self.heads.changed() => return moved.map_err(|_| gone()),
+            moved = self.published.changed() => return moved.map_err(|_| gone()),
             found = asked => found,
         };
         self.stage = match found.and_then(|steps| self.fitting(steps)) {

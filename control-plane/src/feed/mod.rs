@@ -8,7 +8,8 @@
 //!
 //! A session makes each message when its node has room for it, so nothing queues up for a slow node:
 //! a snapshot is made chunk by chunk, and a node that has taken one step is given all it has missed
-//! in the next. Keys go before everything else, also between the chunks of the config.
+//! in the next. Keys go before everything else, also between the chunks of the config. While a rollout is
+//! under way, what a session takes for the head depends on the ring its node is in.
 
 mod catch_up;
 mod cursor;
@@ -18,6 +19,7 @@ mod outbox;
 mod service;
 mod session;
 mod snapshot;
+mod staging;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +32,9 @@ use fastgate::model::Id;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::history::History;
+use self::staging::Published;
 use crate::{
-    domain::Namespace,
+    domain::{Namespace, Rollout},
     metrics::FeedCounts,
     nodes::{Answered, Nodes},
     store::Store,
@@ -54,8 +56,8 @@ struct Shared {
     ready: watch::Sender<bool>,
 }
 
-/// One namespace of one environment. The head is `None` once the environment is gone.
-type Track = watch::Sender<Option<Arc<History>>>;
+/// One namespace of one environment; `None` once the environment is gone.
+type Track = watch::Sender<Option<Published>>;
 
 impl Feed {
     /// Starts to follow the store, and the nodes of other replicas. The task ends with `stop`, also
@@ -85,6 +87,16 @@ impl Feed {
         self.shared.nodes.list(environment, |of, ns| self.shared.head(of, ns))
     }
 
+    /// The rollouts under way, with their environments.
+    pub(crate) fn rollouts(&self) -> Vec<(Id, Rollout)> {
+        let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        let active = tracks.iter().filter_map(|((environment, _), track)| {
+            let published = track.borrow();
+            Some((environment.clone(), published.as_ref()?.active()?.clone()))
+        });
+        active.collect()
+    }
+
     /// Where the connected nodes of an environment say that the limits of a key stand, after its own
     /// were made full again, if that is asked.
     pub(crate) async fn ask(&self, environment: &Id, key_id: &Id, reset: bool) -> Vec<Answered> {
@@ -106,6 +118,6 @@ impl Shared {
     /// The newest revision this replica knows; 0 where there is none.
     fn head(&self, environment: &Id, ns: Namespace) -> u64 {
         let track = self.track(environment, ns);
-        track.and_then(|track| track.borrow().as_ref().map(|h| h.revision)).unwrap_or(0)
+        track.and_then(|track| track.borrow().as_ref().map(|p| p.head.revision)).unwrap_or(0)
     }
 }

@@ -17,7 +17,8 @@ use std::{
 
 use fastgate::{
     admin::v1,
-    model::Id,
+    durations::Counts,
+    model::{Id, Labels},
     node::v1::{Nack, Status},
 };
 use tokio::sync::{Notify, watch};
@@ -139,6 +140,8 @@ struct Reported {
     spool_limit: u64,
     spool_full: bool,
     limits_state: &'static str,
+    health: Option<v1::NodeHealth>,
+    health_before: Option<v1::NodeHealth>,
 }
 
 /// How a node introduces itself.
@@ -151,6 +154,8 @@ pub(crate) struct Greeting {
     pub(crate) keys_revision: u64,
     pub(crate) config_revision: u64,
     pub(crate) answers_limit_queries: bool,
+    /// What rollouts tell it apart by.
+    pub(crate) labels: Labels,
     /// What it refused before, and still does.
     pub(crate) refused: Vec<Nack>,
 }
@@ -298,6 +303,8 @@ impl Lease {
                 spool_limit: status.spool_limit,
                 spool_full: status.spool_full,
                 limits_state: limits_state.unwrap_or_default(),
+                health: status.health.as_ref().map(bounded),
+                health_before: status.health_before.as_ref().map(bounded),
             };
         });
     }
@@ -356,6 +363,9 @@ impl Node {
             config_lag: 0,
             last_nack: self.last_nack.clone(),
             refusal: self.refusals.shown(),
+            labels: greeting.labels.written().collect(),
+            health: self.reported.health.clone(),
+            health_before: self.reported.health_before.clone(),
             events_produced: self.reported.events_produced,
             events_dropped: self.reported.events_dropped,
             events_stored: self.reported.events_stored,
@@ -367,6 +377,12 @@ impl Node {
             limits_state: self.reported.limits_state.to_owned(),
         }
     }
+}
+
+/// What a node says of its requests, of which there may be more than is understood.
+fn bounded(health: &v1::NodeHealth) -> v1::NodeHealth {
+    let durations = health.durations.iter().take(Counts::default().len()).copied().collect();
+    v1::NodeHealth { durations, ..*health }
 }
 
 /// Reads what a node says of itself on any stream: its environment, and names that fit a log line.

@@ -17,6 +17,7 @@ fn greeting(environment: &str, node_id: &str) -> Greeting {
         keys_revision: 3,
         config_revision: 4,
         answers_limit_queries: true,
+        labels: Labels::default(),
         refused: Vec::new(),
     }
 }

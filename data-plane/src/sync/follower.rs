@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fastgate::node::v1::{
-    Heartbeat, Hello, Nack, NodeMessage, Status, config_stream_client::ConfigStreamClient,
-    node_message::Body,
+use fastgate::{
+    model::Labels,
+    node::v1::{
+        Heartbeat, Hello, Nack, NodeMessage, Status, config_stream_client::ConfigStreamClient,
+        node_message::Body,
+    },
 };
 use http::Uri;
 use thiserror::Error;
@@ -22,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Holding, Namespace, Progress,
     crash_guard::CrashGuard,
+    health::Health,
     limit_query::Question,
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
@@ -30,6 +34,7 @@ use super::{
 use crate::{
     audit,
     backoff::{Backoff, random},
+    counters::WorkerMetrics,
     dial::{self, SILENCE},
     identity::Identity,
     limits::Limiter,
@@ -59,11 +64,13 @@ const TOLD: usize = 20;
 /// Follows a control plane from the start of the node to its end.
 pub(crate) struct Follower {
     identity: Arc<Identity>,
+    labels: Labels,
     control_planes: Vec<Uri>,
     cell: SnapshotCell,
     progress: Progress,
     limiter: Limiter,
     audit: audit::Ledger,
+    health: Health,
     replica: Replica,
     guard: CrashGuard,
     /// Where the last good state is; `None`: nowhere.
@@ -81,6 +88,8 @@ struct Disk {
 pub(crate) struct Parts {
     /// Who the node is.
     pub(crate) identity: Arc<Identity>,
+    /// What rollouts tell it apart by.
+    pub(crate) labels: Labels,
     /// Where to find a control plane, the preferred one first.
     pub(crate) control_planes: Vec<Uri>,
     /// Where to put what requests are served from.
@@ -89,6 +98,8 @@ pub(crate) struct Parts {
     pub(crate) limiter: Limiter,
     /// What became of the audit events.
     pub(crate) audit: audit::Ledger,
+    /// What each worker counts.
+    pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// Where the last good state is; `None`: nowhere.
     pub(crate) state_dir: Option<Arc<StateDir>>,
 }
@@ -120,11 +131,13 @@ impl Follower {
         let mut follower = Self {
             replica: Replica::new(parts.identity.environment.clone()),
             identity: parts.identity,
+            labels: parts.labels,
             control_planes: parts.control_planes,
             cell: parts.cell,
             progress: Progress::default(),
             limiter: parts.limiter,
             audit: parts.audit,
+            health: Health::of(parts.workers),
             guard,
             disk: None,
         };
@@ -260,6 +273,9 @@ impl Follower {
         match self.replica.admit(update) {
             Outcome::InForce(mut ack) => {
                 self.put_in_force();
+                if ns == CONFIG {
+                    self.health.turn(revision);
+                }
                 ack.apply_us = u64::try_from(received.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.progress.set_held(ns, revision);
                 self.progress.count_applied(ns, snapshot);
@@ -302,6 +318,7 @@ impl Follower {
             held: self.replica.open_stream(),
             answers_limit_queries: true,
             refused: self.replica.refused(),
+            labels: self.labels.written().collect(),
         }
     }
 
@@ -317,6 +334,8 @@ impl Follower {
             spool_full: self.audit.is_full(),
             limits_state: self.limiter.state().name().to_owned(),
             quarantined: self.replica.quarantined().iter().take(TOLD).cloned().collect(),
+            health: self.health.now(),
+            health_before: self.health.before(),
         }
     }
 
@@ -370,6 +389,9 @@ impl Follower {
         }
         match self.replica.restore(ns, state) {
             Ok(()) => {
+                if ns == CONFIG {
+                    self.health.turn(revision);
+                }
                 tracing::info!(namespace = ns.name(), revision, entities, "restored from disk");
                 self.progress.set_held(ns, revision);
                 true

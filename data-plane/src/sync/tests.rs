@@ -10,7 +10,7 @@ use std::{
 };
 
 use fastgate::{
-    model::Id,
+    model::{Id, Labels},
     node::v1::{
         Ack, ControlMessage, Drain, Entity, Heartbeat, Hello, Nack, NodeMessage,
         config_stream_server::{ConfigStream, ConfigStreamServer},
@@ -149,11 +149,13 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
     let cell = SnapshotCell::default();
     let follower = Follower::restore(Parts {
         identity: identity.clone(),
+        labels: Labels::parse(["tier=canary"]).expect("labels"),
         control_planes: control_planes.iter().copied().cloned().collect(),
         cell: cell.clone(),
         limiter: Limiter::new(&environment, None).expect("no URL"),
         audit: Shipper::new(identity, Vec::new(), NonZeroUsize::MIN, None, Onward::default())
             .ledger(),
+        workers: Vec::new(),
         state_dir: dir.map(open).map(Arc::new),
     });
     let progress = follower.progress();

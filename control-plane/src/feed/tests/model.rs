@@ -25,6 +25,7 @@ pub(super) struct Node {
     pub(super) node_id: String,
     pub(super) environment: String,
     pub(super) sides: BTreeMap<i32, Side>,
+    pub(super) labels: Vec<String>,
     /// What it says it refused.
     pub(super) refused: Option<Refusal>,
 }
@@ -61,7 +62,7 @@ pub(super) enum Step {
 impl Node {
     pub(super) fn new(environment: &str) -> Self {
         let (node_id, environment) = ("n1".to_owned(), environment.to_owned());
-        Self { node_id, environment, sides: BTreeMap::new(), refused: None }
+        Self { node_id, environment, sides: BTreeMap::new(), labels: Vec::new(), refused: None }
     }
 
     pub(super) fn named(self, node_id: &str) -> Self {
@@ -83,6 +84,7 @@ impl Node {
             held: self.sides.iter().map(held).collect(),
             answers_limit_queries: false,
             refused: self.refused.iter().cloned().collect(),
+            labels: self.labels.clone(),
         }
     }
 

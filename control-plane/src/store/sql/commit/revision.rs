@@ -8,18 +8,22 @@ use fastgate::{
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::super::{
-    Result, Tx,
-    history::encode_undo,
-    revisions::ns_name,
-    value::{broken, not_found, to_i64, to_u64},
+use super::{
+    super::{
+        Result, Tx,
+        history::encode_undo,
+        revisions::ns_name,
+        value::{broken, not_found, to_i64, to_u64},
+    },
+    staging::Position,
 };
 use crate::{
     domain::{Change, Namespace},
     store::StoreError,
 };
 
-/// Revisions kept in the log: a node further behind gets a snapshot.
+/// Revisions kept in the log: a node further behind gets a snapshot. What a rollout under way may have to
+/// take back is kept as well.
 const LOG_KEPT: i64 = 10_000;
 
 /// The next revision of a namespace, under way.
@@ -27,6 +31,7 @@ pub(super) struct NextRevision {
     ns: Namespace,
     epoch: String,
     pub(super) number: u64,
+    digest_before: Digest,
     digest: Digest,
     /// How much there was before.
     size_before: Size,
@@ -56,12 +61,20 @@ impl NextRevision {
             ns,
             epoch,
             number: to_u64(revision),
+            digest_before: digest,
             digest,
             size_before: size,
             size,
             changes: Vec::new(),
             undo: (ns == Namespace::Config).then(Vec::new),
         })
+    }
+
+    /// What there was, and what is made of it.
+    pub(super) fn positions(&self) -> (Position, Position) {
+        let before =
+            Position { revision: self.number.saturating_sub(1), digest: self.digest_before };
+        (before, Position { revision: self.number, digest: self.digest })
     }
 
     /// Notes that an entity takes the place of what was there, if anything was.
@@ -174,12 +187,16 @@ impl NextRevision {
         .bind(self.undo.map(encode_undo))
         .execute(&mut **tx)
         .await?;
-        sqlx::query("DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3")
-            .bind(environment)
-            .bind(ns_name(self.ns))
-            .bind(to_i64(self.number) - LOG_KEPT)
-            .execute(&mut **tx)
-            .await?;
+        sqlx::query(
+            "DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3 \
+             AND ($2 = 'keys' OR NOT EXISTS (SELECT 1 FROM rollouts r WHERE r.environment = $1 \
+             AND r.base < config_log.revision AND r.state IN ('running', 'paused', 'stopped')))",
+        )
+        .bind(environment)
+        .bind(ns_name(self.ns))
+        .bind(to_i64(self.number) - LOG_KEPT)
+        .execute(&mut **tx)
+        .await?;
         Ok(())
     }
 }
