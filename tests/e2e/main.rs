@@ -25,6 +25,7 @@ mod plans;
 mod recording;
 mod replicas;
 mod revocation;
+mod rollout;
 mod route_changes;
 mod slow_nodes;
 mod spool;

@@ -74,6 +74,14 @@ pub(crate) enum Error {
         /// Each, with what it says is wrong.
         nodes: String,
     },
+    /// A change that is in force nowhere any more.
+    #[error("it was stored as revision {revision}, but taken back: {rollout}")]
+    TakenBack {
+        /// The config's.
+        revision: u64,
+        /// How the rollout ended.
+        rollout: String,
+    },
     /// This process can't begin its work.
     #[error("can't start: {0}")]
     Start(io::Error),
@@ -105,6 +113,7 @@ impl Error {
             | Self::Refused(_)
             | Self::Behind { .. }
             | Self::NotTaken { .. }
+            | Self::TakenBack { .. }
             | Self::Start(_)
             | Self::Output(_)
             | Self::Show(_)

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use fastgate::admin::v1::{ListNodesRequest, Node, NodeFault, NodeRefusal};
+use fastgate::admin::v1::{
+    GetRolloutRequest, ListNodesRequest, Node, NodeFault, NodeRefusal, Rollout, rollout::State,
+};
 use tokio::time::{Instant, sleep};
+use tonic::Code;
 
-use crate::{client::Client, error::Error, output::Output};
+use crate::{client::Client, commands::rollout::summary, error::Error, output::Output};
 
 /// How often the control plane is asked.
 const EVERY: Duration = Duration::from_millis(200);
@@ -25,8 +28,19 @@ pub(super) async fn wait(
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_secs(seconds.into());
-    let mut told = None;
+    let (mut told, mut told_of_rollout) = (None, String::new());
     loop {
+        // First: one that is taken back leaves nodes with a later revision, which is not what is waited for.
+        if let Some(rollout) = rollout(client, environment, revision).await? {
+            let summary = summary(&rollout);
+            if matches!(rollout.state(), State::Stopped | State::RolledBack | State::Undone) {
+                return Err(Error::TakenBack { revision, rollout: summary });
+            }
+            if told_of_rollout != summary {
+                output.remark(&summary)?;
+                told_of_rollout = summary;
+            }
+        }
         let nodes = connected(client, environment).await?;
         let behind: Vec<_> = nodes.iter().filter(|node| node.config_revision < revision).collect();
         let count = (nodes.len() - behind.len(), nodes.len());
@@ -47,6 +61,23 @@ pub(super) async fn wait(
             return Err(Error::Behind { revision, seconds, nodes: nodes.join("; ") });
         }
         sleep(EVERY).await;
+    }
+}
+
+/// The rollout of a revision, or of a later one that took its place.
+async fn rollout(
+    client: &Client,
+    environment: &str,
+    revision: u64,
+) -> Result<Option<Rollout>, Error> {
+    let request = GetRolloutRequest { environment: environment.to_owned() };
+    match client.rollouts().get_rollout(request).await {
+        Ok(answer) => {
+            Ok(Some(answer.into_inner()).filter(|rollout| rollout.target_revision >= revision))
+        }
+        // There was none yet, or the control plane is of an earlier version.
+        Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => Ok(None),
+        Err(status) => Err(status.into()),
     }
 }
 
