@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 18] = [
     "fastgate/admin/v1/node.proto",
     "fastgate/admin/v1/plan.proto",
     "fastgate/admin/v1/recording.proto",
+    "fastgate/admin/v1/rollout.proto",
     "fastgate/admin/v1/route.proto",
     "fastgate/admin/v1/status.proto",
     "fastgate/admin/v1/upstream.proto",

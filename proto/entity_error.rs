@@ -4,17 +4,26 @@ use std::fmt;
 
 use crate::node::v1::{EntityError, EntityKind};
 
+impl EntityKind {
+    /// What people call one of this kind; empty for what is of no entity, but of a whole revision.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Route => "route",
+            Self::Upstream => "upstream",
+            Self::Settings => "settings",
+            Self::Plan => "plan",
+            Self::Unspecified => "",
+        }
+    }
+}
+
 impl fmt::Display for EntityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind() {
-            EntityKind::Key => "key",
-            EntityKind::Route => "route",
-            EntityKind::Upstream => "upstream",
-            EntityKind::Settings => "settings",
-            EntityKind::Plan => "plan",
-            // Of no entity, but of the revision as a whole.
-            EntityKind::Unspecified => return f.write_str(&self.message),
-        };
-        write!(f, "{kind} {}: {}: {}", self.id, self.field, self.message)
+        match self.kind().noun() {
+            "" => f.write_str(&self.message),
+            noun => write!(f, "{noun} {}: {}: {}", self.id, self.field, self.message),
+        }
     }
 }

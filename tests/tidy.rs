@@ -53,11 +53,13 @@ const KNOWS_ADMIN_API: &[&str] = &[
     "control-plane/src/feed/mod.rs",
     "control-plane/src/feed/set_back.rs", // tells what was lost
     "control-plane/src/nodes/",
+    "control-plane/src/rollout/", // judges by what nodes told
     "control-plane/src/store/",
     "data-plane/src/audit/onward/",  // events as they are in a batch
     "data-plane/src/compile/",       // an entity holds a route or an upstream as it was written
     "data-plane/src/explain/",       // tells what it finds as people read it
     "data-plane/src/sync/question/", // the same of what the node holds
+    "data-plane/src/sync/health.rs", // tells what requests came to
     "ctl/src/client.rs",
     "ctl/src/commands/",
     "ctl/src/dev/demo.rs",

@@ -37,6 +37,8 @@ pub(crate) enum Error {
     Stale { kind: &'static str, id: String, field: String },
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
+    #[error("the rollout of environment '{environment}' can't {what}: it is {state}")]
+    RolloutState { environment: String, state: &'static str, what: &'static str },
     /// A question only nodes can answer.
     #[error("no node of environment '{environment}' answers: {why}")]
     NoNode { environment: String, why: String },
@@ -74,6 +76,7 @@ impl Error {
             Self::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
+            Self::RolloutState { .. } => (Code::FailedPrecondition, "ROLLOUT_STATE"),
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
             Self::Declined(_) => (Code::FailedPrecondition, "NODE_DECLINED"),
             Self::TooManyTails(_) => (Code::Unavailable, "TOO_MANY_TAILS"),
@@ -91,6 +94,8 @@ impl Error {
                 StoreError::EnvironmentInUse { .. } => {
                     (Code::FailedPrecondition, "ENVIRONMENT_IN_USE")
                 }
+                StoreError::TooLarge { .. } => (Code::InvalidArgument, "OBJECT_TOO_LARGE"),
+                StoreError::Full { .. } => (Code::ResourceExhausted, "ENVIRONMENT_FULL"),
                 StoreError::RequestReused { .. } => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
                 StoreError::LastOwner => (Code::FailedPrecondition, "LAST_OWNER"),
                 StoreError::TooSlow => (Code::DeadlineExceeded, "SEARCH_TOO_LONG"),
@@ -131,6 +136,10 @@ impl Error {
                     "names '{id}', which keys are on: put them on another plan or on none first"
                 ),
             ),
+            Self::Store(StoreError::TooLarge { kind, bytes, most, .. }) => one(
+                kind,
+                format!("has {bytes} bytes, of which it may have {most}: make it smaller"),
+            ),
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
             }
@@ -160,7 +169,8 @@ impl Error {
             Self::Store(
                 StoreError::NotFound { kind, id }
                 | StoreError::Exists { kind, id }
-                | StoreError::Stale { kind, id },
+                | StoreError::Stale { kind, id }
+                | StoreError::TooLarge { kind, id, .. },
             )
             | Self::Stale { kind, id, .. } => pairs(&[("kind", kind), ("id", id)]),
             Self::Store(StoreError::UpstreamInUse { id, route }) => {

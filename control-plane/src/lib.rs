@@ -14,6 +14,7 @@ mod nodes;
 mod port;
 mod ready;
 mod rest;
+mod rollout;
 mod server;
 mod settings;
 mod store;

@@ -20,6 +20,7 @@ use crate::{
     port::AdminPort,
     ready::Readiness,
     rest::Rest,
+    rollout,
     settings::Settings,
     store::{self, OpenError, Retention, Store},
 };
@@ -43,6 +44,7 @@ struct Streams {
     stop: CancellationToken,
     follower: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    mover: JoinHandle<()>,
 }
 
 /// Where a control plane listens.
@@ -102,6 +104,7 @@ impl Server {
         let tails = Tails::default();
         let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
         let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
+        let mover = rollout::start(Arc::clone(&store), feed.clone(), stop.clone());
         let metrics = Metrics::new(feed.counts(), ingest.counts());
         let node_services = Routes::default()
             .add_service(feed.service())
@@ -130,7 +133,7 @@ impl Server {
             store,
             health,
             node_services,
-            streams: Streams { stop, follower, keeper },
+            streams: Streams { stop, follower, keeper, mover },
         })
     }
 
@@ -158,9 +161,11 @@ impl Server {
 impl Streams {
     async fn end(self) {
         self.stop.cancel();
-        for (task, what) in
-            [(self.follower, "follows the database"), (self.keeper, "sees to what is kept")]
-        {
+        for (task, what) in [
+            (self.follower, "follows the database"),
+            (self.keeper, "sees to what is kept"),
+            (self.mover, "moves rollouts on"),
+        ] {
             if let Err(fault) = task.await {
                 tracing::error!(error = %fault, "the task that {what} died");
             }

@@ -7,8 +7,9 @@ use fastgate::admin::v1::{
     environment_service_client::EnvironmentServiceClient, key_service_client::KeyServiceClient,
     limit_service_client::LimitServiceClient, log_service_client::LogServiceClient,
     metrics_service_client::MetricsServiceClient, node_service_client::NodeServiceClient,
-    plan_service_client::PlanServiceClient, route_service_client::RouteServiceClient,
-    status_service_client::StatusServiceClient, upstream_service_client::UpstreamServiceClient,
+    plan_service_client::PlanServiceClient, rollout_service_client::RolloutServiceClient,
+    route_service_client::RouteServiceClient, status_service_client::StatusServiceClient,
+    upstream_service_client::UpstreamServiceClient,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
@@ -80,6 +81,11 @@ impl Client {
     /// Environments.
     pub(crate) fn environments(&self) -> EnvironmentServiceClient<Transport> {
         EnvironmentServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// Rollouts.
+    pub(crate) fn rollouts(&self) -> RolloutServiceClient<Transport> {
+        RolloutServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// Nodes.

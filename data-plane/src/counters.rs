@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+/// Upper bounds of the buckets of request durations, in seconds.
+pub(crate) use fastgate::durations::BOUNDS as DURATION_BOUNDS;
 use http::StatusCode;
 
 /// A count written by one thread and read by any.
@@ -38,10 +40,6 @@ impl Cell {
         self.0.load(Relaxed)
     }
 }
-
-/// Upper bounds of the buckets of request durations, in seconds.
-pub(crate) const DURATION_BOUNDS: [f64; 14] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// What one worker counts.
 #[derive(Default, Debug)]

@@ -219,6 +219,7 @@ impl Server {
         };
         // Held until the spool is done as well: another process must not find it in use.
         let _state_dir = self.state_dir.clone();
+        let workers: Vec<_> = self.workers.iter().map(|worker| worker.metrics.clone()).collect();
         let follower = Follower::restore(Parts {
             identity: self.identity,
             settings: self.settings,
@@ -226,10 +227,11 @@ impl Server {
             cell: self.snapshots.clone(),
             limiter: self.limiter.clone(),
             audit: self.shipper.ledger(),
+            workers: workers.clone(),
             state_dir: self.state_dir,
         });
         let metrics = Metrics {
-            workers: self.workers.iter().map(|worker| worker.metrics.clone()).collect(),
+            workers,
             audit: self.shipper.ledger(),
             progress: follower.progress(),
             limiter: self.limiter,

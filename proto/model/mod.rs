@@ -12,7 +12,7 @@ mod id;
 mod json_path;
 mod key;
 mod key_view;
-mod label;
+mod labels;
 mod limit;
 mod media_range;
 mod permission;
@@ -20,8 +20,10 @@ mod plan;
 mod quota;
 mod rate;
 mod recording;
+mod rollout;
 mod route;
 mod settings;
+mod size;
 mod upstream;
 
 pub use check::{Violation, Violations, text};
@@ -30,7 +32,7 @@ pub use id::Id;
 pub use json_path::{JsonPath, Selector, Step};
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
-pub use label::fits as fits_label;
+pub use labels::{Labels, fits as fits_label};
 pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens};
 pub use media_range::MediaRange;
 pub use permission::{Permission, RequiredPermission, allows};
@@ -38,8 +40,10 @@ pub use plan::Plan;
 pub use quota::{Calendar, Quota};
 pub use rate::{Period, Rate, RateLimit};
 pub use recording::{RecordedName, Recording, Share};
+pub use rollout::{Member, Ring, RolloutPolicy};
 pub use route::{Destination, HostMatch, PathMatch, Rewrite, Route};
 pub use settings::Settings;
+pub use size::{Size, writable};
 pub use upstream::{Target, TargetUrl, Upstream};
 
 /// What can be wrong with a value is bounded by what it may hold: the largest object of each kind.
@@ -72,12 +76,14 @@ pub mod bounds {
     pub const BODY_TYPES: usize = 16;
     /// Paths of what is taken out of a body.
     pub const REDACTED: usize = 32;
-    /// Labels of one object.
+    /// Labels of one object, node or ring.
     pub const LABELS: usize = 16;
     /// Bytes of the key of a label, and of its value.
     pub const LABEL: usize = 63;
     /// The weight of one target.
     pub const WEIGHT: i32 = 1_000_000;
+    /// Rings of one rollout.
+    pub const RINGS: usize = 16;
     /// Live secrets of one key.
     pub const SECRETS: usize = 2;
 }

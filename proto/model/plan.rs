@@ -1,6 +1,6 @@
 //! Plans: limits that many keys share the wording of, and each has for itself.
 
-use super::{Fallback, Id, Limit, NamedLimit, RateLimit, Violations, check, label};
+use super::{Fallback, Id, Limit, NamedLimit, RateLimit, Violations, check, labels};
 use crate::admin::v1;
 
 /// A named set of limits.
@@ -28,7 +28,7 @@ impl Plan {
         let fallback = Fallback::parse(&wire.rate_limit_fallback);
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
         let limits = NamedLimit::parse_all(&wire.limits, false, &mut faults);
-        label::check(&wire.labels, &mut faults);
+        labels::check(&wire.labels, &mut faults);
         let limit = rate.map(|rate| Limit::a_minute(rate, fallback));
         faults.or(Self { plan_id, limit, limits })
     }

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     Fallback, Id, Limit, NamedLimit, RateLimit, Recording, RequiredPermission, Target, Violations,
-    bounds, check, label,
+    bounds, check, labels,
 };
 use crate::{admin::v1, path};
 
@@ -116,7 +116,7 @@ impl Route {
         let fallback = faults.take("rate_limit_fallback", fallback, Fallback::default());
         let limits = NamedLimit::parse_all(&wire.limits, true, &mut faults);
         let rewrite = Rewrite::parse(wire, &mut faults);
-        label::check(&wire.labels, &mut faults);
+        labels::check(&wire.labels, &mut faults);
         let recording =
             wire.recording.as_ref().filter(|recording| **recording != v1::Recording::default());
         let recording = recording.and_then(|recording| {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use url::Url;
 
-use super::{Id, Violations, bounds, check, label};
+use super::{Id, Violations, bounds, check, labels};
 use crate::{admin::v1, path};
 
 /// A named set of weighted targets.
@@ -34,7 +34,7 @@ impl Upstream {
         let connect_timeout = check::seconds(wire.connect_timeout);
         let connect_timeout = faults.take("connect_timeout", connect_timeout, None);
         let connect_timeout = connect_timeout.unwrap_or(Self::CONNECT_TIMEOUT);
-        label::check(&wire.labels, &mut faults);
+        labels::check(&wire.labels, &mut faults);
         faults.or(Self { upstream_id, targets, connect_timeout })
     }
 }

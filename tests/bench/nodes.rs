@@ -168,7 +168,7 @@ impl Admin {
         let mut ticks = interval(Duration::from_millis(10));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         for (at, id) in ids.iter().enumerate() {
-            if at % (rate / 100).max(1) == 0 {
+            if at.is_multiple_of((rate / 100).max(1)) {
                 ticks.tick().await;
             }
             let due = at as u64 * 1_000_000 / rate as u64;
@@ -344,7 +344,9 @@ impl Node {
     /// What is kept must have the digest that is acknowledged. Computed anew, that takes its time: at the
     /// end of snapshots, and now and then.
     fn check(&self, ack: &Ack) -> Result<()> {
-        if self.number != 0 || (ack.revision % 1000 != 0 && self.holds.borrow().has_both()) {
+        if self.number != 0
+            || (!ack.revision.is_multiple_of(1000) && self.holds.borrow().has_both())
+        {
             return Ok(());
         }
         let kept = &self.kept[usize::from(ack.ns() == Namespace::Config)];

@@ -49,6 +49,12 @@ async fn sync_deletes_what_is_left_over_and_only_with_consent() {
     let many: Vec<_> = (0..12).map(|at| route(&format!("r{at}"))).collect();
     let many = write("many.json", json!({"routes": many}));
     assert!(gate.fgctl(&["apply", "-f", &many]).status.success());
+    let had_one = (before.1 + 1).to_string();
+    let out = gate.fgctl(&["config", "rollback", &had_one]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("12 of 13 objects would be deleted"), "{said}");
+    assert!(gate.fgctl(&["config", "rollback", &had_one, "--force"]).status.success());
+    assert!(gate.fgctl(&["apply", "-f", &many]).status.success());
     let empty = write("empty.json", json!({"routes": []}));
     let out = gate.fgctl(&["config", "sync", "-f", &empty, "--yes"]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();

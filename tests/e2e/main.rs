@@ -27,6 +27,7 @@ mod postgres_trouble;
 mod recording;
 mod replicas;
 mod revocation;
+mod rollout;
 mod route_changes;
 mod slow_nodes;
 mod spool;

@@ -56,7 +56,6 @@ async fn open(node_url: &str, n: usize) -> impl Sized + use<> {
         boot_id: "boot".into(),
         version: "0".into(),
         environment: "default".into(),
-        held: Vec::new(),
         ..Hello::default()
     };
     let hello = NodeMessage { body: Some(Body::Hello(hello)) };

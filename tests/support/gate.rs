@@ -57,6 +57,7 @@ pub(crate) struct GateBuilder {
     alone: bool,
     hours_off: Vec<i32>,
     node_args: Vec<String>,
+    labels: Vec<String>,
 }
 
 /// Held by every gateway: tests run side by side, but for those that measure. A test starts one
@@ -116,6 +117,12 @@ impl GateBuilder {
         self
     }
 
+    /// What each of the nodes is labelled with, empty for nothing.
+    pub(crate) fn with_labels(mut self, labels: &[&str]) -> Self {
+        self.labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        self
+    }
+
     /// The clocks of the nodes, in hours from the real time.
     pub(crate) fn with_clocks_off(mut self, hours: &[i32]) -> Self {
         self.hours_off = hours.to_vec();
@@ -153,7 +160,10 @@ impl GateBuilder {
         gate.admin = gate.admin.clone().with("authorization", &format!("Bearer {}", gate.token()));
         for n in 1..=self.nodes {
             let hours_off = self.hours_off.get(n - 1).copied().unwrap_or_default();
-            let node = gate.node(n, gate.node_port, hours_off, &self.node_args);
+            let labels = self.labels.get(n - 1).filter(|labels| !labels.is_empty());
+            let labels = labels.map(|labels| format!("--labels={labels}"));
+            let args: Vec<_> = self.node_args.iter().cloned().chain(labels).collect();
+            let node = gate.node(n, gate.node_port, hours_off, &args);
             gate.nodes.push(node);
         }
         for node in &gate.nodes {
@@ -173,6 +183,7 @@ impl Gate {
             alone: false,
             hours_off: Vec::new(),
             node_args: Vec::new(),
+            labels: Vec::new(),
         }
     }
 

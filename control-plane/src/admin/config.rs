@@ -137,15 +137,15 @@ impl ConfigService for Admin {
     ) -> Result<Response<ApplyConfigResponse>, Status> {
         let actor = caller(&request)?;
         let request = request.into_inner();
-        let RollbackConfigRequest { revision, validate_only, request_id, .. } = &request;
+        let RollbackConfigRequest { revision, validate_only, request_id, force, .. } = &request;
         let call = Self::call_id(ROLLBACK, &request, request_id, *validate_only)?;
         let environment = self.environment(&request.environment, "").await?;
         let held = self.held_at(&environment, "revision", *revision).await?;
         let config = document(&environment, held);
         let draft = Draft { environment, actor, action: ROLLBACK, validate_only: *validate_only };
-        Ok(Response::new(
-            self.apply(&draft, config, (Pruning::All, &Selector::default()), call).await?,
-        ))
+        let pruning = if *force { Pruning::All } else { Pruning::Few };
+        let pruning = (pruning, &Selector::default());
+        Ok(Response::new(self.apply(&draft, config, pruning, call).await?))
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     repeat::Answer,
 };
 use crate::{
-    domain::{Committed, Environment, Expect, Namespace, Op, Stored},
+    domain::{Committed, Environment, Expect, Namespace, Op, RolloutPolicy, Stored},
     error::Error,
     store::{Cursor, Head, Store, StoreError},
 };
@@ -127,10 +127,14 @@ fn parse(id: Id, sent: &WireEnvironment) -> Result<Environment, Error> {
     if let Err(fault) = model::text(&sent.description) {
         faults.add("description", fault);
     }
+    let rollout = sent.rollout.clone().and_then(|sent| {
+        RolloutPolicy::parse(sent).map_err(|part| faults.add_below("rollout", part)).ok()
+    });
     let environment = Environment {
         id,
         description: sent.description.clone(),
         default_rate_limit: sent.default_rate_limit,
+        rollout,
     };
     if let Err(found) = model::Settings::parse(&environment.settings()) {
         faults.extend(found);
@@ -192,6 +196,7 @@ fn updatable(environment: &Environment) -> WireEnvironment {
         environment: environment.id.to_string(),
         description: environment.description.clone(),
         default_rate_limit: environment.default_rate_limit,
+        rollout: environment.rollout.as_ref().map(|policy| policy.wire.clone()),
         ..WireEnvironment::default()
     }
 }

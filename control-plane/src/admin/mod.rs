@@ -19,6 +19,7 @@ mod nodes;
 mod page;
 mod plans;
 mod repeat;
+mod rollouts;
 mod routes;
 mod status;
 mod upstreams;
@@ -34,8 +35,9 @@ use fastgate::{
         environment_service_server::EnvironmentServiceServer, key_service_server::KeyServiceServer,
         limit_service_server::LimitServiceServer, log_service_server::LogServiceServer,
         metrics_service_server::MetricsServiceServer, node_service_server::NodeServiceServer,
-        plan_service_server::PlanServiceServer, route_service_server::RouteServiceServer,
-        status_service_server::StatusServiceServer, upstream_service_server::UpstreamServiceServer,
+        plan_service_server::PlanServiceServer, rollout_service_server::RolloutServiceServer,
+        route_service_server::RouteServiceServer, status_service_server::StatusServiceServer,
+        upstream_service_server::UpstreamServiceServer,
     },
     model::{Id, Violations},
     time::Written,
@@ -98,6 +100,7 @@ impl Admin {
             MetricsServiceServer at most MAX_MESSAGE;
             NodeServiceServer at most MAX_MESSAGE;
             PlanServiceServer at most MAX_MESSAGE;
+            RolloutServiceServer at most MAX_MESSAGE;
             RouteServiceServer at most MAX_MESSAGE;
             StatusServiceServer at most MAX_MESSAGE;
             UpstreamServiceServer at most MAX_MESSAGE;

@@ -6,6 +6,7 @@ mod histogram;
 mod object;
 mod recorded;
 mod revision;
+mod rollout;
 mod rollup;
 mod selector;
 mod token;
@@ -21,6 +22,7 @@ pub(crate) use object::{
 };
 pub(crate) use recorded::{put_recorded, recorded_of};
 pub(crate) use revision::{ChangeKind, Revision, Touched};
+pub(crate) use rollout::{Rollout, RolloutPolicy, RolloutPosition, RolloutState};
 pub(crate) use rollup::{Kind, Metrics, MetricsQuery, Rollup, Step, Sums, Total};
 pub(crate) use selector::Selector;
 pub(crate) use token::{Role, Token};

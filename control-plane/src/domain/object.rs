@@ -12,6 +12,8 @@ use fastgate::{
     secret::SecretHash,
 };
 
+use super::RolloutPolicy;
+
 /// What has revisions of its own within an environment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) enum Namespace {
@@ -19,6 +21,17 @@ pub(crate) enum Namespace {
     Keys,
     /// Routes, upstreams, plans and settings.
     Config,
+}
+
+impl Namespace {
+    /// The one a message of a node speaks of.
+    pub(crate) fn of(wire: node::v1::Namespace) -> Option<Self> {
+        match wire {
+            node::v1::Namespace::Keys => Some(Self::Keys),
+            node::v1::Namespace::Config => Some(Self::Config),
+            node::v1::Namespace::Unspecified => None,
+        }
+    }
 }
 
 impl From<Namespace> for node::v1::Namespace {
@@ -101,6 +114,8 @@ pub(crate) struct Environment {
     pub(crate) description: String,
     /// Requests a minute; 0: no limit; `None`: the product's default.
     pub(crate) default_rate_limit: Option<i64>,
+    /// How changes of its config reach its nodes; `None`: all at once.
+    pub(crate) rollout: Option<RolloutPolicy>,
 }
 
 // === impl ApiKey ===
@@ -197,6 +212,11 @@ impl Plan {
 // === impl Environment ===
 
 impl Environment {
+    /// One of which nothing is said.
+    pub(crate) fn new(id: Id) -> Self {
+        Self { id, description: String::new(), default_rate_limit: None, rollout: None }
+    }
+
     /// What nodes get of it.
     pub(crate) fn entity(&self) -> Entity {
         entity(EntityKind::Settings, self.id.as_str(), &self.settings())

@@ -4,8 +4,8 @@ use std::{future::Future, mem, pin::Pin, sync::Arc, time::Instant};
 
 use fastgate::{
     digest::Digest,
-    model::Id,
-    node::v1::{self, Ack, Delta, Held, Nack, control_message::Body},
+    model::{Id, Member},
+    node::v1::{self, Ack, Delta, Hello, Nack, control_message::Body},
 };
 use tokio::sync::watch;
 use tonic::Status;
@@ -15,6 +15,7 @@ use super::{
     catch_up::{CATCH_UP, logged_steps},
     history::{History, LARGEST_DELTA, Position, Step, merge},
     snapshot::Snapshot,
+    staging::Published,
 };
 use crate::{domain::Namespace, nodes::Acked};
 
@@ -23,16 +24,24 @@ pub(super) struct Cursor {
     pub(super) ns: Namespace,
     shared: Arc<Shared>,
     environment: Id,
-    heads: watch::Receiver<Option<Arc<History>>>,
-    /// The newest of them, as of the last look.
+    published: watch::Receiver<Option<Published>>,
+    /// What rollouts tell the node apart by.
+    member: Arc<Member>,
+    /// The newest revision the node may have, as of the last look.
     head: Arc<History>,
     /// When the node came.
     opened: Instant,
     /// `None`: the node holds nothing worth building upon.
     holds: Option<Position>,
     /// Refused, so not sent again.
-    refused: Option<Position>,
+    refused: Option<Refused>,
     stage: Stage,
+}
+
+/// A revision the node kept out.
+struct Refused {
+    epoch: String,
+    revision: u64,
 }
 
 /// How far the current step is. One at a time: what comes meanwhile goes in one step after it.
@@ -82,22 +91,39 @@ pub(super) enum Unexpected {
 }
 
 impl Cursor {
-    /// A cursor for a node that says it holds `held`; `None`: no such environment.
+    /// A cursor for a node that says what it holds and what it refused; `None`: no such environment.
     pub(super) fn new(
         shared: Arc<Shared>,
         environment: Id,
         ns: Namespace,
-        held: &[Held],
+        hello: &Hello,
+        member: Arc<Member>,
     ) -> Option<Self> {
-        let mut heads = shared.track(&environment, ns)?.subscribe();
-        let head = heads.borrow_and_update().clone()?;
-        let held = held.iter().find(|held| held.ns() == v1::Namespace::from(ns));
+        let mut published = shared.track(&environment, ns)?.subscribe();
+        let head = published.borrow_and_update().as_ref()?.of(&member);
+        let wire = v1::Namespace::from(ns);
+        let held = hello.held.iter().find(|held| held.ns() == wire);
         let holds = held.and_then(|held| {
             let digest = Digest::from_bytes(&held.digest)?;
             Some(Position { epoch: held.epoch.clone(), revision: held.revision, digest })
         });
+        let refused = hello.refused.iter().find_map(|refusal| {
+            let nack = refusal.nack.as_ref().filter(|nack| nack.ns() == wire)?;
+            Some(Refused { epoch: refusal.epoch.clone(), revision: nack.revision })
+        });
         let (opened, stage) = (Instant::now(), Stage::Idle);
-        Some(Self { ns, shared, environment, heads, head, opened, holds, refused: None, stage })
+        Some(Self {
+            ns,
+            shared,
+            environment,
+            published,
+            member,
+            head,
+            opened,
+            holds,
+            refused,
+            stage,
+        })
     }
 
     /// What the node says it holds; nothing where it is of another epoch.
@@ -106,12 +132,23 @@ impl Cursor {
         self.holds.as_ref().filter(of_this_epoch).map(acked).unwrap_or_default()
     }
 
+    /// The newest revision the node may have.
+    pub(super) fn head_revision(&self) -> u64 {
+        self.head.revision
+    }
+
     /// Looks at the newest head, and begins to ask the store where memory does not know the way.
     ///
     /// # Errors
     /// The environment was deleted.
     pub(super) fn look(&mut self) -> Result<(), Status> {
-        self.head = self.heads.borrow_and_update().clone().ok_or_else(gone)?;
+        self.head = self.published.borrow_and_update().as_ref().ok_or_else(gone)?.of(&self.member);
+        // What was found may lead further than the node may go by now.
+        if let Stage::Found(steps) = &self.stage
+            && steps.last().is_none_or(|last| last.revision > self.head.revision)
+        {
+            self.stage = Stage::Idle;
+        }
         if matches!(self.stage, Stage::Idle)
             && let Way::Ask(holds) = self.way()
         {
@@ -131,7 +168,7 @@ impl Cursor {
             }
         };
         let found = tokio::select! {
-            moved = self.heads.changed() => return moved.map_err(|_| gone()),
+            moved = self.published.changed() => return moved.map_err(|_| gone()),
             found = asked => found,
         };
         self.stage = match found.and_then(|steps| self.fitting(steps)) {
@@ -191,7 +228,7 @@ impl Cursor {
 
     fn way(&self) -> Way {
         let head = &self.head;
-        let is_refused = |bad: &Position| bad.epoch == head.epoch && bad.revision >= head.revision;
+        let is_refused = |bad: &Refused| bad.epoch == head.epoch && bad.revision >= head.revision;
         if self.refused.as_ref().is_some_and(is_refused) {
             return Way::None;
         }
@@ -273,7 +310,7 @@ impl Cursor {
         self.holds = sent.filter(|sent| {
             sent.revision == ack.revision && sent.digest.to_bytes()[..] == ack.digest[..]
         });
-        self.refused = None;
+        self.refused.take_if(|bad| bad.revision <= ack.revision);
         self.holds.as_ref().map(acked).ok_or(unexpected)
     }
 
@@ -282,7 +319,8 @@ impl Cursor {
     pub(super) fn refuse(&mut self, nack: &Nack) {
         match mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Sent { leads_to, .. } if leads_to.revision == nack.revision => {
-                self.refused = Some(leads_to);
+                let Position { epoch, revision, .. } = leads_to;
+                self.refused = Some(Refused { epoch, revision });
             }
             stage => self.stage = stage,
         }

@@ -11,8 +11,12 @@ use tokio::sync::watch;
 use super::{
     Shared,
     history::{Fault, History},
+    staging::Published,
 };
-use crate::store::{Head, News, StoreError};
+use crate::{
+    domain::Rollout,
+    store::{Head, News, StoreError},
+};
 
 /// How often the store is asked even if it announced nothing.
 const POLL: Duration = Duration::from_secs(1);
@@ -82,52 +86,53 @@ async fn within<T>(
 
 /// Whether what nodes are sent is as new as a head.
 fn has_reached(shared: &Shared, head: &Head) -> bool {
-    let held = shared.track(&head.environment, head.ns).and_then(|track| track.borrow().clone());
-    held.is_some_and(|held| {
+    let published = shared.track(&head.environment, head.ns).and_then(|it| it.borrow().clone());
+    published.is_some_and(|Published { head: held, .. }| {
         let is_it = held.revision == head.revision && held.digest == head.digest;
         held.epoch == head.epoch && (is_it || held.revision > head.revision)
     })
 }
 
-/// Brings one namespace up to a head.
+/// Brings one namespace up to a head, and no further: what is beyond it may be held back.
 async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
-    let held = shared.track(&head.environment, head.ns);
-    let held = held.and_then(|track| track.borrow().clone());
-    let Some(held) = held.filter(|held| held.epoch == head.epoch) else {
+    let published = shared.track(&head.environment, head.ns).and_then(|it| it.borrow().clone());
+    let Some(published) = published.filter(|it| it.head.epoch == head.epoch) else {
         return load(shared, head).await;
     };
-    if held.revision > head.revision {
-        shared.note_set_back(&head.environment, head.ns, held.revision, head.revision);
+    let held = published.head.revision;
+    if published.is(head) {
+        return Ok(());
+    }
+    // A database restored to an earlier state may have come to the same number another way.
+    let is_same = held == head.revision && published.head.digest == head.digest;
+    if held >= head.revision && !is_same {
+        shared.note_set_back(&head.environment, head.ns, held, head.revision);
         return load(shared, head).await;
     }
-    if held.revision == head.revision {
-        if held.digest == head.digest {
-            return Ok(());
-        }
-        // A database restored to an earlier state has come to the same number another way.
-        shared.note_set_back(&head.environment, head.ns, held.revision, head.revision);
-        return load(shared, head).await;
-    }
-    let mut history = (*held).clone();
+    let held_back = held_back(head);
+    let mut base = held_back.and_then(|it| published.at(it.base, it.base_digest));
+    let mut history = (*published.head).clone();
     while history.revision < head.revision {
         let rows = shared.store.log(&head.environment, head.ns, history.revision, READ).await?;
-        if rows.is_empty() {
+        if rows.first().is_none_or(|row| row.revision > head.revision) {
             return load(shared, head).await;
         }
-        for row in &rows {
+        for row in rows.iter().take_while(|row| row.revision <= head.revision) {
             if let Err(fault) = history.advance(row) {
                 let (environment, ns) = (&head.environment, head.ns);
                 tracing::warn!(%environment, ?ns, error = %fault, "reading everything anew");
-                if history.revision == held.revision && matches!(fault, Fault::Digest(_)) {
+                if history.revision == held && matches!(fault, Fault::Digest(_)) {
                     // What comes next does not follow on what was here: that was lost.
-                    shared.note_set_back(environment, ns, held.revision, held.revision);
+                    shared.note_set_back(environment, ns, held, held);
                 }
                 return load(shared, head).await;
             }
+            if held_back.is_some_and(|it| it.base == history.revision) {
+                base = Some(Arc::new(history.clone()));
+            }
         }
     }
-    publish(shared, head, history);
-    Ok(())
+    publish(shared, head, history, base).await
 }
 
 async fn load(shared: &Shared, head: &Head) -> Result<(), StoreError> {
@@ -136,22 +141,70 @@ async fn load(shared: &Shared, head: &Head) -> Result<(), StoreError> {
         return Ok(());
     };
     match History::load(&head, entities) {
-        Ok(history) => publish(shared, &head, history),
+        Ok(history) => publish(shared, &head, history, None).await,
         // Going on with what is here would send nodes a state no digest vouches for.
         Err(fault) => {
             let (environment, ns) = (&head.environment, head.ns);
             tracing::error!(%environment, ?ns, error = %fault, "the database was changed by other hands");
+            Ok(())
         }
     }
+}
+
+/// Makes a history known that has come to a head; `base`: what its rollout began from, if that is known.
+async fn publish(
+    shared: &Shared,
+    head: &Head,
+    history: History,
+    base: Option<Arc<History>>,
+) -> Result<(), StoreError> {
+    let history = Arc::new(history);
+    let published = match held_back(head) {
+        None => Published::to_all(history),
+        Some(rollout) => {
+            let base = match base {
+                Some(base) => Some(base),
+                None => load_base(shared, head, rollout).await?,
+            };
+            // Without it nodes keep what they have: no ring may get what is meant for another.
+            let Some(base) = base else { return Ok(()) };
+            Published::held_back(history, rollout.clone(), base)
+        }
+    };
+    if let Some(track) = shared.track(&head.environment, head.ns) {
+        track.send_replace(Some(published));
+        return Ok(());
+    }
+    let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
+    let track = Arc::new(watch::Sender::new(Some(published)));
+    tracks.insert((head.environment.clone(), head.ns), track);
     Ok(())
 }
 
-fn publish(shared: &Shared, head: &Head, history: History) {
-    let history = Some(Arc::new(history));
-    if let Some(track) = shared.track(&head.environment, head.ns) {
-        track.send_replace(history);
-        return;
+/// The rollout that holds a head back.
+fn held_back(head: &Head) -> Option<&Rollout> {
+    head.rollout.as_ref().filter(|rollout| rollout.is_active())
+}
+
+/// What a rollout began from, out of the store.
+async fn load_base(
+    shared: &Shared,
+    head: &Head,
+    rollout: &Rollout,
+) -> Result<Option<Arc<History>>, StoreError> {
+    let environment = &head.environment;
+    let entities = shared.store.config_entities_at(environment, rollout.base).await?;
+    let base = Head { revision: rollout.base, digest: rollout.base_digest, ..head.clone() };
+    let loaded = entities.map(|entities| History::load(&base, entities));
+    match loaded {
+        Some(Ok(history)) => return Ok(Some(Arc::new(history))),
+        Some(Err(fault)) => {
+            tracing::error!(%environment, error = %fault, "what a rollout began from is not what it was");
+        }
+        None => {
+            let revision = rollout.base;
+            tracing::error!(%environment, revision, "what a rollout began from can't be read any more");
+        }
     }
-    let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
-    tracks.insert((head.environment.clone(), head.ns), Arc::new(watch::Sender::new(history)));
+    Ok(None)
 }

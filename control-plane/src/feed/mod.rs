@@ -8,7 +8,8 @@
 //!
 //! A session makes each message when its node has room for it, so nothing queues up for a slow node:
 //! a snapshot is made chunk by chunk, and a node that has taken one step is given all it has missed
-//! in the next. Keys go before everything else, also between the chunks of the config.
+//! in the next. Keys go before everything else, also between the chunks of the config. While a rollout is
+//! under way, what a session takes for the head depends on the ring its node is in.
 
 mod catch_up;
 mod cursor;
@@ -20,6 +21,7 @@ mod service;
 mod session;
 mod set_back;
 mod snapshot;
+mod staging;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +39,13 @@ use fastgate::{
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{history::History, set_back::SetBacks};
-use crate::{domain::Namespace, metrics::FeedCounts, nodes::Nodes, store::Store};
+use self::{set_back::SetBacks, staging::Published};
+use crate::{
+    domain::{Namespace, Rollout},
+    metrics::FeedCounts,
+    nodes::Nodes,
+    store::Store,
+};
 
 /// What follows the store on behalf of all nodes.
 #[derive(Clone)]
@@ -89,8 +96,8 @@ impl fmt::Display for Compared {
     }
 }
 
-/// One namespace of one environment. The head is `None` once the environment is gone.
-type Track = watch::Sender<Option<Arc<History>>>;
+/// One namespace of one environment; `None` once the environment is gone.
+type Track = watch::Sender<Option<Published>>;
 
 impl Feed {
     /// Starts to follow the store, and the nodes of other replicas. The task ends with `stop`, also
@@ -166,10 +173,10 @@ impl Feed {
         until: SystemTime,
     ) -> (u64, Vec<(i64, String)>) {
         let track = self.shared.track(environment, Namespace::Keys);
-        let Some(head) = track.and_then(|track| track.borrow().clone()) else {
+        let Some(published) = track.and_then(|track| track.borrow().clone()) else {
             return (0, Vec::new());
         };
-        (head.len() as u64, ending::keys_by(&head, until))
+        (published.head.len() as u64, ending::keys_by(&published.head, until))
     }
 
     /// Those that are connected to this one, to be asked.
@@ -180,13 +187,24 @@ impl Feed {
     /// Adds to what a node holds of a namespace what this control plane holds.
     pub(crate) fn compare(&self, environment: &Id, ns: Namespace, held: &mut NamespaceConfig) {
         let track = self.shared.track(environment, ns);
-        let Some(head) = track.and_then(|track| track.borrow().clone()) else { return };
+        let Some(published) = track.and_then(|track| track.borrow().clone()) else { return };
+        let head = &published.head;
         held.head = head.revision;
         let compared = match held.epoch == head.epoch {
             true => self.shared.compare(environment, ns, &held.digest, held.revision),
             false => Compared::Differ,
         };
         held.compared = compared.to_string();
+    }
+
+    /// The rollouts under way, with their environments.
+    pub(crate) fn rollouts(&self) -> Vec<(Id, Rollout)> {
+        let tracks = self.shared.tracks.read().unwrap_or_else(PoisonError::into_inner);
+        let active = tracks.iter().filter_map(|((environment, _), track)| {
+            let published = track.borrow();
+            Some((environment.clone(), published.as_ref()?.active()?.clone()))
+        });
+        active.collect()
     }
 
     /// What it sent so far.
@@ -217,8 +235,8 @@ impl Shared {
     /// Whether what a node holds at a revision is what is held here.
     fn compare(&self, environment: &Id, ns: Namespace, digest: &str, revision: u64) -> Compared {
         let track = self.track(environment, ns);
-        let head = track.and_then(|track| track.borrow().clone());
-        match head.and_then(|head| head.digest_at(revision)) {
+        let published = track.and_then(|track| track.borrow().clone());
+        match published.and_then(|published| published.head.digest_at(revision)) {
             _ if digest.is_empty() => Compared::Unknown,
             Some(held) if held.to_string() == digest => Compared::Match,
             Some(_) => Compared::Differ,
@@ -229,6 +247,6 @@ impl Shared {
     /// The newest revision this replica knows; 0 where there is none.
     fn head(&self, environment: &Id, ns: Namespace) -> u64 {
         let track = self.track(environment, ns);
-        track.and_then(|track| track.borrow().as_ref().map(|h| h.revision)).unwrap_or(0)
+        track.and_then(|track| track.borrow().as_ref().map(|p| p.head.revision)).unwrap_or(0)
     }
 }

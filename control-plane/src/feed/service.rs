@@ -5,10 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::node::v1::{
-    NodeMessage,
-    config_stream_server::{ConfigStream, ConfigStreamServer},
-    node_message::Body,
+use fastgate::{
+    model::{Labels, Member},
+    node::v1::{
+        NodeMessage,
+        config_stream_server::{ConfigStream, ConfigStreamServer},
+        node_message::Body,
+    },
 };
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
@@ -59,10 +62,14 @@ impl Feed {
                 ("version", &hello.version),
             ],
         )?;
+        let labels = Labels::parse(hello.labels.iter().map(String::as_str));
+        let labels =
+            labels.map_err(|fault| Status::invalid_argument(format!("labels: {fault}")))?;
+        let member = Arc::new(Member::new(&hello.node_id, labels.clone()));
         self.wait_until_ready().await?;
         let cursor = |ns| {
-            let shared = Arc::clone(&self.shared);
-            Cursor::new(shared, environment.clone(), ns, &hello.held).ok_or_else(|| {
+            let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&member));
+            Cursor::new(shared, environment.clone(), ns, &hello, member).ok_or_else(|| {
                 Status::not_found(format!("environment '{environment}' does not exist"))
             })
         };
@@ -76,6 +83,8 @@ impl Feed {
             keys: keys.held(),
             config: config.held(),
             answers_questions: hello.answers_questions,
+            labels,
+            refused: hello.refused.into_iter().filter_map(|refusal| refusal.nack).collect(),
         });
         let (lease, questions) =
             lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;

@@ -195,8 +195,8 @@ impl Session {
 
     fn heartbeat(&self) -> control_message::Body {
         control_message::Body::Heartbeat(Heartbeat {
-            keys_revision: self.shared.head(&self.environment, Namespace::Keys),
-            config_revision: self.shared.head(&self.environment, Namespace::Config),
+            keys_revision: self.keys.head_revision(),
+            config_revision: self.config.head_revision(),
             node_count: self.shared.nodes.count(&self.environment),
         })
     }

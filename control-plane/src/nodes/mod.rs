@@ -5,10 +5,12 @@
 
 mod ask;
 mod elsewhere;
+mod refusal;
 mod share;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -16,7 +18,8 @@ use std::{
 use fastgate::{
     admin::v1,
     digest::Digest,
-    model::Id,
+    durations::Counts,
+    model::{Id, Labels},
     node::v1::{Nack, Status},
 };
 use tokio::sync::{Notify, watch};
@@ -26,6 +29,7 @@ pub(crate) use self::ask::{NOBODY, Questions, Unanswered};
 use self::{
     ask::{Mailbox, mailbox},
     elsewhere::Elsewhere,
+    refusal::{Refusals, told},
 };
 use crate::domain::Namespace;
 
@@ -34,12 +38,6 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 
 /// Nodes known at once, connected or not.
 const NODES: usize = 10_000;
-
-/// Faults of a refusal that are told.
-const TOLD: usize = 5;
-
-/// Characters of a refusal that are told.
-const NACK: usize = 1024;
 
 /// Characters of what a node says of itself.
 const TEXT: usize = 128;
@@ -125,6 +123,7 @@ struct Node {
     /// Cancelled when a newer stream of the same node takes over; tells whose the entry is.
     replaced: Option<CancellationToken>,
     last_nack: String,
+    refusals: Refusals,
     reported: Reported,
     /// `None`: it can't be asked.
     mailbox: Option<Mailbox>,
@@ -142,6 +141,8 @@ struct Reported {
     spool_limit: u64,
     spool_full: bool,
     limits_state: &'static str,
+    health: Option<v1::NodeHealth>,
+    health_before: Option<v1::NodeHealth>,
 }
 
 /// How a node introduces itself.
@@ -156,6 +157,10 @@ pub(crate) struct Greeting {
     pub(crate) keys: Acked,
     pub(crate) config: Acked,
     pub(crate) answers_questions: bool,
+    /// What rollouts tell it apart by.
+    pub(crate) labels: Labels,
+    /// What it refused before, and still does.
+    pub(crate) refused: Vec<Nack>,
 }
 
 /// What a node holds of a namespace, as far as it said.
@@ -175,8 +180,9 @@ pub(crate) struct Lease {
 
 impl Nodes {
     /// Enters a node. A stream it had before is told to end. `None`: there are too many.
-    pub(crate) fn connect(&self, greeting: Greeting) -> Option<(Lease, Questions)> {
+    pub(crate) fn connect(&self, mut greeting: Greeting) -> Option<(Lease, Questions)> {
         let now = SystemTime::now();
+        let refused = mem::take(&mut greeting.refused);
         let name = (greeting.environment.clone(), greeting.node_id.clone());
         let replaced = CancellationToken::new();
         let mut state = self.state();
@@ -192,12 +198,13 @@ impl Nodes {
         let (mailbox, questions) = mailbox();
         let node = Node {
             mailbox: greeting.answers_questions.then_some(mailbox),
-            greeting,
             connected_at: now,
             last_seen_at: now,
             replaced: Some(replaced.clone()),
-            last_nack: String::new(),
+            last_nack: refused.first().map(told).unwrap_or_default(),
+            refusals: refused.iter().collect(),
             reported: Reported::default(),
+            greeting,
         };
         let is_news = state.enter(name.clone(), node);
         drop(state);
@@ -278,20 +285,20 @@ impl Lease {
     }
 
     pub(crate) fn acked(&self, ns: Namespace, acked: Acked) {
-        self.note(|node| match ns {
-            Namespace::Keys => node.greeting.keys = acked,
-            Namespace::Config => node.greeting.config = acked,
+        self.note(|node| {
+            match ns {
+                Namespace::Keys => node.greeting.keys = acked,
+                Namespace::Config => node.greeting.config = acked,
+            }
+            node.refusals.get_over(ns, acked.revision);
         });
     }
 
     pub(crate) fn nacked(&self, nack: &Nack) {
-        let told: Vec<_> = nack.errors.iter().take(TOLD).map(ToString::to_string).collect();
-        let mut told = format!("revision {}: {}", nack.revision, told.join("; "));
-        if let Some((end, _)) = told.char_indices().nth(NACK) {
-            told.truncate(end);
-            told.push('…');
-        }
-        self.note(|node| node.last_nack = told);
+        self.note(|node| {
+            node.last_nack = told(nack);
+            node.refusals.add(nack);
+        });
     }
 
     pub(crate) fn status(&self, status: &Status) {
@@ -307,6 +314,8 @@ impl Lease {
                 spool_limit: status.spool_limit,
                 spool_full: status.spool_full,
                 limits_state: limits_state.unwrap_or_default(),
+                health: status.health.as_ref().map(bounded),
+                health_before: status.health_before.as_ref().map(bounded),
             };
         });
     }
@@ -364,6 +373,10 @@ impl Node {
             keys_lag: 0,
             config_lag: 0,
             last_nack: self.last_nack.clone(),
+            refusal: self.refusals.shown(),
+            labels: greeting.labels.written().collect(),
+            health: self.reported.health.clone(),
+            health_before: self.reported.health_before.clone(),
             events_produced: self.reported.events_produced,
             events_dropped: self.reported.events_dropped,
             events_stored: self.reported.events_stored,
@@ -380,6 +393,12 @@ impl Node {
             digests: String::new(),
         }
     }
+}
+
+/// What a node says of its requests, of which there may be more than is understood.
+fn bounded(health: &v1::NodeHealth) -> v1::NodeHealth {
+    let durations = health.durations.iter().take(Counts::default().len()).copied().collect();
+    v1::NodeHealth { durations, ..*health }
 }
 
 /// Reads what a node says of itself on any stream: its environment, and names that fit a log line.

@@ -1,6 +1,9 @@
 //! Who is counted and what is listed.
 
-use fastgate::node::v1::{Answer, EntityError, EntityKind, question::Ask};
+use fastgate::node::{
+    self,
+    v1::{Answer, EntityError, EntityKind, question::Ask},
+};
 
 use super::*;
 use crate::store::SaidNode;
@@ -15,6 +18,8 @@ fn greeting(environment: &str, node_id: &str) -> Greeting {
         keys: Acked { revision: 3, digest: None },
         config: Acked { revision: 4, digest: None },
         answers_questions: true,
+        labels: Labels::default(),
+        refused: Vec::new(),
     }
 }
 
@@ -97,7 +102,8 @@ fn what_a_node_says_is_listed() {
     };
     let mut errors = vec![error(EntityKind::Route, "a"), error(EntityKind::Unspecified, "")];
     errors.extend((0..9).map(|n| error(EntityKind::Key, &format!("k{n}"))));
-    lease.nacked(&Nack { revision: 26, errors, ..Nack::default() });
+    let nack = Nack { ns: node::v1::Namespace::Config.into(), revision: 26, errors };
+    lease.nacked(&nack);
     let listed = list(&nodes).remove(0);
     assert_eq!((listed.keys_revision, listed.keys_lag), (8, 2));
     assert_eq!((listed.config_revision, listed.config_lag), (25, 0), "it knows more than here");
@@ -106,6 +112,29 @@ fn what_a_node_says_is_listed() {
         "revision 26: route a: path: is odd; is odd; key k0: path: is odd; \
          key k1: path: is odd; key k2: path: is odd"
     );
+    let refusal = listed.refusal.expect("it stands");
+    assert_eq!((&*refusal.namespace, refusal.revision, refusal.fault_count), ("config", 26, 11));
+    let (kind, id, field, message) = ("route", "a", "path", "is odd");
+    let first = v1::NodeFault {
+        kind: kind.into(),
+        id: id.into(),
+        field: field.into(),
+        message: message.into(),
+    };
+    assert_eq!((refusal.faults.len(), &refusal.faults[0]), (11, &first));
+
+    // On its next stream it says so itself.
+    let again = Greeting { refused: vec![nack], ..greeting("default", "n1") };
+    let lease = nodes.connect(again).expect("room").0;
+    assert_eq!(list(&nodes)[0].refusal.as_ref().map(|refusal| refusal.revision), Some(26));
+    lease.acked(Namespace::Keys, Acked { revision: 9, digest: None });
+    assert!(list(&nodes)[0].refusal.is_some(), "that was another namespace");
+    lease.acked(Namespace::Config, Acked { revision: 25, digest: None });
+    assert!(list(&nodes)[0].refusal.is_some(), "that was an earlier one");
+    lease.acked(Namespace::Config, Acked { revision: 27, digest: None });
+    let listed = list(&nodes).remove(0);
+    assert_eq!(listed.refusal, None, "it got over it");
+    assert!(listed.last_nack.starts_with("revision 26: "), "{}", listed.last_nack);
 }
 
 #[test]
@@ -113,11 +142,16 @@ fn a_nack_is_told_at_a_bounded_length() {
     let nodes = Nodes::default();
     let lease = nodes.connect(greeting("default", "n1")).expect("room").0;
     let message = "\u{e4}".repeat(1 << 20);
-    let errors = vec![EntityError { message: message.clone(), ..EntityError::default() }];
-    lease.nacked(&Nack { revision: 1, errors, ..Nack::default() });
+    let error = EntityError { message: message.clone(), id: message.clone(), ..Default::default() };
+    let ns = node::v1::Namespace::Config.into();
+    lease.nacked(&Nack { ns, revision: 1, errors: vec![error; 1000] });
     lease.status(&Status { limits_state: message, ..Status::default() });
     let listed = list(&nodes).remove(0);
-    assert!(listed.last_nack.len() <= 2 * NACK + "\u{2026}".len(), "{}", listed.last_nack.len());
+    assert!(listed.last_nack.len() <= 3 << 10, "{}", listed.last_nack.len());
+    let refusal = listed.refusal.expect("it stands");
+    assert_eq!((refusal.faults.len(), refusal.fault_count), (20, 1000));
+    let bytes = prost::Message::encoded_len(&refusal);
+    assert!(bytes <= 64 << 10, "{bytes}");
     assert_eq!(listed.limits_state, "", "none of the states there are");
 }
 

@@ -29,8 +29,8 @@ use thiserror::Error;
 
 use crate::domain::{
     Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Metrics,
-    MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Route, Stored, Token, Upstream,
-    Usage,
+    MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Rollout, RolloutPosition, Route,
+    Stored, Token, Upstream, Usage,
 };
 
 pub(crate) use news::News;
@@ -116,6 +116,13 @@ pub(crate) trait Store: Send + Sync {
         environment: &Id,
         ns: Namespace,
     ) -> Result<Option<(Head, Vec<Entity>)>, StoreError>;
+    /// The entities of the config at a revision, in no order; `None`: there is no such revision, or the log
+    /// does not reach back to it. It does to what a rollout under way began from.
+    async fn config_entities_at(
+        &self,
+        environment: &Id,
+        revision: u64,
+    ) -> Result<Option<Vec<Entity>>, StoreError>;
     /// The revisions after `after`, in order, at most `limit`, and fewer where they are large, but for
     /// the first of them. A gap at the start, where the log no longer reaches back.
     async fn log(
@@ -125,6 +132,22 @@ pub(crate) trait Store: Send + Sync {
         after: u64,
         limit: u32,
     ) -> Result<Vec<LoggedRevision>, StoreError>;
+    /// The rollout under way, or the last one.
+    async fn rollout(&self, environment: &Id) -> Result<Option<Rollout>, StoreError>;
+    /// Moves a rollout on, with its admin event; false, and nothing is written, where it is no longer at `from`.
+    async fn move_rollout(
+        &self,
+        environment: &Id,
+        moves: RolloutMove<'_>,
+    ) -> Result<bool, StoreError>;
+    /// Takes the rollout to a revision back: commits what it began from, and so ends it. False, and nothing is
+    /// written, where it is over.
+    async fn undo_rollout(
+        &self,
+        environment: &Id,
+        target: u64,
+        actor: &Actor,
+    ) -> Result<bool, StoreError>;
     /// Returns when there may be news, from here or from another replica. May return too early, and
     /// may miss news while the database is away: poll as well.
     async fn changed(&self, news: News);
@@ -262,7 +285,7 @@ pub(crate) fn unix_us(time: SystemTime) -> i64 {
 }
 
 /// The newest revision of a namespace.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Head {
     pub(crate) environment: Id,
     pub(crate) ns: Namespace,
@@ -271,6 +294,19 @@ pub(crate) struct Head {
     pub(crate) revision: u64,
     /// Of all entities at this revision.
     pub(crate) digest: Digest,
+    /// Of config: how far it is on its way to the nodes, or was the last time.
+    pub(crate) rollout: Option<Rollout>,
+}
+
+/// How a rollout is to be moved on, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RolloutMove<'a> {
+    pub(crate) from: RolloutPosition,
+    pub(crate) to: RolloutPosition,
+    pub(crate) reason: &'a str,
+    pub(crate) actor: &'a Actor,
+    /// What the admin event says was done.
+    pub(crate) action: &'a str,
 }
 
 /// One committed revision.
@@ -314,6 +350,14 @@ pub(crate) enum StoreError {
     PlanInUse { id: String, keys: u64 },
     #[error("environment '{id}' is not empty")]
     EnvironmentInUse { id: String },
+    /// Nodes are to take whatever is stored.
+    #[error("{kind} '{id}' would have {bytes} bytes, of which it may have {most}")]
+    TooLarge { kind: &'static str, id: String, bytes: u64, most: u64 },
+    #[error(
+        "environment '{environment}' would hold {held} {unit} of {what}, of which there may be {most}: delete \
+         what is not used, or put it into another environment"
+    )]
+    Full { environment: String, what: &'static str, unit: &'static str, held: u64, most: u64 },
     #[error("the request id '{request_id}' belongs to another request")]
     RequestReused { request_id: String },
     #[error("this is the last owner token")]

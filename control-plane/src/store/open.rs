@@ -79,7 +79,7 @@ pub(super) fn migrator(
     Migrator::with_migrations(steps.into())
 }
 
-fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 8] {
+fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 10] {
     [
         (1, "what the control plane keeps", include_str!("schema.sql")),
         (2, "the nodes of each replica", include_str!("nodes.sql")),
@@ -89,5 +89,7 @@ fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 8] {
         (6, "requests added up", include_str!("rollups.sql")),
         (7, "what takes revisions back", include_str!("history.sql")),
         (8, "what routes ask to be recorded of events", include_str!("recorded.sql")),
+        (9, "how much there is of keys and of config", include_str!("sizes.sql")),
+        (10, "how changes reach nodes, and how far they are", include_str!("rollouts.sql")),
     ]
 }

@@ -29,6 +29,7 @@ golden! {
     routes_read_the_same_both_ways: script::routes();
     plans_read_the_same_both_ways: script::plans();
     config_reads_the_same_both_ways: script::config();
+    rollouts_read_the_same_both_ways: script::rollouts();
     environments_read_the_same_both_ways: script::environments();
     logs_and_access_read_the_same_both_ways: script::logs_and_access();
 }

@@ -10,7 +10,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::plane::Plane;
 
-const SERVICES: [&str; 12] = [
+const SERVICES: [&str; 13] = [
     "Access",
     "Config",
     "Environment",
@@ -20,6 +20,7 @@ const SERVICES: [&str; 12] = [
     "Metrics",
     "Node",
     "Plan",
+    "Rollout",
     "Route",
     "Status",
     "Upstream",

@@ -2,6 +2,7 @@
 
 mod keys;
 mod plans;
+mod rollouts;
 mod routes;
 
 use http::Method;
@@ -9,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 pub(crate) use keys::keys;
 pub(crate) use plans::plans;
+pub(crate) use rollouts::rollouts;
 pub(crate) use routes::routes;
 
 /// One call. Texts may name what earlier answers held: `{key-1}`, `{etag-2}`, `{page-1}`.

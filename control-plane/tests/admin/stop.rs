@@ -216,7 +216,6 @@ async fn node_that_does_not_read(plane: &Plane, n: usize) -> Open {
         boot_id: "b".into(),
         version: "0".into(),
         environment: "default".into(),
-        held: Vec::new(),
         ..Hello::default()
     };
     outbound.send(NodeMessage { body: Some(Body::Hello(hello)) }).await.expect("open");

@@ -73,6 +73,9 @@ pub(crate) struct DiffArgs {
 pub(crate) struct RollbackArgs {
     /// The revision to go back to
     pub(crate) revision: u64,
+    /// Deletes even more than ten objects that are over a fifth of all
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) check: DryRun,
     #[command(flatten)]
@@ -128,7 +131,7 @@ pub(crate) struct Consent {
     /// Deletes; without it, what would be deleted is told and nothing is changed
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Deletes even more than ten objects that are over a quarter of all
+    /// Deletes even more than ten objects that are over a fifth of all
     #[arg(long, requires = "yes")]
     pub(crate) force: bool,
 }

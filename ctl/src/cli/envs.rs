@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit};
+use super::{DryRun, Etag, Limit, PolicyFields};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum EnvCommand {
@@ -32,7 +32,7 @@ pub(crate) enum EnvCommand {
         name: String,
         #[command(flatten)]
         fields: EnvFields,
-        /// Takes a field away, such as default_rate_limit; may be repeated
+        /// Takes a field away, such as default_rate_limit or rollout; may be repeated
         #[arg(long, value_name = "FIELD")]
         clear: Vec<String>,
         #[command(flatten)]
@@ -61,4 +61,6 @@ pub(crate) struct EnvFields {
     /// Requests a minute for keys without a limit of their own; 0 is no limit [default: 100]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) default_rate_limit: Option<i64>,
+    #[command(flatten)]
+    pub(crate) rollout: PolicyFields,
 }

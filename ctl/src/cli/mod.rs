@@ -16,6 +16,7 @@ mod metrics;
 mod nodes;
 mod plans;
 mod recording;
+mod rollout;
 mod routes;
 mod tokens;
 mod upstreams;
@@ -41,6 +42,7 @@ pub(crate) use metrics::{MetricsArgs, StepArg};
 pub(crate) use nodes::NodeCommand;
 pub(crate) use plans::{PlanCommand, PlanFields};
 pub(crate) use recording::RecordingFields;
+pub(crate) use rollout::{PolicyFields, RingArg, RolloutCommand};
 pub(crate) use routes::{RouteCommand, RouteFields};
 pub(crate) use tokens::TokenCommand;
 pub(crate) use upstreams::{UpstreamCommand, UpstreamFields};
@@ -128,6 +130,9 @@ pub(crate) enum Command {
     /// Environments: isolated sets of keys, routes, upstreams and plans
     #[command(subcommand, visible_alias = "env", aliases = ["environments", "environment"])]
     Envs(EnvCommand),
+    /// Rollouts: how far the last change of the config is on its way to the nodes
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Nodes: the running data planes
     #[command(subcommand, visible_alias = "node")]
     Nodes(NodeCommand),
@@ -231,6 +236,9 @@ mod tests {
             "fgctl logs tail -n 0 -f --error key_revoked",
             "fgctl logs gaps --node-id node-1 --limit 5",
             "fgctl metrics --since 1d --step hour --top 3",
+            "fgctl rollout status -e prod",
+            "fgctl envs update prod --rollout-ring canary=tier=canary --rollout-ring rest --rollout-hold 30",
+            "fgctl config rollback 7 --force --wait",
             "fgctl diff -f dir --addr 127.0.0.1:9000",
             "fgctl explain GET /a?b -H X-Tenant:a -H Host:b.com --from ::1 --node n1 --key-id k1",
             "fgctl node config n1 --document",

@@ -3,14 +3,15 @@
 use fastgate::{
     admin::v1::{
         CreateEnvironmentRequest, DeleteEnvironmentRequest, Environment, GetEnvironmentRequest,
-        ListEnvironmentsRequest, ListEnvironmentsResponse, UpdateEnvironmentRequest,
+        ListEnvironmentsRequest, ListEnvironmentsResponse, Ring, RolloutPolicy,
+        UpdateEnvironmentRequest,
     },
     model::Settings,
 };
 
 use super::{fields::Changes, pages};
 use crate::{
-    cli::{EnvCommand, EnvFields, Limit},
+    cli::{EnvCommand, EnvFields, Limit, PolicyFields, RingArg},
     client::Client,
     error::Error,
     output::{Output, Rows, time},
@@ -79,6 +80,25 @@ fn set(given: EnvFields, environment: &mut Environment, changes: &mut Changes) {
     changes.set("description", &mut environment.description, given.description);
     let limit = given.default_rate_limit;
     changes.set("default_rate_limit", &mut environment.default_rate_limit, limit);
+    set_rollout(given.rollout, environment, changes);
+}
+
+/// Sets what is given of the policy; the rest of it stays.
+fn set_rollout(given: PolicyFields, environment: &mut Environment, changes: &mut Changes) {
+    let PolicyFields { rings, hold, max_error_rate, max_p99_ms, max_p99_ratio, min_requests } =
+        given;
+    let mut policy = RolloutPolicy::default();
+    let ring = |RingArg { name, labels, share }| Ring { name, labels, share };
+    let rings = rings.into_iter().map(ring);
+    changes.set_list("rollout.rings", &mut policy.rings, rings.collect());
+    changes.set("rollout.hold", &mut policy.hold, hold);
+    changes.set("rollout.max_error_rate", &mut policy.max_error_rate, max_error_rate);
+    changes.set("rollout.max_p99_ms", &mut policy.max_p99_ms, max_p99_ms);
+    changes.set("rollout.max_p99_ratio", &mut policy.max_p99_ratio, max_p99_ratio);
+    changes.set("rollout.min_requests", &mut policy.min_requests, min_requests);
+    if policy != RolloutPolicy::default() {
+        environment.rollout = Some(policy);
+    }
 }
 
 fn rows(environments: &[Environment], more: bool) -> Rows {
@@ -89,6 +109,7 @@ fn rows(environments: &[Environment], more: bool) -> Rows {
             if limit == 0 { "none".into() } else { limit.to_string() },
             environment.keys_revision.to_string(),
             environment.config_revision.to_string(),
+            rings(environment),
             time(environment.created_at.as_ref()),
             environment.description.clone(),
         ]
@@ -100,10 +121,18 @@ fn rows(environments: &[Environment], more: bool) -> Rows {
             "KEY LIMIT/MIN",
             "KEYS REV",
             "CONFIG REV",
+            "ROLLOUT",
             "CREATED",
             "DESCRIPTION",
         ],
         rows: environments.iter().map(row).collect(),
         more,
     }
+}
+
+/// The rings a change goes through.
+fn rings(environment: &Environment) -> String {
+    let rings = environment.rollout.iter().flat_map(|policy| &policy.rings);
+    let names: Vec<_> = rings.map(|ring| ring.name.as_str()).collect();
+    if names.is_empty() { "at once".into() } else { names.join(", ") }
 }

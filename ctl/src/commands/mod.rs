@@ -13,6 +13,7 @@ mod logs;
 mod metrics;
 mod nodes;
 mod plans;
+mod rollout;
 mod routes;
 mod tokens;
 mod upstreams;
@@ -72,6 +73,7 @@ async fn run_remote(
         Command::Limits(command) => limits::run(command, &connect().await?, output).await?,
         Command::Plans(command) => plans::run(command, &connect().await?, output).await?,
         Command::Envs(command) => envs::run(command, &connect().await?, output).await?,
+        Command::Rollout(command) => rollout::run(command, &connect().await?, output).await?,
         Command::Nodes(command) => nodes::run(command, &connect().await?, output).await?,
         Command::Explain(args) => explain::run(args, &connect().await?, output).await?,
         Command::Logs(command) => logs::run(command, &connect().await?, output).await?,

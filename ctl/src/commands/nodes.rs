@@ -120,6 +120,7 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
         vec![
             node.node_id.clone(),
             node.environment.clone(),
+            node.labels.join(","),
             if node.connected { "connected" } else { "away" }.into(),
             revision(node.keys_revision, node.keys_lag),
             revision(node.config_revision, node.config_lag),
@@ -140,6 +141,7 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
         header: &[
             "NODE ID",
             "ENVIRONMENT",
+            "LABELS",
             "STATE",
             "KEYS REV",
             "CONFIG REV",

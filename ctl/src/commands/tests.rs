@@ -4,6 +4,8 @@ mod plane;
 
 use clap::Parser as _;
 
+use fastgate::admin::v1;
+
 use self::plane::Plane;
 use super::*;
 use crate::error::Error;
@@ -138,7 +140,7 @@ fn refusals_say_what_to_do() {
           get shows it as it is now, with its etag
         "
     );
-    insta::assert_snapshot!(report(fgctl(&plane, "nodes list")), @r"
+    insta::assert_snapshot!(report(fgctl(&plane, "tokens list")), @r"
     error: Operation is not implemented or not supported
       is the control plane of the same version as fgctl?
     ");
@@ -257,6 +259,138 @@ fn a_diff_shows_each_object_and_ends_with_differs() {
     let ran = fgctl(&plane, &format!("diff -f {}", path.display()));
     assert_eq!(ran.result.expect("a diff"), Outcome::Done);
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "nothing would change\n"));
+}
+
+/// A node that has acknowledged a revision of the config.
+fn node(node_id: &str, config_revision: u64) -> v1::Node {
+    v1::Node { node_id: node_id.into(), config_revision, connected: true, ..Default::default() }
+}
+
+#[test]
+fn waiting_ends_when_all_nodes_have_a_change_or_one_refuses_it() {
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, DOCUMENT.replace("ftp://nowhere", "http://a")).expect("written");
+    let apply = format!("apply -f {} --wait=30", path.display());
+
+    let away = v1::Node { connected: false, ..node("gone", 0) };
+    plane.set_nodes(vec![node("n1", 1), node("n2", 7), away]);
+    let ran = fgctl(&plane, &apply);
+    ran.result.expect("all have it");
+    assert_eq!(ran.err, "2 of 2 connected nodes have revision 1\n");
+
+    let fault = |kind: &str, id: &str| v1::NodeFault {
+        kind: kind.into(),
+        id: id.into(),
+        field: "path".into(),
+        message: "is odd".into(),
+    };
+    let refusal = |namespace: &str, revision| {
+        let refusal = v1::NodeRefusal {
+            namespace: namespace.into(),
+            revision,
+            faults: vec![fault("route", "users"), fault("", "")],
+            fault_count: 9,
+        };
+        Some(refusal)
+    };
+    // What has nothing to do with this revision is no reason to end.
+    let keys = v1::Node { refusal: refusal("keys", 9), ..node("n3", 1) };
+    plane.set_nodes(vec![keys.clone()]);
+    fgctl(&plane, &apply).result.expect("it has it");
+
+    let refusing = v1::Node { refusal: refusal("config", 1), ..node("n2", 0) };
+    plane.set_nodes(vec![node("n1", 1), refusing, keys]);
+    let ran = fgctl(&plane, &apply);
+    insta::assert_snapshot!(ran.err, @"2 of 3 connected nodes have revision 1");
+    insta::assert_snapshot!(ran.result.expect_err("refused").report(), @r"
+    error: it is stored, but not all nodes take revision 1: n2 refuses it: route users: path: is odd, is odd, 7 more
+      they keep what they had: mend it, or go back with fgctl config rollback
+    ");
+
+    let earlier = v1::Node { refusal: refusal("config", 0), ..node("n2", 0) };
+    plane.set_nodes(vec![earlier]);
+    let ran = fgctl(&plane, &apply.replace("=30", "=1")).result.expect_err("behind");
+    assert!(ran.to_string().ends_with("not all nodes have revision 1: n2 is at 0"), "{ran}");
+}
+
+/// The rollout of the first revision, as it was after its first ring.
+fn rollout(state: v1::rollout::State) -> v1::Rollout {
+    let moved_at = Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 });
+    let ring = |name: &str, nodes_done, requests| v1::RingStatus {
+        name: name.into(),
+        nodes: 2,
+        nodes_done,
+        requests,
+        error_rate: 0.075,
+        p99_ms: 12.34,
+        ..v1::RingStatus::default()
+    };
+    v1::Rollout {
+        environment: "default".into(),
+        state: state.into(),
+        target_revision: 1,
+        ring: "canary".into(),
+        moved_at,
+        rings: vec![ring("canary", 2, 40), ring("rest\u{1b}", 0, 0)],
+        ..v1::Rollout::default()
+    }
+}
+
+#[test]
+fn a_rollout_is_told_ring_by_ring() {
+    use v1::rollout::State::Running;
+    let plane = Plane::start();
+    let none = fgctl(&plane, "rollout status").result.expect_err("none yet");
+    assert_eq!((none.exit_code(), &*none.to_string()), (1, "rollout 'default' does not exist"));
+    plane.set_rollout(rollout(Running));
+    let ran = fgctl(&plane, "rollout status");
+    ran.result.expect("told");
+    insta::assert_snapshot!(ran.out, @r"
+    revision 1, from 0, is in ring canary since 2026-09-21T14:13:20Z
+    RING        NODES DONE  REQUESTS  ERRORS  P99 MS  ERRORS BEFORE  P99 MS BEFORE
+    canary      2 of 2      40        7.5 %   12.3
+    rest\u{1b}  0 of 2      0
+    ");
+    let ran = fgctl(&plane, "rollout pause -o json");
+    ran.result.expect("paused");
+    let answer: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(
+        (&answer["state"], &answer["rings"][0]["nodes"]),
+        (&"STATE_PAUSED".into(), &2.into())
+    );
+    let refused = fgctl(&plane, "rollout resume").result.expect_err("it runs");
+    assert!(refused.report().contains("can't be resumed: it is running"));
+}
+
+#[test]
+fn waiting_for_a_rollout_tells_its_rings_and_ends_when_it_is_taken_back() {
+    use v1::rollout::State::{RolledBack, Running};
+    let plane = Plane::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, DOCUMENT.replace("ftp://nowhere", "http://a")).expect("written");
+    let apply = format!("apply -f {} --wait=1", path.display());
+
+    plane.set_rollout(rollout(Running));
+    plane.set_nodes(vec![node("n1", 1), node("n2", 0)]);
+    let ran = fgctl(&plane, &apply);
+    insta::assert_snapshot!(ran.err, @r"
+    revision 1, from 0, is in ring canary since 2026-09-21T14:13:20Z
+    1 of 2 connected nodes have revision 1
+    ");
+    assert!(matches!(ran.result, Err(Error::Behind { .. })));
+
+    // What takes it back is a later revision, which all nodes have.
+    plane.set_rollout(v1::Rollout { reason: "it failed".into(), ..rollout(RolledBack) });
+    plane.set_nodes(vec![node("n1", 2), node("n2", 2)]);
+    let report = fgctl(&plane, &apply).result.expect_err("it is gone").report();
+    insta::assert_snapshot!(report, @"error: it was stored as revision 1, but taken back: revision 1, from 0, is rolled back from ring canary since 2026-09-21T14:13:20Z: it failed");
+
+    // That of another change says nothing of this one.
+    plane.set_rollout(v1::Rollout { target_revision: 0, ..rollout(RolledBack) });
+    fgctl(&plane, &apply).result.expect("all have it");
 }
 
 #[test]

@@ -66,6 +66,22 @@ pub(crate) enum Error {
         /// Each, with what it has.
         nodes: String,
     },
+    /// Nodes that will not take a change.
+    #[error("it is stored, but not all nodes take revision {revision}: {nodes}")]
+    NotTaken {
+        /// The config's.
+        revision: u64,
+        /// Each, with what it says is wrong.
+        nodes: String,
+    },
+    /// A change that is in force nowhere any more.
+    #[error("it was stored as revision {revision}, but taken back: {rollout}")]
+    TakenBack {
+        /// The config's.
+        revision: u64,
+        /// How the rollout ended.
+        rollout: String,
+    },
     /// This process can't begin its work.
     #[error("can't start: {0}")]
     Start(io::Error),
@@ -96,6 +112,8 @@ impl Error {
             | Self::Connect { .. }
             | Self::Refused(_)
             | Self::Behind { .. }
+            | Self::NotTaken { .. }
+            | Self::TakenBack { .. }
             | Self::Start(_)
             | Self::Output(_)
             | Self::Show(_)
@@ -125,6 +143,9 @@ impl Error {
             }
             Self::Refused(refusal) => refusal.mend(),
             Self::Dev(fault) => fault.mend(),
+            Self::NotTaken { .. } => {
+                Some("they keep what they had: mend it, or go back with fgctl config rollback")
+            }
             _ => None,
         }
     }

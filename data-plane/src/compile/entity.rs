@@ -1,7 +1,7 @@
 //! One entity: what it holds, or what is wrong with it.
 
 use fastgate::{
-    model::{Id, Violations},
+    model::{Id, Size, Violations},
     node::v1::{Entity, EntityError, EntityKind},
 };
 use prost::Message;
@@ -13,8 +13,18 @@ pub(super) fn decode<M: Message + Default>(
     if entity.kind() != kind {
         return Err(Violations::one("kind", "does not fit the namespace"));
     }
+    check_size(entity.value.len())?;
     M::decode(entity.value.clone())
         .map_err(|fault| Violations::one("value", format!("can't be read: {fault}")))
+}
+
+/// Refuses what no object within its bounds takes.
+pub(super) fn check_size(bytes: usize) -> Result<(), Violations> {
+    let most = Size::MOST_OF_ONE;
+    if bytes as u64 <= most {
+        return Ok(());
+    }
+    Err(Violations::one("value", format!("has {bytes} bytes, of which a node takes {most}")))
 }
 
 pub(super) fn check_id(field: &str, id: &Id, entity: &Entity) -> Result<(), Violations> {

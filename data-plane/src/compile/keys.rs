@@ -7,6 +7,7 @@ use fastgate::{
 };
 use prost::Message as _;
 
+use super::entity::check_size;
 use crate::{keys::KeyTable, record::Record};
 
 /// What became of one key: what it was, and what it is now.
@@ -49,6 +50,7 @@ fn try_insert(table: &mut KeyTable, record: &Record) -> Result<(), Violations> {
     if record.kind() != i32::from(EntityKind::Key) {
         return Err(Violations::one("kind", "does not fit the namespace"));
     }
+    check_size(record.value().len())?;
     let wire = KeyRecord::decode(record.value())
         .map_err(|fault| Violations::one("value", format!("can't be read: {fault}")))?;
     let key = Key::parse(&wire)?;

@@ -61,6 +61,9 @@ pub(super) struct Given {
     /// Names the node, the same after a restart [default: the host's name and the proxy's port]
     #[arg(long, value_name = "ID", env = "FASTGATE_NODE_ID")]
     pub(super) node_id: Option<String>,
+    /// What nodes are told apart by in rollouts, such as tier=canary,zone=eu-1
+    #[arg(long, value_name = "NAME=VALUE[,NAME=VALUE]", env = "FASTGATE_LABELS")]
+    pub(super) labels: Option<String>,
     /// Peers whose X-Forwarded-* headers are believed, such as 10.0.0.0/8
     #[arg(long, value_name = "NETWORK[,NETWORK]", env = "FASTGATE_TRUSTED_PROXIES")]
     pub(super) trusted_proxies: Option<String>,
@@ -161,6 +164,7 @@ impl Given {
             spool_full: self.spool_full.or(other.spool_full),
             workers: self.workers.or(other.workers),
             node_id: self.node_id.or(other.node_id),
+            labels: self.labels.or(other.labels),
             trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
             max_body_size: self.max_body_size.or(other.max_body_size),
             header_timeout: self.header_timeout.or(other.header_timeout),

@@ -13,7 +13,10 @@ use std::{
 };
 
 use clap::Parser as _;
-use fastgate::{model::Id, settings::Mistakes};
+use fastgate::{
+    model::{Id, Labels},
+    settings::Mistakes,
+};
 use http::Uri;
 use thiserror::Error;
 
@@ -21,8 +24,8 @@ pub use self::audit::AuditSettings;
 use self::{
     given::{Flags, Given},
     parse::{
-        parse_address, parse_body_size, parse_control_planes, parse_count, parse_networks,
-        parse_seconds,
+        parse_address, parse_body_size, parse_control_planes, parse_count, parse_labels,
+        parse_networks, parse_seconds,
     },
 };
 use crate::{
@@ -56,6 +59,8 @@ pub struct Settings {
     pub workers: NonZeroUsize,
     /// Names the node in the control plane and in audit events.
     pub node_id: Id,
+    /// What rollouts tell the node apart by.
+    pub labels: Labels,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
     /// Larger request bodies are refused with 413; `None`: no bound.
@@ -100,6 +105,7 @@ impl Settings {
             audit: AuditSettings::default(),
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             node_id,
+            labels: Labels::default(),
             trusted_proxies: Vec::new(),
             max_body_size: None,
             header_timeout: Duration::from_secs(10),
@@ -144,9 +150,10 @@ impl Settings {
 
         let mut settings = Self::new(environment.unwrap_or_else(Id::default_environment), node_id);
         settings.listen = listen.unwrap_or(settings.listen);
-        let Self { ops_addr, workers, trusted_proxies, limit_headers, .. } = &mut settings;
+        let Self { ops_addr, workers, labels, trusted_proxies, limit_headers, .. } = &mut settings;
         found.put("--ops-addr", given.ops_addr, parse_address, ops_addr);
         found.put("--workers", given.workers, parse_count, workers);
+        found.put("--labels", given.labels, parse_labels, labels);
         found.put("--trusted-proxies", given.trusted_proxies, parse_networks, trusted_proxies);
         found.put("--limit-headers", given.limit_headers, str::parse, limit_headers);
         for (flag, text, place) in [
@@ -243,7 +250,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file = file("listen: 127.0.0.1:1\nworkers: 3\ngrace_time: 1.5\nenvironment: prod\n");
+        let text = "listen: 127.0.0.1:1\nworkers: 3\ngrace_time: 1.5\nenvironment: prod\n";
+        let file = file(&format!("{text}labels: tier=canary, zone=eu-1\n"));
         let path = file.path().to_str().expect("text");
         let args =
             ["--config", path, "--listen", "127.0.0.1:2", "--trusted-proxies", "::1,10.0.0.0/8"];
@@ -255,6 +263,7 @@ mod tests {
         assert_eq!(settings.environment.as_str(), "prod");
         assert!(settings.node_id.as_str().ends_with("-2"), "{:?}", settings.node_id);
         assert_eq!(settings.trusted_proxies.len(), 2);
+        assert_eq!(settings.labels.to_string(), "tier=canary,zone=eu-1");
     }
 
     #[test]
@@ -279,9 +288,10 @@ mod tests {
             "--limit-headers=x-limit",
             "--spool-limit=1023KiB",
             "--spool-full=wait",
+            "--labels=tier",
         ]);
         let flags: Vec<_> = found.iter().filter_map(|line| line.split(' ').next()).collect();
-        assert_eq!(flags.len(), 14, "{found:#?}");
+        assert_eq!(flags.len(), 15, "{found:#?}");
         assert!(!found.join("\n").contains("hidden"), "{found:#?}");
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use fastgate::model::Labels;
 use http::Uri;
 
 use crate::network::Network;
@@ -47,6 +48,10 @@ pub(super) fn parse_body_size(text: &str) -> Result<Option<u64>, String> {
 pub(super) fn parse_networks(text: &str) -> Result<Vec<Network>, String> {
     let parse = |text: &str| Network::parse(text.trim()).map_err(|fault| format!("has {fault}"));
     text.split(',').map(parse).collect()
+}
+
+pub(super) fn parse_labels(text: &str) -> Result<Labels, String> {
+    Labels::parse(text.split(',').map(str::trim))
 }
 
 pub(super) fn parse_control_planes(text: &str) -> Result<Vec<Uri>, String> {

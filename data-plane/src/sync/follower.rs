@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Holding, Namespace, Progress,
     crash_guard::CrashGuard,
+    health::Health,
     question::{self, Grounds},
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     audit::{self, WhenFull},
     backoff::{Backoff, random},
+    counters::WorkerMetrics,
     dial::{self, SILENCE},
     identity::Identity,
     limits::Limiter,
@@ -68,6 +70,7 @@ pub(crate) struct Follower {
     progress: Progress,
     limiter: Limiter,
     audit: audit::Ledger,
+    health: Health,
     replica: Replica,
     guard: CrashGuard,
     /// Where the last good state is; `None`: nowhere.
@@ -95,6 +98,8 @@ pub(crate) struct Parts {
     pub(crate) limiter: Limiter,
     /// What became of the audit events.
     pub(crate) audit: audit::Ledger,
+    /// What each worker counts.
+    pub(crate) workers: Vec<Arc<WorkerMetrics>>,
     /// Where the last good state is; `None`: nowhere.
     pub(crate) state_dir: Option<Arc<StateDir>>,
 }
@@ -133,6 +138,7 @@ impl Follower {
             progress: Progress::default(),
             limiter: parts.limiter,
             audit: parts.audit,
+            health: Health::of(parts.workers),
             guard,
             disk: None,
         };
@@ -276,6 +282,9 @@ impl Follower {
                         "went back to an earlier revision, as the control plane did"
                     );
                 }
+                if ns == CONFIG {
+                    self.health.turn(revision);
+                }
                 ack.apply_us = u64::try_from(received.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.progress.set_held(ns, revision);
                 self.progress.count_applied(ns, snapshot);
@@ -316,6 +325,8 @@ impl Follower {
             version: Identity::VERSION.to_owned(),
             environment: self.identity.environment.to_string(),
             held: self.replica.open_stream(),
+            refused: self.replica.refused(),
+            labels: self.settings.labels.written().collect(),
             answers_questions: true,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
@@ -347,6 +358,8 @@ impl Follower {
             spool_full: self.audit.is_full(),
             limits_state: self.limiter.state().name().to_owned(),
             quarantined: self.replica.quarantined().iter().take(TOLD).cloned().collect(),
+            health: self.health.now(),
+            health_before: self.health.before(),
         }
     }
 
@@ -400,6 +413,9 @@ impl Follower {
         }
         match self.replica.restore(ns, state) {
             Ok(()) => {
+                if ns == CONFIG {
+                    self.health.turn(revision);
+                }
                 tracing::info!(namespace = ns.name(), revision, entities, "restored from disk");
                 self.progress.set_held(ns, revision);
                 true

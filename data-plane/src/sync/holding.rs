@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastgate::{
     digest::Digest,
+    model::Size,
     node::v1::{self, Change, Entity, change},
 };
 
@@ -58,18 +59,30 @@ pub(crate) struct Holding {
     /// The last committed change in it.
     pub(crate) revision: u64,
     digest: Digest,
+    size: Size,
     records: Table<Record>,
 }
 
 impl Holding {
     /// Nothing, at the start of a history.
     pub(crate) fn empty(epoch: &str, revision: u64) -> Self {
-        Self { epoch: epoch.into(), revision, digest: Digest::default(), records: Table::default() }
+        Self {
+            epoch: epoch.into(),
+            revision,
+            digest: Digest::default(),
+            size: Size::default(),
+            records: Table::default(),
+        }
     }
 
     /// The digest of all entities.
     pub(crate) fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// How much it is.
+    pub(crate) fn size(&self) -> Size {
+        self.size
     }
 
     /// How many entities there are.
@@ -109,9 +122,10 @@ impl Holding {
 
     fn put(&mut self, new: &Entity, record: Record) {
         self.digest.add(new);
+        self.size.add(new.value.len());
         let hash = Record::hash_of(new.kind, &new.id);
         if let Some(old) = self.records.insert(hash, record, |old| old.is(new.kind, &new.id)) {
-            self.digest.remove(&entity(&old));
+            self.take_out(&old);
         }
     }
 
@@ -122,11 +136,16 @@ impl Holding {
             Some(change::Change::Delete(gone)) => {
                 let hash = Record::hash_of(gone.kind, &gone.id);
                 if let Some(old) = self.records.remove(hash, |old| old.is(gone.kind, &gone.id)) {
-                    self.digest.remove(&entity(&old));
+                    self.take_out(&old);
                 }
             }
             None => {}
         }
+    }
+
+    fn take_out(&mut self, old: &Record) {
+        self.digest.remove(&entity(old));
+        self.size.remove(old.value().len());
     }
 }
 

@@ -14,6 +14,7 @@
 pub(crate) mod bench;
 mod crash_guard;
 mod follower;
+mod health;
 mod holding;
 mod progress;
 mod question;

@@ -12,10 +12,11 @@ use std::{collections::BTreeSet, mem, sync::Arc};
 
 use fastgate::{
     digest::Digest,
-    model::Id,
+    model::{Id, Size},
     node::v1::{
         Ack, Change, ControlMessage, Delta, EntityError, EntityKind, EntitySet, Heartbeat, Held,
-        Nack, Question, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message::Body,
+        Nack, Question, Refusal, SnapshotBegin, SnapshotChunk, SnapshotEnd, change,
+        control_message::Body,
     },
 };
 use prost::Message;
@@ -26,6 +27,9 @@ use crate::{
     compile::{Compiler, KeyChange},
     snapshot::Snapshot,
 };
+
+/// Faults of a refused revision that are told again at the start of a stream.
+const TOLD: usize = 20;
 
 /// What a node holds of its environment, and the snapshot being received, if any.
 pub(crate) struct Replica {
@@ -45,6 +49,8 @@ struct Side {
     held: Option<Holding>,
     /// What is held is served, but not what the control plane takes it for: ask for all of it.
     distrusted: bool,
+    /// What was refused, and no later one taken since: no control plane is to send it again.
+    refused: Option<Refusal>,
 }
 
 /// A snapshot of which the end has not come yet.
@@ -164,9 +170,12 @@ impl Replica {
         }
     }
 
-    /// Refuses this revision of config from now on, or none.
+    /// Refuses this revision of config from now on, or none: then what was refused may be sent again.
     pub(crate) fn bar(&mut self, revision: Option<u64>) {
         self.barred = revision;
+        if revision.is_none() {
+            self.config.refused = None;
+        }
     }
 
     /// Whether an update leads to a revision that is refused unseen.
@@ -190,6 +199,11 @@ impl Replica {
             }
         }
         said
+    }
+
+    /// What to say in Hello of what was refused.
+    pub(crate) fn refused(&self) -> Vec<Refusal> {
+        Namespace::ALL.into_iter().filter_map(|ns| self.side(ns).refused.clone()).collect()
     }
 
     /// What is held of a namespace.
@@ -232,17 +246,32 @@ impl Replica {
         let barred = self.bars(&update);
         let Update { ns, next, how } = update;
         let revision = next.revision;
-        if barred {
-            return refused(ns, revision, vec![barred_error(revision)]);
-        }
-        if let Err(errors) = self.compile(ns, &next, &how) {
-            return refused(ns, revision, errors);
+        let compiled = if barred {
+            Err(vec![error_of_all(format!(
+                "the node died twice right after it took revision {revision} into use: it is put \
+                 aside for now"
+            ))])
+        } else {
+            self.compile(ns, &next, &how)
+        };
+        if let Err(errors) = compiled {
+            return self.refuse(ns, &next, errors);
         }
         let digest = next.digest().to_bytes().to_vec();
         let side = self.side_mut(ns);
+        side.refused.take_if(|refused| is_behind(refused, &next));
         side.held = Some(next);
         side.distrusted = false;
         Outcome::InForce(Ack { ns: ns.to_wire().into(), revision, digest, apply_us: 0 })
+    }
+
+    fn refuse(&mut self, ns: Namespace, next: &Holding, errors: Vec<EntityError>) -> Outcome {
+        let mut nack = Nack { ns: ns.to_wire().into(), revision: next.revision, errors };
+        let told = Outcome::Refused(nack.clone());
+        nack.errors.truncate(TOLD);
+        self.side_mut(ns).refused =
+            Some(Refusal { epoch: next.epoch.to_string(), nack: Some(nack) });
+        told
     }
 
     fn compile(
@@ -251,6 +280,12 @@ impl Replica {
         next: &Holding,
         how: &How,
     ) -> Result<(), Vec<EntityError>> {
+        if ns == Namespace::Config
+            && let Some((unit, held, most)) = next.size().beyond(Size::MOST_CONFIG)
+        {
+            let told = format!("has {held} {unit} of config, of which a node takes {most}");
+            return Err(vec![error_of_all(told)]);
+        }
         match (ns, how) {
             (Namespace::Config, How::Snapshot) => {
                 self.compiler.load_config(next.entities().collect())
@@ -397,22 +432,21 @@ fn name(change: &Change) -> Option<(i32, &str)> {
     }
 }
 
-fn refused(ns: Namespace, revision: u64, errors: Vec<EntityError>) -> Outcome {
-    Outcome::Refused(Nack { ns: ns.to_wire().into(), revision, errors })
+/// Whether what was refused is mended by what is taken now, or is of another time.
+fn is_behind(refused: &Refusal, taken: &Holding) -> bool {
+    let revision = refused.nack.as_ref().map_or(0, |nack| nack.revision);
+    *refused.epoch != *taken.epoch || revision <= taken.revision
 }
 
-fn barred_error(revision: u64) -> EntityError {
+/// A fault of no single entity.
+fn error_of_all(message: String) -> EntityError {
     EntityError {
         kind: EntityKind::Unspecified.into(),
         id: String::new(),
         field: String::new(),
-        message: format!(
-            "the node died twice right after it took revision {revision} into use: it is put aside for now"
-        ),
+        message,
     }
 }
 
-#[cfg(test)]
-mod mutated;
 #[cfg(test)]
 pub(super) mod tests;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fastgate::{
-    model::Id,
+    model::{Id, Labels},
     node::v1::{
         Ack, ControlMessage, Drain, Entity, Heartbeat, Hello, Nack, NodeMessage,
         config_stream_server::{ConfigStream, ConfigStreamServer},
@@ -150,12 +150,16 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
     let cell = SnapshotCell::default();
     let follower = Follower::restore(Parts {
         identity: identity.clone(),
-        settings: Arc::new(Settings::new(environment.clone(), identity.node_id.clone())),
+        settings: Arc::new(Settings {
+            labels: Labels::parse(["tier=canary"]).expect("labels"),
+            ..Settings::new(environment.clone(), identity.node_id.clone())
+        }),
         control_planes: control_planes.iter().copied().cloned().collect(),
         cell: cell.clone(),
         limiter: Limiter::new(&environment, None).expect("no URL"),
         audit: Shipper::new(identity, Vec::new(), NonZeroUsize::MIN, None, Onward::default())
             .ledger(),
+        workers: Vec::new(),
         state_dir: dir.map(open).map(Arc::new),
     });
     let progress = follower.progress();
@@ -284,6 +288,8 @@ async fn config_that_killed_two_starts_is_put_aside_and_keys_are_not() {
     let running = tokio::spawn(third.follower.run(stop.clone()));
     let mut stream = control_plane.stream().await;
     assert_eq!(stream.held(), [(1, 6), (2, 5)]);
+    let refused = stream.hello.refused.iter().filter_map(|refusal| refusal.nack.as_ref());
+    assert_eq!(refused.map(|nack| nack.revision).collect::<Vec<_>>(), [6], "not to be sent again");
     stream.say(last_delta(CONFIG, 5, 6)).await;
     let nack = stream.nack().await;
     assert!(nack.errors[0].message.contains("died twice"), "{nack:?}");

@@ -97,10 +97,13 @@ pub(super) fn diff(
 /// So many may always go at once.
 const FEW: usize = 10;
 
+/// One in so many may go at once as well.
+const SHARE: usize = 5;
+
 /// Refuses to delete much of what there is: a document that was cut off, or is another one's.
 pub(super) fn check_jump(steps: &[Step], stored: usize) -> Result<(), Error> {
     let gone = steps.iter().filter(|step| step.is_delete()).count();
-    if gone > FEW && gone * 4 > stored {
+    if gone > FEW && gone * SHARE > stored {
         let fault = format!(
             "is not set, and {gone} of {stored} objects would be deleted: set it if \
                              that is meant"

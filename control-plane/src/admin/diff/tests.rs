@@ -256,12 +256,14 @@ fn no_document_deletes_much_unasked() {
             r.path = format!("/{at}");
         })
     };
-    let all: Vec<_> = (0..44).map(named).collect();
-    for (gone, told) in [(10, false), (11, false), (12, true), (44, true)] {
+    let all: Vec<_> = (0..60).map(named).collect();
+    for (gone, told) in [(10, false), (12, false), (13, true), (60, true)] {
         let document = v1::Config { routes: all[gone..].to_vec(), ..v1::Config::default() };
         let steps = diff_config(document, held(&all), true).expect("a diff");
         let checked = check_jump(&steps, all.len());
-        assert_eq!(checked.is_err(), told, "{gone} of 44");
+        assert_eq!(checked.is_err(), told, "{gone} of 60");
+        let few = check_jump(&steps, 11);
+        assert_eq!(few.is_err(), gone > 10, "{gone} of 11");
     }
 }
 

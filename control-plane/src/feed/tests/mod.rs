@@ -10,6 +10,7 @@ mod refusal;
 mod replicas;
 mod resume;
 mod slow;
+mod staging;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -7,8 +7,8 @@ use fastgate::{
     digest::Digest,
     node::v1::{
         Ack, ControlMessage, Delta, Entity, EntityError, EntityKind, EntitySet, Heartbeat, Held,
-        Hello, Nack, Namespace, SnapshotBegin, SnapshotChunk, SnapshotEnd, change, control_message,
-        node_message::Body,
+        Hello, Nack, Namespace, Refusal, SnapshotBegin, SnapshotChunk, SnapshotEnd, change,
+        control_message, node_message::Body,
     },
 };
 use prost::Message as _;
@@ -25,6 +25,9 @@ pub(super) struct Node {
     pub(super) node_id: String,
     pub(super) environment: String,
     pub(super) sides: BTreeMap<i32, Side>,
+    pub(super) labels: Vec<String>,
+    /// What it says it refused.
+    pub(super) refused: Option<Refusal>,
 }
 
 /// What is held of one namespace.
@@ -59,7 +62,7 @@ pub(super) enum Step {
 impl Node {
     pub(super) fn new(environment: &str) -> Self {
         let (node_id, environment) = ("n1".to_owned(), environment.to_owned());
-        Self { node_id, environment, sides: BTreeMap::new() }
+        Self { node_id, environment, sides: BTreeMap::new(), labels: Vec::new(), refused: None }
     }
 
     pub(super) fn named(self, node_id: &str) -> Self {
@@ -79,6 +82,8 @@ impl Node {
             version: "0.0.0".into(),
             environment: self.environment.clone(),
             held: self.sides.iter().map(held).collect(),
+            refused: self.refused.iter().cloned().collect(),
+            labels: self.labels.clone(),
             ..Hello::default()
         }
     }
@@ -242,14 +247,17 @@ impl Stream {
         self.wire.say(Body::Ack(ack)).await;
     }
 
-    pub(super) async fn nack(&self, ns: Namespace, revision: u64) {
+    /// Refuses a revision; what a node would remember of it.
+    pub(super) async fn nack(&self, ns: Namespace, revision: u64) -> Refusal {
         let errors = vec![EntityError {
             kind: EntityKind::Upstream.into(),
             id: "up".into(),
             field: "targets".into(),
             message: "is odd".into(),
         }];
-        self.wire.say(Body::Nack(Nack { ns: ns.into(), revision, errors })).await;
+        let nack = Nack { ns: ns.into(), revision, errors };
+        self.wire.say(Body::Nack(nack.clone())).await;
+        Refusal { epoch: self.node.side(ns).epoch, nack: Some(nack) }
     }
 
     /// Leaves, remembering what it holds.

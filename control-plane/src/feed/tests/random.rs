@@ -78,8 +78,8 @@ async fn run(acts: Vec<Act>) {
                 }
             }
             Act::Refuse => match soon(&mut stream).await {
-                Some(Step::Delta(delta)) => stream.nack(delta.ns(), delta.to).await,
-                Some(Step::Snapshot(ns, side)) => stream.nack(ns, side.revision).await,
+                Some(Step::Delta(delta)) => drop(stream.nack(delta.ns(), delta.to).await),
+                Some(Step::Snapshot(ns, side)) => drop(stream.nack(ns, side.revision).await),
                 _ => {}
             },
             Act::Restart => {

@@ -1,6 +1,9 @@
 //! What a node refuses, or gets wrong.
 
-use fastgate::{digest::Digest, node::v1::Namespace};
+use fastgate::{
+    digest::Digest,
+    node::v1::{Namespace, Refusal},
+};
 use tonic::Code;
 
 use super::{
@@ -51,6 +54,37 @@ async fn a_refused_revision_is_not_sent_again_and_the_next_builds_upon_what_is_h
     let Step::Delta(delta) = step else { panic!("{step:?}") };
     assert_eq!((delta.ns(), delta.from, delta.to), (CONFIG, held, good));
     assert_eq!(world.sent().0, 2, "no snapshot but the first of each namespace");
+}
+
+#[tokio::test]
+async fn a_node_that_says_what_it_refused_is_not_sent_that_by_another_control_plane() {
+    let (mut world, mut stream) = following().await;
+    let bad = world.add_upstream("up").await;
+    assert_eq!(delta(&mut stream).await.to, bad);
+    let refusal = stream.nack(CONFIG, bad).await;
+    let mut node = stream.leave();
+    node.refused = Some(refusal);
+    world.restart().await;
+    let mut stream = node.connect(&world.plane).await;
+    for _ in 0..2 {
+        let step = stream.next().await;
+        assert!(matches!(&step, Step::Heartbeat(_)), "{step:?}");
+    }
+    let listed = world.plane.feed.nodes(None).remove(0);
+    assert_eq!(listed.refusal.map(|refusal| refusal.revision), Some(bad));
+    let good = world.add_upstream("up2").await;
+    stream.take(CONFIG, good).await;
+}
+
+#[tokio::test]
+async fn what_was_refused_of_another_epoch_holds_nothing_back() {
+    let (world, mut stream) = following().await;
+    let bad = world.add_upstream("up").await;
+    assert_eq!(delta(&mut stream).await.to, bad);
+    let refusal = stream.nack(CONFIG, bad).await;
+    let mut node = stream.leave();
+    node.refused = Some(Refusal { epoch: "another".into(), ..refusal });
+    node.connect(&world.plane).await.take(CONFIG, bad).await;
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn missed_revisions_come_as_one_delta_of_the_last_of_each_object() {
 
     let track = world.plane.feed.shared.track(&super::id("default"), domain::Namespace::Keys);
     let memory = track.expect("is there").borrow().clone().expect("is there");
-    let steps = memory.steps_after(from).map(|steps| steps.len());
+    let steps = memory.head.steps_after(from).map(|steps| steps.len());
     assert_eq!(steps, Some(5), "followed step by step, never read anew");
 
     let mut stream = node.connect(&world.plane).await;

@@ -4,20 +4,20 @@
 //! with the revisions since taken back, newest first.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::SystemTime,
 };
 
 use fastgate::{
     model::Id,
-    node::v1::{Change, Delta, EntityKind, change},
+    node::v1::{Change, Delta, Entity, EntityKind, change},
 };
 use prost::Message as _;
 
 use super::{
     Result, Tx,
     objects::{parse_plan, parse_route, parse_upstream},
-    revisions::ns_name,
+    revisions::{self, ns_name},
     value::{broken, from_us, to_i64, to_u64},
 };
 use crate::{
@@ -54,11 +54,58 @@ pub(super) async fn take_back(
     held: Held,
     revision: u64,
 ) -> Result<Option<Held>> {
-    if revision == held.revision {
-        return Ok(Some(held));
+    let Some(undos) = undos(tx, environment, held.revision, revision).await? else {
+        return Ok(None);
+    };
+    let mut past = Past::of(held);
+    for change in undos {
+        past.apply(change)?;
     }
-    let undos: Vec<(i64, Option<Vec<u8>>)> = sqlx::query_as(
-        "SELECT revision, undo FROM config_log WHERE environment = $1 AND ns = $2 AND revision > $3 \
+    Ok(Some(past.held(revision)))
+}
+
+/// The config as nodes had it at a revision, settings included, in no order; `None`: the log does not reach
+/// back to it.
+pub(super) async fn entities_at(
+    tx: &mut Tx,
+    environment: &Id,
+    revision: u64,
+) -> Result<Option<Vec<Entity>>> {
+    let Some(head) = revisions::head(tx, environment, Namespace::Config).await? else {
+        return Ok(None);
+    };
+    let Some(undos) = undos(tx, environment, head.revision, revision).await? else {
+        return Ok(None);
+    };
+    let entities = revisions::entities(tx, environment, Namespace::Config).await?;
+    let named = |entity: Entity| ((entity.kind, entity.id.clone()), entity);
+    let mut entities: HashMap<_, _> = entities.into_iter().map(named).collect();
+    for change in undos {
+        match change.change {
+            Some(change::Change::Upsert(entity)) => {
+                entities.insert((entity.kind, entity.id.clone()), entity);
+            }
+            Some(change::Change::Delete(gone)) => {
+                entities.remove(&(gone.kind, gone.id));
+            }
+            None => {}
+        }
+    }
+    Ok(Some(entities.into_values().collect()))
+}
+
+/// What takes back, in this order, all that came after a revision; `None`: the log does not reach back to it.
+async fn undos(
+    tx: &mut Tx,
+    environment: &Id,
+    head: u64,
+    revision: u64,
+) -> Result<Option<Vec<Change>>> {
+    if revision == head {
+        return Ok(Some(Vec::new()));
+    }
+    let rows: Vec<(Option<Vec<u8>>,)> = sqlx::query_as(
+        "SELECT undo FROM config_log WHERE environment = $1 AND ns = $2 AND revision > $3 \
          ORDER BY revision DESC",
     )
     .bind(environment.as_str())
@@ -66,18 +113,15 @@ pub(super) async fn take_back(
     .bind(to_i64(revision))
     .fetch_all(&mut **tx)
     .await?;
-    let since = held.revision.checked_sub(revision);
-    if since != Some(undos.len() as u64) {
+    if head.checked_sub(revision) != Some(rows.len() as u64) {
         return Ok(None);
     }
-    let mut past = Past::of(held);
-    for (_, undo) in undos {
+    let mut undos = Vec::new();
+    for (undo,) in rows {
         let Some(undo) = undo else { return Ok(None) };
-        for change in changes(&undo)? {
-            past.apply(change)?;
-        }
+        undos.extend(changes(&undo)?);
     }
-    Ok(Some(past.held(revision)))
+    Ok(Some(undos))
 }
 
 /// Encoded: what takes the changes of a revision back, the last one first.

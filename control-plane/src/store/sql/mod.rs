@@ -14,6 +14,7 @@ mod objects;
 mod parts;
 mod requests;
 mod revisions;
+mod rollouts;
 mod rollups;
 mod together;
 mod tokens;
@@ -40,12 +41,12 @@ use super::{Backend, Db, FIND, NOW_US, rows::Rows};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
-        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Revision, Route, Step, Stored,
-        Token, Upstream, Usage,
+        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Revision, Rollout, Route,
+        Step, Stored, Token, Upstream, Usage,
     },
     store::{
-        Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention, SaidNode,
-        Store, StoreError,
+        Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention,
+        RolloutMove, SaidNode, Store, StoreError,
     },
 };
 
@@ -72,8 +73,7 @@ impl SqlStore {
         if store.environment(id.as_str()).await?.is_some() {
             return Ok(store);
         }
-        let default =
-            Environment { id: id.clone(), description: String::new(), default_rate_limit: None };
+        let default = Environment::new(id.clone());
         let change = Change {
             environment: id,
             actor: Actor { token_id: tokens::NOBODY.into() },
@@ -95,6 +95,14 @@ impl SqlStore {
 
     async fn write(&self) -> Result<Tx> {
         Ok(self.backend.write().await?)
+    }
+
+    /// Commits what changes what nodes are to have, and says so.
+    async fn finish(&self, mut tx: Tx) -> Result<()> {
+        self.backend.announce(&mut tx, News::Config).await?;
+        tx.commit().await?;
+        self.backend.committed(News::Config);
+        Ok(())
     }
 }
 
@@ -211,6 +219,39 @@ impl Store for SqlStore {
         limit: u32,
     ) -> Result<Vec<LoggedRevision>> {
         revisions::log(&mut self.read().await?, environment, ns, after, limit).await
+    }
+
+    async fn config_entities_at(
+        &self,
+        environment: &Id,
+        revision: u64,
+    ) -> Result<Option<Vec<Entity>>> {
+        history::entities_at(&mut self.read().await?, environment, revision).await
+    }
+
+    async fn rollout(&self, environment: &Id) -> Result<Option<Rollout>> {
+        rollouts::one(&mut self.read().await?, environment).await
+    }
+
+    async fn move_rollout(&self, environment: &Id, moves: RolloutMove<'_>) -> Result<bool> {
+        let RolloutMove { from, to, reason, actor, action } = moves;
+        let mut tx = self.write().await?;
+        let now = value::to_us(SystemTime::now());
+        if !rollouts::go(&mut tx, environment, (from, to), reason, now).await? {
+            return Ok(false);
+        }
+        rollouts::log(&mut tx, environment, from.target, (actor, action), now).await?;
+        self.finish(tx).await?;
+        Ok(true)
+    }
+
+    async fn undo_rollout(&self, environment: &Id, target: u64, actor: &Actor) -> Result<bool> {
+        let mut tx = self.write().await?;
+        let undone = commit::undo(&mut tx, environment, target, actor).await?;
+        if undone.is_some() {
+            self.finish(tx).await?;
+        }
+        Ok(undone.is_some())
     }
 
     async fn changed(&self, news: News) {

@@ -6,7 +6,7 @@ use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
 use prost::Message;
 
 use super::{
-    Db, ROWS, Result, Tx, revisions, rollups,
+    Db, ROWS, Result, Tx, revisions, rollouts, rollups,
     value::{broken, from_us, id, not_found, to_u64},
 };
 use crate::{
@@ -191,14 +191,14 @@ impl<T> Table<T> {
     }
 }
 
-type EnvironmentRow = (String, String, Option<i64>, String, i64, i64);
+type EnvironmentRow = (String, String, Option<i64>, String, i64, i64, Option<Vec<u8>>);
 
 pub(super) async fn environment(
     tx: &mut Tx,
     environment: &str,
 ) -> Result<Option<Stored<Environment>>> {
     let row: Option<EnvironmentRow> = sqlx::query_as(
-        "SELECT environment, description, default_rate_limit, etag, created_us, updated_us \
+        "SELECT environment, description, default_rate_limit, etag, created_us, updated_us, rollout \
          FROM environments WHERE environment = $1",
     )
     .bind(environment)
@@ -209,7 +209,7 @@ pub(super) async fn environment(
 
 pub(super) async fn environments(tx: &mut Tx, page: &Page) -> Result<Vec<Stored<Environment>>> {
     let rows: Vec<EnvironmentRow> = sqlx::query_as(
-        "SELECT environment, description, default_rate_limit, etag, created_us, updated_us \
+        "SELECT environment, description, default_rate_limit, etag, created_us, updated_us, rollout \
          FROM environments WHERE environment > $1 ORDER BY environment LIMIT $2",
     )
     .bind(after(page))
@@ -252,9 +252,10 @@ pub(super) fn parse_plan(entity: &[u8]) -> Result<Plan> {
 }
 
 fn environment_of(row: EnvironmentRow) -> Result<Stored<Environment>> {
-    let (environment, description, default_rate_limit, etag, created_us, updated_us) = row;
+    let (environment, description, default_rate_limit, etag, created_us, updated_us, rollout) = row;
+    let rollout = rollout.as_deref().map(rollouts::policy_of).transpose()?;
     Ok(Stored {
-        object: Environment { id: id(&environment)?, description, default_rate_limit },
+        object: Environment { id: id(&environment)?, description, default_rate_limit, rollout },
         created_at: from_us(created_us),
         updated_at: from_us(updated_us),
         etag,

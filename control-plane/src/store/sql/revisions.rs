@@ -7,7 +7,7 @@ use fastgate::{
 };
 
 use super::{
-    Result, Tx,
+    Result, Tx, rollouts,
     value::{broken, id, to_i64, to_u64},
 };
 use crate::{
@@ -33,7 +33,12 @@ pub(super) async fn heads(tx: &mut Tx) -> Result<Vec<Head>> {
     )
     .fetch_all(&mut **tx)
     .await?;
-    rows.into_iter().map(head_of).collect()
+    let mut rollouts = rollouts::all(tx).await?;
+    let mut heads = rows.into_iter().map(head_of).collect::<Result<Vec<_>>>()?;
+    for head in heads.iter_mut().filter(|head| head.ns == Namespace::Config) {
+        head.rollout = rollouts.remove(head.environment.as_str());
+    }
+    Ok(heads)
 }
 
 pub(super) async fn head(tx: &mut Tx, environment: &Id, ns: Namespace) -> Result<Option<Head>> {
@@ -45,7 +50,11 @@ pub(super) async fn head(tx: &mut Tx, environment: &Id, ns: Namespace) -> Result
     .bind(ns_name(ns))
     .fetch_optional(&mut **tx)
     .await?;
-    row.map(head_of).transpose()
+    let mut head = row.map(head_of).transpose()?;
+    if let Some(head) = head.as_mut().filter(|head| head.ns == Namespace::Config) {
+        head.rollout = rollouts::one(tx, environment).await?;
+    }
+    Ok(head)
 }
 
 pub(super) async fn entities(tx: &mut Tx, environment: &Id, ns: Namespace) -> Result<Vec<Entity>> {
@@ -113,5 +122,6 @@ fn head_of((environment, ns, epoch, revision, digest): HeadRow) -> Result<Head> 
         _ => return Err(broken(format!("'{ns}' as a namespace"))),
     };
     let digest = Digest::from_bytes(&digest).ok_or_else(|| broken("a digest of another length"))?;
-    Ok(Head { environment: id(&environment)?, ns, epoch, revision: to_u64(revision), digest })
+    let (environment, revision) = (id(&environment)?, to_u64(revision));
+    Ok(Head { environment, ns, epoch, revision, digest, rollout: None })
 }

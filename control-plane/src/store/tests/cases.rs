@@ -150,7 +150,7 @@ pub(super) async fn an_environment_in_use_stays(store: Db) {
         change
     };
     let environment =
-        Environment { id: id("staging"), description: "x".into(), default_rate_limit: Some(0) };
+        Environment { default_rate_limit: Some(0), ..Environment::new(id("staging")) };
     let create = in_staging(Op::PutEnvironment(environment, Expect::Absent));
     store.commit(&create).await.expect("commits");
     let twice = store.commit(&create).await;

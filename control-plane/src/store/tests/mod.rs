@@ -12,9 +12,11 @@ mod plans;
 #[expect(dead_code, reason = "nothing is dumped here")]
 mod postgres;
 mod repeated;
+pub(crate) mod rollouts;
 mod rollups;
 pub(crate) mod samples;
 mod size;
+mod sizes;
 mod upgrade;
 
 use std::sync::Arc;
@@ -80,6 +82,11 @@ contract! {
     rollups::batches_that_come_at_once_are_each_counted_once,
     rollups::a_batch_of_gaps_alone_stands_in_no_ones_way,
     rollups::what_is_too_old_ends,
+    rollouts::a_change_begins_at_the_first_ring_and_another_begins_it_anew,
+    rollouts::what_leads_back_ends_a_rollout,
+    rollouts::a_rollout_is_taken_back_to_what_it_began_from,
+    rollouts::what_cannot_be_taken_back_stays_as_it_is,
+    rollouts::of_several_that_move_a_rollout_on_one_does,
     repeated::a_repeated_call_is_answered_from_memory,
     repeated::a_repeated_call_that_creates_its_environment_is_too,
     repeated::calls_that_come_at_once_are_one,

@@ -84,8 +84,7 @@ pub(super) async fn a_plan_in_use_stays(store: Db) {
     commit(&store, keys).await.expect("commits");
     // A plan of the same name elsewhere is another one.
     let elsewhere = |ops| Commit { environment: id("staging"), ..change(ops) };
-    let staging =
-        Environment { id: id("staging"), description: String::new(), default_rate_limit: None };
+    let staging = Environment::new(id("staging"));
     let made = vec![Op::PutEnvironment(staging, Expect::Absent), put_plan("gold", 1)];
     store.commit(&elsewhere(made)).await.expect("commits");
     let in_use = store.commit(&elsewhere(vec![Op::DeleteEnvironment(Expect::Present)])).await;

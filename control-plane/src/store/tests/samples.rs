@@ -54,7 +54,7 @@ pub(crate) async fn commit_change(
 }
 
 pub(crate) fn environment(name: &str) -> Environment {
-    Environment { id: id(name), description: String::new(), default_rate_limit: None }
+    Environment::new(id(name))
 }
 
 pub(crate) fn key(name: &str) -> ApiKey {

@@ -64,12 +64,13 @@ pub(super) async fn rollback(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    let RollbackArgs { revision, check, wait } = args;
+    let RollbackArgs { revision, force, check, wait } = args;
     let environment = client.environment();
     let request = RollbackConfigRequest {
         revision,
         environment: environment.clone(),
         validate_only: check.dry_run,
+        force,
         ..Default::default()
     };
     let answer = client.config().rollback_config(request).await?.into_inner();

@@ -10,6 +10,7 @@ use fastgate::{
         log_service_server::{LogService, LogServiceServer},
         metrics_service_server::{MetricsService, MetricsServiceServer},
         node_service_server::{NodeService, NodeServiceServer},
+        rollout_service_server::{RolloutService, RolloutServiceServer},
         *,
     },
     model,
@@ -31,6 +32,8 @@ struct State {
     mask: Vec<String>,
     config: Config,
     revision: u64,
+    nodes: Vec<Node>,
+    rollout: Option<Rollout>,
 }
 
 #[derive(Clone, Default)]
@@ -53,9 +56,20 @@ impl Plane {
             .add_service(LogServiceServer::new(state.clone()))
             .add_service(MetricsServiceServer::new(state.clone()))
             .add_service(NodeServiceServer::new(state.clone()))
+            .add_service(RolloutServiceServer::new(state.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
         Self { addr, state, _runtime: runtime }
+    }
+
+    /// What it lists from now on.
+    pub(super) fn set_nodes(&self, nodes: Vec<Node>) {
+        self.state.0.lock().expect("not poisoned").nodes = nodes;
+    }
+
+    /// How the last change goes to the nodes from now on.
+    pub(super) fn set_rollout(&self, rollout: Rollout) {
+        self.state.0.lock().expect("not poisoned").rollout = Some(rollout);
     }
 
     pub(super) fn last_mask(&self) -> Vec<String> {
@@ -295,6 +309,33 @@ impl ConfigService for Shared {
     }
 }
 
+#[tonic::async_trait]
+impl RolloutService for Shared {
+    async fn get_rollout(&self, request: Request<GetRolloutRequest>) -> Answer<Rollout> {
+        let rollout = self.enter(&request)?.rollout.clone();
+        rollout
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found("rollout 'default' does not exist"))
+    }
+
+    async fn pause_rollout(&self, request: Request<PauseRolloutRequest>) -> Answer<Rollout> {
+        let mut state = self.enter(&request)?;
+        let rollout = state.rollout.as_mut().expect("one");
+        rollout.state = rollout::State::Paused.into();
+        Ok(Response::new(rollout.clone()))
+    }
+
+    async fn resume_rollout(&self, _: Request<ResumeRolloutRequest>) -> Answer<Rollout> {
+        Err(Status::failed_precondition(
+            "the rollout of environment 'default' can't be resumed: it is running",
+        ))
+    }
+
+    async fn undo_rollout(&self, _: Request<UndoRolloutRequest>) -> Answer<Rollout> {
+        Err(Status::unimplemented(""))
+    }
+}
+
 /// Two events, the older one as no client should cause it.
 fn events() -> Vec<LogEvent> {
     let event = LogEvent {
@@ -312,8 +353,9 @@ fn events() -> Vec<LogEvent> {
 
 #[tonic::async_trait]
 impl NodeService for Shared {
-    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesResponse> {
-        Err(Status::unimplemented(""))
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Answer<ListNodesResponse> {
+        let nodes = self.enter(&request)?.nodes.clone();
+        Ok(Response::new(ListNodesResponse { nodes, ..Default::default() }))
     }
 
     async fn get_node_config(&self, _: Request<GetNodeConfigRequest>) -> Answer<NodeConfig> {

@@ -1,5 +1,7 @@
 //! A replica against a model of it, and message by message.
 
+mod mutated;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -110,7 +112,7 @@ fn feed(replica: &mut Replica, messages: Vec<ControlMessage>) -> Result<Option<O
 }
 
 /// A replica that holds a key, and a route, at revision 5 each.
-pub(super) fn in_force() -> Replica {
+fn in_force() -> Replica {
     let mut replica = Replica::new(Id::parse("default").expect("an id"));
     for (ns, entity) in [(KEYS, key(1, "app")), (CONFIG, route(1, "http://a"))] {
         let outcome = feed(&mut replica, snapshot(ns, 5, &[entity])).expect("no fault");
@@ -119,7 +121,7 @@ pub(super) fn in_force() -> Replica {
     replica
 }
 
-pub(super) fn revisions(replica: &Replica) -> (u64, u64) {
+fn revisions(replica: &Replica) -> (u64, u64) {
     let snapshot = replica.snapshot().expect("both are held");
     let held = |ns| replica.held(ns).expect("held").revision;
     assert_eq!((snapshot.keys_revision, snapshot.config_revision), (held(KEYS), held(CONFIG)));
@@ -310,9 +312,48 @@ fn a_barred_revision_is_refused_unseen() {
     let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::Refused(_)))), "{outcome:?}");
+    let said = replica.refused().remove(0);
+    assert_eq!((&*said.epoch, said.nack.map(|nack| nack.revision)), ("e1", Some(6)));
+    replica.bar(None);
+    assert_eq!(replica.refused(), [], "it is to be sent again");
+
+    replica.bar(Some(6));
+    let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
+    feed(&mut replica, vec![message(Body::Delta(sent))]).expect("no fault");
     let sent = delta(CONFIG, 5, 7, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::InForce(_)))), "{outcome:?}");
+    assert_eq!(replica.refused(), [], "it got over it");
+}
+
+#[test]
+fn an_entity_larger_than_any_may_be_is_refused_and_a_key_denied_alone() {
+    let mut replica = in_force();
+    let large = "x".repeat(600 << 10);
+    let bad = route(2, &format!("http://{large}"));
+    let sent = delta(CONFIG, 5, 6, vec![upsert(bad.clone())], &[route(1, "http://a"), bad]);
+    let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
+    let Ok(Some(Outcome::Refused(nack))) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((&*nack.errors[0].id, &*nack.errors[0].field), ("r2", "value"));
+
+    let bad = key(2, &large);
+    let sent = delta(KEYS, 5, 6, vec![upsert(bad.clone())], &[key(1, "app"), bad]);
+    feed(&mut replica, vec![message(Body::Delta(sent))]).expect("no fault");
+    assert_eq!(revisions(&replica), (6, 5));
+    assert_eq!(replica.quarantined()[0].field, "value");
+}
+
+#[test]
+fn more_config_than_a_node_takes_is_refused_as_a_whole() {
+    let mut replica = in_force();
+    let kind = 77;
+    let empty = |n: u64| Entity { kind, id: format!("x{n}"), value: Bytes::new() };
+    let many: Vec<_> = (0..=Size::MOST_CONFIG.entities).map(empty).collect();
+    let outcome = feed(&mut replica, snapshot(CONFIG, 6, &many));
+    let Ok(Some(Outcome::Refused(nack))) = outcome else { panic!("{outcome:?}") };
+    assert!(nack.errors[0].message.starts_with("has 100001 objects of config"), "{nack:?}");
+    let outcome = feed(&mut replica, snapshot(CONFIG, 7, &many[1..]));
+    assert!(matches!(outcome, Ok(Some(Outcome::InForce(_)))));
 }
 
 /// What a control plane, or a bad wire, may do next.

@@ -52,7 +52,7 @@ impl Draft<'_> {
         }
         let next = self.next_revision(EntityKind::Key)?;
         for entity in &entities {
-            next.upsert(None, entity);
+            next.upsert(None, entity)?;
         }
         Ok(())
     }

@@ -4,11 +4,14 @@ mod check;
 mod keys;
 mod objects;
 mod revision;
+mod staging;
+mod undo;
 
 use std::time::SystemTime;
 
 use fastgate::node::v1::EntityKind;
 
+pub(super) use self::undo::undo;
 use self::{
     objects::op_object,
     revision::{NextRevision, create_heads, hold},
@@ -110,6 +113,11 @@ impl<'a> Draft<'a> {
             config_revision: self.config.as_ref().map(|next| next.number),
             etags,
         };
+        if let Some(config) = &self.config {
+            let (before, after) = config.positions();
+            let environment = &self.change.environment;
+            staging::stage(self.tx, environment, before, after, self.now_us).await?;
+        }
         for next in [self.config.take(), self.keys.take()].into_iter().flatten() {
             next.log(self.tx, self.change, self.now_us).await?;
         }

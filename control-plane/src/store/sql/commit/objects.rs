@@ -4,6 +4,7 @@ use fastgate::{
     model::Id,
     node::v1::{Entity, EntityKind, EntityRef},
 };
+use prost::Message as _;
 
 use super::{
     super::{Result, value::not_found},
@@ -175,9 +176,9 @@ impl Draft<'_> {
         let etag = self.replace(&ENVIRONMENTS, &entity, expect).await?;
         sqlx::query(
             "INSERT INTO environments (environment, description, default_rate_limit, entity, \
-             etag, created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $6) \
+             etag, created_us, updated_us, rollout) VALUES ($1, $2, $3, $4, $5, $6, $6, $7) \
              ON CONFLICT (environment) DO UPDATE SET description = $2, \
-             default_rate_limit = $3, entity = $4, etag = $5, updated_us = $6",
+             default_rate_limit = $3, entity = $4, etag = $5, updated_us = $6, rollout = $7",
         )
         .bind(&entity.id)
         .bind(&environment.description)
@@ -185,6 +186,7 @@ impl Draft<'_> {
         .bind(&entity.value[..])
         .bind(&etag)
         .bind(self.now_us)
+        .bind(environment.rollout.as_ref().map(|policy| policy.wire.encode_to_vec()))
         .execute(&mut **self.tx)
         .await?;
         Ok(etag)
@@ -208,6 +210,7 @@ impl Draft<'_> {
         for delete in [
             "DELETE FROM config_log WHERE environment = $1",
             "DELETE FROM config_heads WHERE environment = $1",
+            "DELETE FROM rollouts WHERE environment = $1",
         ] {
             sqlx::query(delete).bind(id.as_str()).execute(&mut **self.tx).await?;
         }
@@ -230,7 +233,7 @@ impl Draft<'_> {
     async fn replace(&mut self, table: &Table, entity: &Entity, expect: &Expect) -> Result<String> {
         let kept = self.kept(table, &entity.id, expect).await?;
         let next = self.next_revision(table.kind)?;
-        next.upsert(kept.map(|kept| kept.entity), entity);
+        next.upsert(kept.map(|kept| kept.entity), entity)?;
         Ok(format!("{:x}", next.number))
     }
 

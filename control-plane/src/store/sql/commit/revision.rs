@@ -2,21 +2,28 @@
 
 use fastgate::{
     digest::Digest,
-    model::Id,
+    model::{Id, Size, writable},
     node::v1::{self, Entity, EntityRef, change},
 };
 use prost::Message as _;
 use uuid::Uuid;
 
-use super::super::{
-    Result, Tx,
-    history::encode_undo,
-    revisions::ns_name,
-    value::{broken, not_found, to_i64, to_u64},
+use super::{
+    super::{
+        Result, Tx,
+        history::encode_undo,
+        revisions::ns_name,
+        value::{broken, not_found, to_i64, to_u64},
+    },
+    staging::Position,
 };
-use crate::domain::{Change, Namespace};
+use crate::{
+    domain::{Change, Namespace},
+    store::StoreError,
+};
 
-/// Revisions kept in the log: a node further behind gets a snapshot.
+/// Revisions kept in the log: a node further behind gets a snapshot. What a rollout under way may have to
+/// take back is kept as well.
 const LOG_KEPT: i64 = 10_000;
 
 /// The next revision of a namespace, under way.
@@ -24,7 +31,11 @@ pub(super) struct NextRevision {
     ns: Namespace,
     epoch: String,
     pub(super) number: u64,
+    digest_before: Digest,
     digest: Digest,
+    /// How much there was before.
+    size_before: Size,
+    size: Size,
     changes: Vec<v1::Change>,
     /// What takes each of them back. Of keys nothing: nobody is to get a revoked one back.
     undo: Option<Vec<v1::Change>>,
@@ -34,33 +45,61 @@ impl NextRevision {
     /// Takes the next revision. Its head stays locked to the end of the transaction: commit order
     /// is revision order.
     pub(super) async fn take(tx: &mut Tx, environment: &Id, ns: Namespace) -> Result<Self> {
-        let row: Option<(String, i64, Vec<u8>)> = sqlx::query_as(
+        let row: Option<(String, i64, Vec<u8>, i64, i64)> = sqlx::query_as(
             "UPDATE config_heads SET revision = revision + 1 WHERE environment = $1 AND ns = $2 \
-             RETURNING epoch, revision, digest",
+             RETURNING epoch, revision, digest, entities, bytes",
         )
         .bind(environment.as_str())
         .bind(ns_name(ns))
         .fetch_optional(&mut **tx)
         .await?;
-        let (epoch, revision, digest) =
+        let (epoch, revision, digest, entities, bytes) =
             row.ok_or_else(|| not_found("environment", environment.as_str()))?;
         let digest = Digest::from_bytes(&digest).ok_or_else(|| broken("a digest's length"))?;
-        let undo = (ns == Namespace::Config).then(Vec::new);
-        Ok(Self { ns, epoch, number: to_u64(revision), digest, changes: Vec::new(), undo })
+        let size = Size { entities: to_u64(entities), bytes: to_u64(bytes) };
+        Ok(Self {
+            ns,
+            epoch,
+            number: to_u64(revision),
+            digest_before: digest,
+            digest,
+            size_before: size,
+            size,
+            changes: Vec::new(),
+            undo: (ns == Namespace::Config).then(Vec::new),
+        })
+    }
+
+    /// What there was, and what is made of it.
+    pub(super) fn positions(&self) -> (Position, Position) {
+        let before =
+            Position { revision: self.number.saturating_sub(1), digest: self.digest_before };
+        (before, Position { revision: self.number, digest: self.digest })
     }
 
     /// Notes that an entity takes the place of what was there, if anything was.
-    pub(super) fn upsert(&mut self, before: Option<Vec<u8>>, entity: &Entity) {
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
+    pub(super) fn upsert(&mut self, before: Option<Vec<u8>>, entity: &Entity) -> Result<()> {
+        let (bytes, most) = (entity.value.len() as u64, writable(Size::MOST_OF_ONE));
+        if bytes > most {
+            let (kind, id) = (entity.kind().noun(), entity.id.clone());
+            return Err(StoreError::TooLarge { kind, id, bytes, most });
+        }
         let before = before.map(|value| Entity { value: value.into(), ..entity.clone() });
         if let Some(before) = &before {
             self.digest.remove(before);
+            self.size.remove(before.value.len());
         }
         self.digest.add(entity);
+        self.size.add(entity.value.len());
         self.note_undo(match before {
             Some(before) => change::Change::Upsert(before),
             None => change::Change::Delete(EntityRef { kind: entity.kind, id: entity.id.clone() }),
         });
         self.changes.push(v1::Change { change: Some(change::Change::Upsert(entity.clone())) });
+        Ok(())
     }
 
     /// Notes that an entity is gone.
@@ -68,6 +107,7 @@ impl NextRevision {
         if let Some(value) = before {
             let before = Entity { kind: gone.kind, id: gone.id.clone(), value: value.into() };
             self.digest.remove(&before);
+            self.size.remove(before.value.len());
             self.note_undo(change::Change::Upsert(before));
         }
         self.changes.push(v1::Change { change: Some(change::Change::Delete(gone)) });
@@ -79,8 +119,34 @@ impl NextRevision {
         }
     }
 
+    /// Refuses to let that grow which nodes take so much of.
+    fn check_size(&self, environment: &Id) -> Result<()> {
+        let (what, most) = match self.ns {
+            Namespace::Keys => ("keys", Size::MOST_KEYS),
+            Namespace::Config => ("config", Size::MOST_CONFIG),
+        };
+        // What shrinks is let through, whatever is left.
+        let most = most.writable();
+        let most = Size {
+            entities: most.entities.max(self.size_before.entities),
+            bytes: most.bytes.max(self.size_before.bytes),
+        };
+        match self.size.beyond(most) {
+            Some((unit, held, most)) => {
+                let environment = environment.to_string();
+                Err(StoreError::Full { environment, what, unit, held, most })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Writes the new digest and the log of the revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
     pub(super) async fn log(self, tx: &mut Tx, change: &Change, now_us: i64) -> Result<()> {
+        self.check_size(&change.environment)?;
+        let size = self.size;
         let environment = change.environment.as_str();
         let digest = self.digest.to_bytes();
         let delta = v1::Delta {
@@ -91,13 +157,17 @@ impl NextRevision {
             changes: self.changes,
             digest_after: digest.to_vec(),
         };
-        let head =
-            sqlx::query("UPDATE config_heads SET digest = $3 WHERE environment = $1 AND ns = $2")
-                .bind(environment)
-                .bind(ns_name(self.ns))
-                .bind(&digest[..])
-                .execute(&mut **tx)
-                .await?;
+        let head = sqlx::query(
+            "UPDATE config_heads SET digest = $3, entities = $4, bytes = $5 \
+             WHERE environment = $1 AND ns = $2",
+        )
+        .bind(environment)
+        .bind(ns_name(self.ns))
+        .bind(&digest[..])
+        .bind(to_i64(size.entities))
+        .bind(to_i64(size.bytes))
+        .execute(&mut **tx)
+        .await?;
         if head.rows_affected() == 0 {
             // The environment was deleted by this very change, and its history with it.
             return Ok(());
@@ -117,12 +187,16 @@ impl NextRevision {
         .bind(self.undo.map(encode_undo))
         .execute(&mut **tx)
         .await?;
-        sqlx::query("DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3")
-            .bind(environment)
-            .bind(ns_name(self.ns))
-            .bind(to_i64(self.number) - LOG_KEPT)
-            .execute(&mut **tx)
-            .await?;
+        sqlx::query(
+            "DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3 \
+             AND ($2 = 'keys' OR NOT EXISTS (SELECT 1 FROM rollouts r WHERE r.environment = $1 \
+             AND r.base < config_log.revision AND r.state IN ('running', 'paused', 'stopped')))",
+        )
+        .bind(environment)
+        .bind(ns_name(self.ns))
+        .bind(to_i64(self.number) - LOG_KEPT)
+        .execute(&mut **tx)
+        .await?;
         Ok(())
     }
 }

@@ -11,10 +11,7 @@ use fastgate::{
 };
 use proptest::{prelude::*, sample::Index};
 
-use super::{
-    tests::{delta, in_force, message, revisions, snapshot, upsert},
-    *,
-};
+use super::*;
 
 const KEYS: Namespace = Namespace::Keys;
 const CONFIG: Namespace = Namespace::Config;
