@@ -15,6 +15,7 @@ mod tests;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    rc::Rc,
     time::{Duration, SystemTime},
 };
 
@@ -77,8 +78,8 @@ pub(crate) struct Pending {
 }
 
 impl Explainer<'_> {
-    /// Goes the way of a request as if it had come just now. `secret` stands for one that it names no
-    /// key by.
+    /// Goes the way of a request as if it had come just now. `secret` is one of the key it names, if it
+    /// names one: it counts as sent.
     ///
     /// # Errors
     /// What of the question can't be understood.
@@ -183,7 +184,7 @@ fn find_caller(
     imagined: &Imagined<'_>,
     head: &RequestHead<'_>,
     told: &mut Explanation,
-) -> Result<Option<std::rc::Rc<Caller>>, Refusal> {
+) -> Result<Option<Rc<Caller>>, Refusal> {
     let callers = Callers::default();
     let in_head = auth::sent(head.lines, &callers)?.sent;
     let sent = match (&imagined.secret, in_head) {
