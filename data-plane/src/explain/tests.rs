@@ -139,7 +139,7 @@ fn each_route_is_told_what_it_lacks() {
         ("winner", "", "/api/users*", "GET", 5),
         ("shorter", "", "/api*", "", 5),
         ("later", "", "/api/users/7", "", 0),
-        ("writes", "", "/api/users/7", "PUT POST", 0),
+        ("writes", "", "/api/users/7", "PUT POST", 1),
         ("elsewhere", "b.com", "/api*", "", 0),
         ("case", "", "/API/Users/7", "", 0),
         ("sibling", "", "/api/orders*", "", 0),
