@@ -76,11 +76,11 @@ impl Driver {
                 // Nobody may wait for it.
                 drop(answer.send(outcome));
             }
-            if let Err(fault) = committed {
-                // Those that came meanwhile have waited for the same database.
-                for waiting in self.next().into_iter().flatten() {
-                    drop(waiting.answer.send(Err(copy(&fault))));
-                }
+            let Err(fault) = committed else { continue };
+            // Those that came meanwhile have waited for the same database.
+            let Some(group) = self.next() else { return };
+            for waiting in group {
+                drop(waiting.answer.send(Err(copy(&fault))));
             }
         }
     }
@@ -95,6 +95,16 @@ impl Driver {
         }
         let count = waiting.len().min(AT_ONCE);
         Some(waiting.drain(..count).collect())
+    }
+}
+
+impl Drop for Driver {
+    /// Where it ends as it should, its entry is gone, or another one's already.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Changes must not wait for one that is no more.
+            self.together.waiting().remove(&self.environment);
+        }
     }
 }
 
