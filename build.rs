@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "fastgate/admin/v1/access.proto",
     "fastgate/admin/v1/config.proto",
     "fastgate/admin/v1/environment.proto",
@@ -24,6 +24,7 @@ const FILES: [&str; 19] = [
     "fastgate/node/v1/audit_query.proto",
     "fastgate/node/v1/audit_tail.proto",
     "fastgate/node/v1/config_stream.proto",
+    "fastgate/node/v1/node_identity.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

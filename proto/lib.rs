@@ -3,7 +3,7 @@
 //! [`admin::v1`] is what people and integrations call, [`node::v1`] what nodes and the control
 //! plane say to each other; both are generated from the `.proto` files beside this one. The
 //! other modules hold what must come out the same on both sides: the form of a secret
-//! ([`secret`]), the digest of a config ([`digest`]), how times of requests are counted ([`durations`]), what a request path may look like
+//! ([`secret`]), who a node is ([`identity`]), the digest of a config ([`digest`]), how times of requests are counted ([`durations`]), what a request path may look like
 //! ([`path`]), which audit events a filter means ([`audit`]), what makes a key, route, upstream or
 //! plan valid ([`model`]), how a time is written ([`time`]), an audit event ([`event`]) and any text of
 //! others ([`escape`]), and how a file of settings is read ([`settings`]). No I/O happens here.
@@ -14,6 +14,7 @@ pub mod durations;
 mod entity_error;
 pub mod escape;
 pub mod event;
+pub mod identity;
 pub mod model;
 pub mod path;
 pub mod secret;

@@ -1,8 +1,8 @@
 //! The form of the secrets clients and admins send, and what is kept of them.
 //!
-//! A secret is a prefix (`fg_` for API keys, `fga_` for admin tokens), 32 random base62
-//! characters and 6 that are a checksum, so that junk is refused before it is hashed. Stored is
-//! only [`SecretHash`]: 190 random bits need no slow hash to stay unguessable.
+//! A secret is a prefix (`fg_` for API keys, `fga_` for admin tokens, `fgj_` for what nodes join
+//! with), 32 random base62 characters and 6 that are a checksum, so that junk is refused before it
+//! is hashed. Stored is only [`SecretHash`]: 190 random bits need no slow hash to stay unguessable.
 
 use std::fmt;
 
@@ -20,6 +20,8 @@ pub enum Kind {
     ApiKey,
     /// The admin interfaces: an admin token, `fga_...`.
     AdminToken,
+    /// The node port, once: a join token, `fgj_...`.
+    JoinToken,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Self::ApiKey => "fg_",
             Self::AdminToken => "fga_",
+            Self::JoinToken => "fgj_",
         }
     }
 
@@ -37,6 +40,7 @@ impl Kind {
         match self {
             Self::ApiKey => b"fastgate api key v1\0",
             Self::AdminToken => b"fastgate admin token v1\0",
+            Self::JoinToken => b"fastgate join token v1\0",
         }
     }
 }
@@ -209,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_generated_secret_is_well_formed_and_reads_back() {
-        for kind in [Kind::ApiKey, Kind::AdminToken] {
+        for kind in [Kind::ApiKey, Kind::AdminToken, Kind::JoinToken] {
             let secret = Secret::generate(kind).expect("random bytes");
             assert_eq!(secret.expose().len(), kind.prefix().len() + 38);
             let sent = SecretHash::of_sent(kind, secret.expose().as_bytes());

@@ -33,12 +33,14 @@ const KNOWS_NODE_API: &[&str] = &[
     "control-plane/src/domain/object.rs", // makes what nodes get of an object
     "control-plane/src/domain/revision.rs", // tells which kinds of entities it changed
     "control-plane/src/feed/",
-    "control-plane/src/nodes/", // what nodes said of themselves
-    "control-plane/src/store/", // keeps entities and deltas as the bytes that are sent
+    "control-plane/src/identity/", // issues what nodes ask for
+    "control-plane/src/nodes/",    // what nodes said of themselves
+    "control-plane/src/store/",    // keeps entities and deltas as the bytes that are sent
     "data-plane/src/audit/onward/events.rs", // takes batches apart
     "data-plane/src/audit/push.rs",
     "data-plane/src/audit/tail.rs",
     "data-plane/src/compile/",
+    "data-plane/src/credentials/enrollment.rs",
     "data-plane/src/sync/",
 ];
 

@@ -47,6 +47,11 @@ pub(crate) enum Error {
     Declined(String),
     #[error("{0} tails of the log are open here, which is all there may be: end one of them")]
     TooManyTails(usize),
+    #[error(
+        "nodes show no certificates to this control plane: start it with --node-ca-dir, then create \
+         join tokens"
+    )]
+    NoNodeCa,
     #[error("the call took too long")]
     Deadline,
     #[error(transparent)]
@@ -80,6 +85,7 @@ impl Error {
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
             Self::Declined(_) => (Code::FailedPrecondition, "NODE_DECLINED"),
             Self::TooManyTails(_) => (Code::Unavailable, "TOO_MANY_TAILS"),
+            Self::NoNodeCa => (Code::FailedPrecondition, "NO_NODE_CA"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {
                 StoreError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),

@@ -8,6 +8,7 @@ mod error;
 mod feed;
 mod gate;
 mod health;
+mod identity;
 mod listen;
 mod metrics;
 mod nodes;
@@ -21,6 +22,7 @@ mod store;
 mod streams;
 
 pub use admin::check_imported_key;
+pub use identity::NodeCa;
 pub use rest::{Shown, read_message, sorted_pairs};
 pub use server::{Addresses, BuildError, Server};
 pub use settings::{Settings, SettingsError};

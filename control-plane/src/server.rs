@@ -15,7 +15,8 @@ use crate::{
     feed::Feed,
     gate::Gate,
     health::{self, Health},
-    listen,
+    identity::{Guard, Identities, IdentityError},
+    listen::{self, Transport},
     metrics::Metrics,
     port::AdminPort,
     ready::Readiness,
@@ -28,14 +29,19 @@ use crate::{
 /// A control plane whose ports are bound and whose database answers, and which serves nothing yet.
 pub struct Server {
     admin: TcpListener,
-    node: TcpListener,
+    node: NodePort,
     addresses: Addresses,
     port: AdminPort,
     store: Arc<dyn Store>,
     health: Health,
-    /// What nodes call.
-    node_services: Routes,
     streams: Streams,
+}
+
+/// Where nodes call, how, and what.
+struct NodePort {
+    listener: TcpListener,
+    transport: Transport,
+    services: Guard,
 }
 
 /// What serves streams from the moment the server was built.
@@ -45,6 +51,8 @@ struct Streams {
     follower: JoinHandle<()>,
     keeper: JoinHandle<()>,
     mover: JoinHandle<()>,
+    /// Hears which nodes are revoked, where nodes show certificates.
+    revocations: Option<JoinHandle<()>>,
 }
 
 /// Where a control plane listens.
@@ -74,6 +82,9 @@ pub enum BuildError {
     /// The database can't be used.
     #[error("--database-url: {0}")]
     Database(#[from] OpenError),
+    /// Nodes can't be let in.
+    #[error("{0}")]
+    Identity(String),
     /// The first owner token could not be handed out.
     #[error("{0}")]
     Bootstrap(String),
@@ -93,6 +104,10 @@ impl Server {
         let (node, node_addr) = bind("--node-addr", settings.node_addr).await?;
         let store = store::open(&settings.database_url).await?;
         hand_out_first_owner(&*store, &settings).await?;
+        let identities = match &settings.node_ca {
+            Some(ca) => Some(Identities::open(ca, node_addr, &*store).await.map_err(identity)?),
+            None => None,
+        };
 
         let pool = DescriptorPool::decode(fastgate::FILE_DESCRIPTOR_SET)
             .map_err(|fault| BuildError::Api(fault.to_string()))?;
@@ -112,6 +127,9 @@ impl Server {
             .add_service(StoredUsage(Arc::clone(&store)).service())
             .add_service(tails.service(stop.clone()));
         let readiness = Readiness { store: Arc::clone(&store), feed: feed.clone() };
+        let node = NodePort::new(node, node_services, identities.as_ref(), &store);
+        let revocations =
+            identities.as_ref().map(|identities| identities.follow(Arc::clone(&store), &stop));
         let services = Admin {
             store: Arc::clone(&store),
             feed,
@@ -119,6 +137,7 @@ impl Server {
             pool: pool.clone(),
             tails,
             started_at: SystemTime::now(),
+            node_ca: identities.as_ref().map(Identities::fingerprint),
             stop: stop.clone(),
         };
         let (services, health) = health::add_services(services.routes(), &pool, &stop)
@@ -132,8 +151,7 @@ impl Server {
             port: AdminPort { gate, rest, metrics, readiness, store: Arc::clone(&store) },
             store,
             health,
-            node_services,
-            streams: Streams { stop, follower, keeper, mover },
+            streams: Streams { stop, follower, keeper, mover, revocations },
         })
     }
 
@@ -151,21 +169,46 @@ impl Server {
             self.streams.end().await;
         };
         tokio::join!(
-            listen::serve(self.admin, self.port, stop.clone()),
-            listen::serve(self.node, self.node_services, stop.clone()),
+            listen::serve(self.admin, Transport::Plain, self.port, stop.clone()),
+            listen::serve(
+                self.node.listener,
+                self.node.transport,
+                self.node.services,
+                stop.clone()
+            ),
             last_words,
         );
+    }
+}
+
+impl NodePort {
+    fn new(
+        listener: TcpListener,
+        services: Routes,
+        identities: Option<&Identities>,
+        store: &Arc<dyn Store>,
+    ) -> Self {
+        let (transport, services) = match identities {
+            None => (Transport::Plain, services),
+            Some(identities) => {
+                let joining = identities.service(Arc::clone(store));
+                (Transport::Tls(identities.tls()), services.add_service(joining))
+            }
+        };
+        Self { listener, transport, services: Guard(services) }
     }
 }
 
 impl Streams {
     async fn end(self) {
         self.stop.cancel();
-        for (task, what) in [
+        let tasks = [
             (self.follower, "follows the database"),
             (self.keeper, "sees to what is kept"),
             (self.mover, "moves rollouts on"),
-        ] {
+        ];
+        let revocations = self.revocations.map(|task| (task, "hears of revoked nodes"));
+        for (task, what) in tasks.into_iter().chain(revocations) {
             if let Err(fault) = task.await {
                 tracing::error!(error = %fault, "the task that {what} died");
             }
@@ -181,6 +224,13 @@ async fn bind(
     let listener = TcpListener::bind(address).await.map_err(fault)?;
     let bound = listener.local_addr().map_err(fault)?;
     Ok((listener, bound))
+}
+
+fn identity(fault: IdentityError) -> BuildError {
+    match fault {
+        IdentityError::Store(fault) => BuildError::Identity(format!("--database-url: {fault}")),
+        fault => BuildError::Identity(fault.to_string()),
+    }
 }
 
 async fn hand_out_first_owner(store: &dyn Store, settings: &Settings) -> Result<(), BuildError> {

@@ -3,16 +3,19 @@
 use std::{
     ffi::OsString,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{Args, Parser};
 use fastgate::settings::{Mistakes, from_yaml};
+use jiff::{Span, SpanRelativeTo};
 use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::identity::NodeCa;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -25,6 +28,8 @@ pub struct Settings {
     pub admin_addr: SocketAddr,
     /// Where nodes connect; port 0 picks one.
     pub node_addr: SocketAddr,
+    /// What signs the certificates nodes show there; `None`: it is plain text.
+    pub node_ca: Option<NodeCa>,
     /// Where the first owner token is written while no owner exists.
     pub bootstrap_token_file: Option<PathBuf>,
     /// How long audit events are kept, and what is counted of them by the minute.
@@ -52,6 +57,7 @@ impl Settings {
             database_url,
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
             node_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9001)),
+            node_ca: None,
             bootstrap_token_file: None,
             keep_events: 30 * DAY,
             keep_metrics: 400 * DAY,
@@ -74,7 +80,15 @@ impl Settings {
         let url = found.take("--database-url", url, parse_database_url);
         let mut settings = Self::new(url.unwrap_or_default());
         found.put("--admin-addr", given.admin_addr, parse_address, &mut settings.admin_addr);
-        found.put("--node-addr", given.node_addr, parse_address, &mut settings.node_addr);
+        let parse =
+            if given.node_ca_dir.is_some() { parse_any_address } else { parse_node_address };
+        found.put("--node-addr", given.node_addr, parse, &mut settings.node_addr);
+        settings.node_ca = check_node_ca(
+            &mut found,
+            given.node_ca_dir,
+            given.node_names,
+            given.node_certificate_life,
+        );
         settings.bootstrap_token_file = given.bootstrap_token_file;
         found.put("--keep-events", given.keep_events, parse_days, &mut settings.keep_events);
         found.put("--keep-metrics", given.keep_metrics, parse_days, &mut settings.keep_metrics);
@@ -96,6 +110,17 @@ struct Given {
     /// Where nodes connect [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDRESS", env = "FASTGATE_NODE_ADDR")]
     node_addr: Option<String>,
+    /// The folder of the CA that signs nodes' certificates, made if it is empty; with it the node port
+    /// speaks TLS
+    #[arg(long, value_name = "FOLDER", env = "FASTGATE_NODE_CA_DIR")]
+    node_ca_dir: Option<PathBuf>,
+    /// What nodes call this control plane by, such as cp.internal,10.0.0.5 [default: what it is bound
+    /// to, and this machine]
+    #[arg(long, value_name = "NAME[,NAME]", env = "FASTGATE_NODE_NAMES")]
+    node_names: Option<String>,
+    /// How long the certificate of a node holds, such as 30d or 12h [default: 30d]
+    #[arg(long, value_name = "TIME", env = "FASTGATE_NODE_CERTIFICATE_LIFE")]
+    node_certificate_life: Option<String>,
     /// Where to write an owner token while no owner exists
     #[arg(long, value_name = "FILE", env = "FASTGATE_BOOTSTRAP_TOKEN_FILE")]
     bootstrap_token_file: Option<PathBuf>,
@@ -132,6 +157,9 @@ impl Given {
             database_url: self.database_url.or(other.database_url),
             admin_addr: self.admin_addr.or(other.admin_addr),
             node_addr: self.node_addr.or(other.node_addr),
+            node_ca_dir: self.node_ca_dir.or(other.node_ca_dir),
+            node_names: self.node_names.or(other.node_names),
+            node_certificate_life: self.node_certificate_life.or(other.node_certificate_life),
             bootstrap_token_file: self.bootstrap_token_file.or(other.bootstrap_token_file),
             keep_events: self.keep_events.or(other.keep_events),
             keep_metrics: self.keep_metrics.or(other.keep_metrics),
@@ -158,18 +186,66 @@ fn parse_days(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_any_address(text: &str) -> Result<SocketAddr, String> {
+    let mend = || format!("is no address: '{text}': give one such as 127.0.0.1:9000");
+    text.parse().map_err(|_| mend())
+}
+
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("is no address: '{text}': give one such as 127.0.0.1:9000"))?;
-    if !address.ip().is_loopback() {
-        return Err(format!(
-            "is '{text}', which others can reach, and there is no TLS yet: use 127.0.0.1:{} \
-             and put a TLS proxy or tunnel before it",
-            address.port()
-        ));
+    parse_loopback(text, "there is no TLS yet", "put a TLS proxy or tunnel before it")
+}
+
+fn parse_node_address(text: &str) -> Result<SocketAddr, String> {
+    parse_loopback(text, "it is plain text", "give --node-ca-dir, with which it speaks TLS")
+}
+
+fn parse_loopback(text: &str, why: &str, mend: &str) -> Result<SocketAddr, String> {
+    let address = parse_any_address(text)?;
+    if address.ip().is_loopback() {
+        return Ok(address);
     }
-    Ok(address)
+    let port = address.port();
+    Err(format!("is '{text}', which others can reach, and {why}: use 127.0.0.1:{port}, or {mend}"))
+}
+
+/// The CA, where there is one; what goes with it asks for it.
+fn check_node_ca(
+    found: &mut Mistakes,
+    dir: Option<PathBuf>,
+    names: Option<String>,
+    life: Option<String>,
+) -> Option<NodeCa> {
+    let given = [("--node-names", names.is_some()), ("--node-certificate-life", life.is_some())];
+    for (flag, _) in given.iter().filter(|(_, is_given)| dir.is_none() && *is_given) {
+        found.add(format!("--node-ca-dir is missing: give it, or leave {flag} out"));
+    }
+    let mut ca = NodeCa::new(dir.unwrap_or_default());
+    found.put("--node-names", names, parse_names, &mut ca.names);
+    found.put("--node-certificate-life", life, parse_life, &mut ca.certificate_life);
+    (!ca.dir.as_os_str().is_empty()).then_some(ca)
+}
+
+/// Hosts and addresses, as they stand in URLs.
+fn parse_names(text: &str) -> Result<Vec<String>, String> {
+    let parse = |name: &str| {
+        let name = name.trim();
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+        let is_host = !name.is_empty() && name.len() <= 253 && name.chars().all(fits);
+        if is_host || name.parse::<IpAddr>().is_ok() {
+            return Ok(name.to_owned());
+        }
+        Err(format!("has '{name}': give hosts or addresses, such as cp.internal,10.0.0.5"))
+    };
+    text.split(',').map(parse).collect()
+}
+
+/// Long enough to be renewed in time, and no longer than a CA holds.
+fn parse_life(text: &str) -> Result<Duration, String> {
+    let mend = || format!("is '{text}': give a time from 10s to 3650d, such as 30d or 12h");
+    let span: Span = text.parse().map_err(|_| mend())?;
+    let life = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| mend())?;
+    let life = Duration::try_from(life).map_err(|_| mend())?;
+    if (Duration::from_secs(10)..=3650 * DAY).contains(&life) { Ok(life) } else { Err(mend()) }
 }
 
 #[cfg(test)]
@@ -226,7 +302,48 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found[0].starts_with("--database-url is missing"), "{found:?}");
         assert!(found[1].contains("'here'"), "{found:?}");
-        assert!(found[2].contains("no TLS"), "{found:?}");
+        assert!(found[2].contains("plain text"), "{found:?}");
+        assert!(found[2].contains("--node-ca-dir"), "{found:?}");
+    }
+
+    #[test]
+    fn a_ca_opens_the_node_port_to_others() {
+        let given = [
+            "--database-url=sqlite::memory:",
+            "--node-addr=0.0.0.0:9001",
+            "--node-ca-dir=ca",
+            "--node-names=cp.internal, 10.0.0.5,::1",
+            "--node-certificate-life=90s",
+        ];
+        let settings = load(&given).expect("valid");
+        let ca = settings.node_ca.expect("a CA");
+        assert_eq!(settings.node_addr.to_string(), "0.0.0.0:9001");
+        assert_eq!(ca.names, ["cp.internal", "10.0.0.5", "::1"]);
+        assert_eq!(ca.certificate_life, Duration::from_secs(90));
+        let ca = load(&given[..3]).expect("valid").node_ca.expect("a CA");
+        assert_eq!((ca.names.len(), ca.certificate_life), (0, 30 * DAY));
+    }
+
+    #[test]
+    fn what_goes_with_a_ca_is_refused_without_one_and_when_wrong() {
+        let alone =
+            ["--database-url=sqlite::memory:", "--node-names=a", "--node-certificate-life=1d"];
+        let found = mistakes(&alone);
+        assert!(found.iter().all(|told| told.starts_with("--node-ca-dir is missing")), "{found:?}");
+        assert_eq!(found.len(), 2);
+        for (flag, value) in [
+            ("--node-names", "a_b"),
+            ("--node-names", "a,,b"),
+            ("--node-names", "http://a"),
+            ("--node-certificate-life", "9s"),
+            ("--node-certificate-life", "30"),
+            ("--node-certificate-life", "11y"),
+            ("--node-certificate-life", "-1d"),
+        ] {
+            let given = format!("{flag}={value}");
+            let found = mistakes(&["--database-url=sqlite::memory:", "--node-ca-dir=ca", &given]);
+            assert!(found.len() == 1 && found[0].starts_with(flag), "{given}: {found:?}");
+        }
     }
 
     #[test]

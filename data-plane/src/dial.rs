@@ -12,15 +12,7 @@ use tonic::{
 pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Connects.
-///
-/// # Errors
-/// Why it can't be reached.
-pub(crate) async fn connect(uri: &Uri) -> Result<Channel, String> {
-    connect_to(&endpoint(uri)).await
-}
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connects to an endpoint.
 ///
@@ -28,11 +20,6 @@ pub(crate) async fn connect(uri: &Uri) -> Result<Channel, String> {
 /// Why it can't be reached.
 pub(crate) async fn connect_to(endpoint: &Endpoint) -> Result<Channel, String> {
     endpoint.connect().await.map_err(|fault| innermost(&fault))
-}
-
-/// Connects with the first call, and again with the next one after the connection was lost.
-pub(crate) fn connect_lazily(uri: &Uri) -> Channel {
-    endpoint(uri).connect_lazy()
 }
 
 /// Where a server is, and how long it is waited for.

@@ -1,6 +1,6 @@
 //! Who this node is, as it says on every stream.
 
-use fastgate::model::Id;
+use fastgate::{identity::NodeName, model::Id};
 use uuid::Uuid;
 
 /// Who this node is, from its start to its end.
@@ -21,5 +21,10 @@ impl Identity {
     /// The identity of a process that starts now.
     pub(crate) fn of_this_boot(environment: Id, node_id: Id) -> Self {
         Self { node_id, boot_id: Uuid::now_v7(), environment }
+    }
+
+    /// What its certificate must say.
+    pub(crate) fn name(&self) -> NodeName {
+        NodeName { environment: self.environment.clone(), node_id: self.node_id.clone() }
     }
 }

@@ -13,6 +13,7 @@ use prometheus_client::{
 
 use crate::{
     audit::{self, SinkState},
+    control_planes::ControlPlanes,
     counters::{Cell, DURATION_BOUNDS, WorkerMetrics},
     limits::Limiter,
     sync::{self, Namespace, Progress},
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) progress: Progress,
     /// Says where limits are counted.
     pub(crate) limiter: Limiter,
+    /// Says how long the node's certificate holds.
+    pub(crate) control_planes: ControlPlanes,
 }
 
 impl fmt::Debug for Metrics {
@@ -168,6 +171,11 @@ impl Metrics {
     fn encode_config(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let connected = u64::from(self.progress.connected());
         gauge(to, "control_plane_connected", "Whether a control plane is followed", connected)?;
+        if let Some(left) = self.control_planes.certificate_seconds() {
+            let help = "Seconds until the node's certificate ends, below zero once it has";
+            to.encode_descriptor("certificate_seconds_left", help, None, MetricType::Gauge)?
+                .encode_gauge(&left)?;
+        }
         let bad = self.progress.quarantined();
         gauge(to, "keys_quarantined", "Keys denied because their record is bad", bad)?;
         let of = |pick: fn(sync::Counts) -> u64| {

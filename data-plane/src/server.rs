@@ -8,7 +8,6 @@ use std::{
 };
 
 use fastgate::settings::Mistakes;
-use http::Uri;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -16,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::{Shipper, SpoolSettings},
+    control_planes::ControlPlanes,
+    credentials::{self, Enrollment},
     identity::Identity,
     limits::Limiter,
     metrics::Metrics,
@@ -41,7 +42,9 @@ pub struct Server {
     limiter: Limiter,
     identity: Arc<Identity>,
     settings: Arc<Settings>,
-    control_planes: Vec<Uri>,
+    control_planes: ControlPlanes,
+    /// Where control planes ask for a certificate.
+    enrollment: Option<Enrollment>,
     state_dir: Option<Arc<StateDir>>,
 }
 
@@ -81,6 +84,9 @@ pub enum BuildError {
     /// The state directory can't be used.
     #[error("{0}: check --state-dir")]
     StateDir(#[from] StateDirError),
+    /// Control planes ask for a certificate, and there is no way to one.
+    #[error("{0}")]
+    NotJoined(String),
 }
 
 /// Why a node stopped before it was asked to.
@@ -133,7 +139,7 @@ impl Server {
         let state_dir = state_dir.map(Arc::new);
 
         let snapshots = SnapshotCell::default();
-        let control_planes = settings.control_planes.clone();
+        let (control_planes, enrollment) = enroll(&settings, &identity, state_dir.as_deref())?;
         let spool = state_dir.as_ref().map(|dir| SpoolSettings {
             dir: dir.path().join("audit"),
             limit: settings.audit.spool_limit,
@@ -171,6 +177,7 @@ impl Server {
             identity,
             settings,
             control_planes,
+            enrollment,
             state_dir,
         })
     }
@@ -223,7 +230,7 @@ impl Server {
         let follower = Follower::restore(Parts {
             identity: self.identity,
             settings: self.settings,
-            control_planes: self.control_planes,
+            control_planes: self.control_planes.clone(),
             cell: self.snapshots.clone(),
             limiter: self.limiter.clone(),
             audit: self.shipper.ledger(),
@@ -235,11 +242,15 @@ impl Server {
             audit: self.shipper.ledger(),
             progress: follower.progress(),
             limiter: self.limiter,
+            control_planes: self.control_planes.clone(),
         };
         // Ends what outlives the workers: they still record events while they drain.
         let stop_background = CancellationToken::new();
         background.spawn(Ops::new(metrics, self.snapshots, stop.clone()).serve(self.ops));
         background.spawn(recall.run(stop_background.clone()));
+        if let Some(enrollment) = self.enrollment {
+            background.spawn(enrollment.run(stop_background.clone()));
+        }
         let following = background.spawn(follower.run(stop_background.clone()));
         let shipping = background.spawn(self.shipper.run(stop_background.clone()));
         let renewing = self
@@ -257,6 +268,25 @@ impl Server {
         });
         served
     }
+}
+
+/// How control planes are reached, and who sees to the certificate that asks for.
+fn enroll(
+    settings: &Settings,
+    identity: &Identity,
+    state_dir: Option<&StateDir>,
+) -> Result<(ControlPlanes, Option<Enrollment>), BuildError> {
+    let uris = settings.control_planes.clone();
+    let with_tls: Vec<_> =
+        uris.iter().filter(|uri| uri.scheme_str() == Some("https")).cloned().collect();
+    let Some(state_dir) = state_dir.filter(|_| !with_tls.is_empty()) else {
+        return Ok((uris.into(), None));
+    };
+    let token_file = settings.join_token_file.clone();
+    let opened = credentials::open(identity.name(), with_tls, state_dir.path(), token_file);
+    let (standing, enrollment) =
+        opened.map_err(|fault| BuildError::NotJoined(fault.to_string()))?;
+    Ok((ControlPlanes::new(uris, Some(standing)), Some(enrollment)))
 }
 
 /// Runs every worker on a thread of its own, to the end of all of them.

@@ -21,6 +21,7 @@ mod explain;
 mod failures;
 mod limits;
 mod many_keys;
+mod node_identity;
 mod onward;
 mod plans;
 mod postgres_trouble;

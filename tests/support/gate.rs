@@ -35,6 +35,8 @@ pub(crate) struct Gate {
     database: String,
     admin_port: u16,
     node_port: u16,
+    /// How long the certificates of nodes hold; `None`: they need none.
+    certificate_life: Option<String>,
     dir: TempDir,
     // Last: everything above has ended when another test takes its turn.
     _turn: Turn,
@@ -58,6 +60,7 @@ pub(crate) struct GateBuilder {
     hours_off: Vec<i32>,
     node_args: Vec<String>,
     labels: Vec<String>,
+    certificate_life: Option<String>,
 }
 
 /// Held by every gateway: tests run side by side, but for those that measure. A test starts one
@@ -81,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) proxy_url: String,
     pub(crate) ops: Client,
     pub(crate) state_dir: PathBuf,
+    /// What it joins with, where nodes show certificates.
+    pub(crate) token_file: PathBuf,
     process: Option<Process>,
     command: Vec<String>,
     hours_off: i32,
@@ -123,6 +128,12 @@ impl GateBuilder {
         self
     }
 
+    /// Nodes join, and show certificates that hold for so long, such as `30d`.
+    pub(crate) fn with_certificates(mut self, life: &str) -> Self {
+        self.certificate_life = Some(life.into());
+        self
+    }
+
     /// The clocks of the nodes, in hours from the real time.
     pub(crate) fn with_clocks_off(mut self, hours: &[i32]) -> Self {
         self.hours_off = hours.to_vec();
@@ -153,6 +164,7 @@ impl GateBuilder {
             database,
             admin_port,
             node_port,
+            certificate_life: self.certificate_life,
             dir,
             _turn: turn,
         };
@@ -184,6 +196,7 @@ impl Gate {
             hours_off: Vec::new(),
             node_args: Vec::new(),
             labels: Vec::new(),
+            certificate_life: None,
         }
     }
 
@@ -217,6 +230,10 @@ impl Gate {
             .arg(format!("--node-addr=127.0.0.1:{node_port}"))
             .arg("--bootstrap-token-file")
             .arg(self.token_file());
+        if let Some(life) = &self.certificate_life {
+            command.arg("--node-ca-dir").arg(self.ca_dir());
+            command.arg(format!("--node-certificate-life={life}"));
+        }
         let process = Process::start(name, command, self.dir.path());
         let admin = Client::new(format!("http://127.0.0.1:{admin_port}"));
         eventually("the control plane answers", async || {
@@ -352,7 +369,23 @@ impl Gate {
 
     /// Where nodes open their streams.
     pub(crate) fn node_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.node_port)
+        self.node_url_at(self.node_port)
+    }
+
+    fn node_url_at(&self, port: u16) -> String {
+        let scheme = if self.certificate_life.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{port}")
+    }
+
+    /// The folder of the CA that signs the certificates of nodes.
+    pub(crate) fn ca_dir(&self) -> PathBuf {
+        self.dir.path().join("ca")
+    }
+
+    /// A new join token, for the default environment unless `args` say otherwise.
+    pub(crate) fn join_token(&self, args: &[&str]) -> String {
+        let token = self.fgctl_json(&[&["nodes", "tokens", "create"][..], args].concat());
+        token["token_value"].as_str().expect("a token").to_owned()
     }
 
     pub(crate) fn token(&self) -> String {
@@ -386,10 +419,15 @@ impl Gate {
             format!("--listen=127.0.0.1:{proxy}"),
             format!("--ops-addr=127.0.0.1:{ops}"),
             format!("--node-id={name}"),
-            format!("--control-plane=http://127.0.0.1:{node_port}"),
+            format!("--control-plane={}", self.node_url_at(node_port)),
             format!("--state-dir={}", state_dir.display()),
             "--workers=2".into(),
         ];
+        let token_file = self.dir.path().join(format!("{name}.token"));
+        if self.certificate_life.is_some() {
+            std::fs::write(&token_file, self.join_token(&[])).expect("writes");
+            command.push(format!("--join-token-file={}", token_file.display()));
+        }
         command.extend(args.iter().cloned());
         command.extend(self.redis.as_ref().map(|redis| format!("--redis-url={}", redis.url())));
         let proxy_url = format!("http://127.0.0.1:{proxy}");
@@ -398,6 +436,7 @@ impl Gate {
             proxy_url,
             ops: Client::new(format!("http://127.0.0.1:{ops}")),
             state_dir,
+            token_file,
             process: None,
             command,
             hours_off,

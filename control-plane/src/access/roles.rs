@@ -14,7 +14,7 @@ pub(crate) enum Right {
     /// To see who changed what.
     ReadAdminEvents,
     ChangeKeys,
-    /// To change routes, upstreams, plans and environments.
+    /// To change routes, upstreams, plans and environments, and to let nodes in and out.
     ChangeConfig,
     /// To see and change admin tokens.
     ManageTokens,
@@ -78,6 +78,10 @@ const METHODS: &[(&str, Right)] = &[
     ("/fastgate.admin.v1.NodeService/GetNodeConfig", Right::Read),
     // It changes nothing, and tells of keys and routes what reading them does.
     ("/fastgate.admin.v1.NodeService/Explain", Right::Read),
+    ("/fastgate.admin.v1.NodeService/RevokeNode", Right::ChangeConfig),
+    ("/fastgate.admin.v1.NodeService/CreateJoinToken", Right::ChangeConfig),
+    ("/fastgate.admin.v1.NodeService/ListJoinTokens", Right::Read),
+    ("/fastgate.admin.v1.NodeService/DeleteJoinToken", Right::ChangeConfig),
     ("/fastgate.admin.v1.PlanService/CreatePlan", Right::ChangeConfig),
     ("/fastgate.admin.v1.PlanService/GetPlan", Right::Read),
     ("/fastgate.admin.v1.PlanService/ListPlans", Right::Read),

@@ -39,6 +39,7 @@ use fastgate::{
         route_service_server::RouteServiceServer, status_service_server::StatusServiceServer,
         upstream_service_server::UpstreamServiceServer,
     },
+    identity::Fingerprint,
     model::{Id, Violations},
     time::Written,
 };
@@ -72,6 +73,8 @@ pub(crate) struct Admin {
     pub(crate) access: Access,
     /// Who watches the log, for nodes to know.
     pub(crate) tails: Tails,
+    /// The CA that join tokens name; `None`: nodes show no certificates here.
+    pub(crate) node_ca: Option<Fingerprint>,
     /// The messages of the API.
     pub(crate) pool: DescriptorPool,
     /// When this process did.

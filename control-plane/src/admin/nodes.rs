@@ -1,19 +1,30 @@
-//! The running data planes, as this control plane knows them, and what they say when they are asked.
+//! The running data planes, as this control plane knows them, what they say when they are asked, and what
+//! lets them in.
 //!
-//! Nothing here needs the database, for environments that were there when it was last read.
+//! What is listed and asked needs no database, for environments that were there when it was last read.
+
+use std::time::SystemTime;
 
 use fastgate::{
     admin::v1::{
-        ExplainRequest, Explanation, GetNodeConfigRequest, ListNodesRequest, ListNodesResponse,
-        NodeConfig, RequestHeader, node_service_server::NodeService,
+        CreateJoinTokenRequest, DeleteJoinTokenRequest, ExplainRequest, Explanation,
+        GetNodeConfigRequest, JoinToken as WireToken, ListJoinTokensRequest,
+        ListJoinTokensResponse, ListNodesRequest, ListNodesResponse, NodeConfig, RequestHeader,
+        RevokeNodeRequest, node_service_server::NodeService,
     },
+    identity::{self, NodeName},
     model::{Id, Violations},
+    secret::{Kind, Secret},
 };
 use http::{HeaderName, HeaderValue, Method};
 use tonic::{Request, Response, Status};
 
-use super::{Admin, page::Paging, parse_id};
-use crate::{domain::Namespace, error::Error, nodes::Unanswered};
+use super::{Admin, change::caller, future, missing, new_id, now, page::Paging, parse_id};
+use crate::{
+    domain::{JoinToken, Namespace},
+    error::Error,
+    nodes::Unanswered,
+};
 
 /// The longest target that is explained; a node takes a head of 64 KiB.
 const TARGET: usize = 16 << 10;
@@ -71,6 +82,63 @@ impl NodeService for Admin {
         let explained = self.feed.nodes_here().explain(&environment, request).await;
         Ok(Response::new(explained.map_err(|unanswered| error(&environment, unanswered))?))
     }
+
+    async fn revoke_node(
+        &self,
+        request: Request<RevokeNodeRequest>,
+    ) -> Result<Response<()>, Status> {
+        let actor = caller(&request)?;
+        let RevokeNodeRequest { node_id, environment } = request.into_inner();
+        let node_id = parse_id("node_id", &node_id)?;
+        let environment = self.environment(&environment, "").await?;
+        let node = NodeName { environment, node_id };
+        self.store.revoke_node(&node, &actor).await.map_err(Error::from)?;
+        Ok(Response::new(()))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<WireToken>, Status> {
+        let actor = caller(&request)?;
+        let request = request.into_inner();
+        let sent = request.join_token.ok_or_else(|| missing("join_token"))?;
+        let ca = self.node_ca.ok_or(Error::NoNodeCa)?;
+        let environment = self.environment(&request.environment, &sent.environment).await?;
+        let secret = Secret::generate(Kind::JoinToken).map_err(Error::from)?;
+        let token = parse(&sent, environment, &secret, now())?;
+        let mut answer = wire(&token);
+        if !request.validate_only {
+            self.store.create_join_token(&token, &actor).await.map_err(Error::from)?;
+            answer.token_value = identity::JoinToken::new(&secret, ca).expose().to_owned();
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        request: Request<ListJoinTokensRequest>,
+    ) -> Result<Response<ListJoinTokensResponse>, Status> {
+        let request = request.into_inner();
+        let environment = self.environment_asked(&request.environment).await?;
+        let list = ["join tokens", &request.environment];
+        let paging = Paging::parse(request.page_size, &request.page_token, &list)?;
+        let mut tokens = self.store.join_tokens().await.map_err(Error::from)?;
+        tokens.retain(|token| environment.as_ref().is_none_or(|asked| *asked == token.environment));
+        let (page, next_page_token) = paging.cut_all(tokens, |token| &token.token_id);
+        let join_tokens = page.iter().map(wire).collect();
+        Ok(Response::new(ListJoinTokensResponse { join_tokens, next_page_token }))
+    }
+
+    async fn delete_join_token(
+        &self,
+        request: Request<DeleteJoinTokenRequest>,
+    ) -> Result<Response<()>, Status> {
+        let actor = caller(&request)?;
+        let id = parse_id("token_id", &request.into_inner().token_id)?;
+        self.store.delete_join_token(id.as_str(), &actor).await.map_err(Error::from)?;
+        Ok(Response::new(()))
+    }
 }
 
 impl Admin {
@@ -79,6 +147,14 @@ impl Admin {
         let named = if named.is_empty() { Id::DEFAULT_ENVIRONMENT } else { named };
         let id = parse_id("environment", named)?;
         if self.feed.knows(&id) { Ok(id) } else { self.environment(named, "").await }
+    }
+
+    /// The one environment a list is of, which must exist; `None`: it is of all.
+    async fn environment_asked(&self, named: &str) -> Result<Option<Id>, Error> {
+        if named.is_empty() {
+            return Ok(None);
+        }
+        self.environment(named, "").await.map(Some)
     }
 }
 
@@ -136,5 +212,42 @@ fn check_headers(headers: &[RequestHeader], faults: &mut Violations) {
                 "holds a line break or another control character",
             );
         }
+    }
+}
+
+fn parse(
+    sent: &WireToken,
+    environment: Id,
+    secret: &Secret,
+    now: SystemTime,
+) -> Result<JoinToken, Error> {
+    let mut faults = Violations::default();
+    let expires_at = future("expires_at", sent.expires_at, now, &mut faults);
+    let expires_at = expires_at.unwrap_or(now + JoinToken::LIFETIME);
+    if expires_at > now + JoinToken::LONGEST {
+        faults.add("expires_at", "is more than 30 days ahead: give an earlier time");
+    }
+    let node_id = match sent.node_id.as_str() {
+        "" => None,
+        named => Id::parse(named).map_err(|fault| faults.add("node_id", fault)).ok(),
+    };
+    Ok(faults.or(JoinToken {
+        token_id: new_id("join"),
+        hash: secret.hash(),
+        environment,
+        node_id,
+        created_at: now,
+        expires_at,
+    })?)
+}
+
+fn wire(token: &JoinToken) -> WireToken {
+    WireToken {
+        token_id: token.token_id.clone(),
+        token_value: String::new(),
+        environment: token.environment.to_string(),
+        node_id: token.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        created_at: Some(token.created_at.into()),
+        expires_at: Some(token.expires_at.into()),
     }
 }

@@ -11,6 +11,7 @@ use tonic::{Status, Streaming, metadata::MetadataValue};
 
 use crate::{
     domain::{EventBatch, EventGap},
+    identity::Peer,
     nodes::check_names,
 };
 
@@ -25,6 +26,7 @@ const MAX_REASON: usize = 32;
 
 /// The batches of one stream.
 pub(super) struct Arrivals {
+    peer: Peer,
     inbound: Streaming<Batch>,
     /// What was looked at and could not be joined.
     ahead: Option<Result<Option<Batch>, Status>>,
@@ -46,8 +48,8 @@ struct Start {
 }
 
 impl Arrivals {
-    pub(super) fn of(inbound: Streaming<Batch>) -> Self {
-        Self { inbound, ahead: None }
+    pub(super) fn of(peer: Peer, inbound: Streaming<Batch>) -> Self {
+        Self { peer, inbound, ahead: None }
     }
 
     /// The next one, and all that have come with it; `None`: the node has closed the stream.
@@ -61,6 +63,9 @@ impl Arrivals {
         };
         let Some(first) = first else { return Ok(None) };
         let mut arrival = Arrival::of(first)?;
+        // What is joined to it says the same of itself.
+        let EventBatch { environment, node_id, first_seq, .. } = arrival.joined();
+        self.peer.check(environment, Some(node_id)).map_err(|fault| for_good(fault, *first_seq))?;
         while let Some(next) = self.inbound.message().now_or_never() {
             match next {
                 Ok(Some(next)) if arrival.is_followed_by(&next) => {

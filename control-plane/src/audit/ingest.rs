@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::arrivals::{Arrivals, for_good};
 use crate::{
     domain::EventBatch,
+    identity::Peer,
     metrics::IngestCounts,
     store::{Store, StoreError},
     streams::Endless,
@@ -58,10 +59,11 @@ impl Ingest {
     /// Stores batch after batch and acknowledges each; the order of both is the node's.
     async fn serve(
         &self,
+        peer: Peer,
         inbound: Streaming<Batch>,
         outbound: &mpsc::Sender<Result<BatchAck, Status>>,
     ) -> Result<(), Status> {
-        let mut arrivals = Arrivals::of(inbound);
+        let mut arrivals = Arrivals::of(peer, inbound);
         while let Some(arrival) = arrivals.next().await? {
             let acks = arrival.acks();
             let ingest = self.clone();
@@ -124,13 +126,14 @@ impl AuditIngest for Ingest {
         &self,
         request: Request<Streaming<Batch>>,
     ) -> Result<Response<Self::PushStream>, Status> {
+        let peer = Peer::of(request.extensions());
         let inbound = request.into_inner();
         let (outbound, acks) = mpsc::channel(OUTBOUND);
         let ingest = self.clone();
         // A task of its own, for the head of the answer must go out before the first batch comes.
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = ingest.serve(inbound, &outbound) => ended,
+                ended = ingest.serve(peer, inbound, &outbound) => ended,
                 () = ingest.stop.cancelled() => Err(Status::unavailable("the control plane stops")),
                 () = outbound.closed() => return,
             };

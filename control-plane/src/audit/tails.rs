@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 use uuid::Uuid;
 
-use crate::{nodes::check_names, streams::Endless};
+use crate::{identity::Peer, nodes::check_names, streams::Endless};
 
 /// Events on their way to one tail.
 const QUEUE: usize = 1000;
@@ -193,13 +193,14 @@ impl AuditTail for TailService {
         &self,
         request: Request<Streaming<TailReport>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
+        let peer = Peer::of(request.extensions());
         let inbound = request.into_inner();
         let (outbound, open) = mpsc::channel(1);
         let (tails, stop) = (self.tails.clone(), self.stop.clone());
         // A task of its own, for the head of the answer must go out before the node says anything.
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = serve(tails, inbound, &outbound) => ended,
+                ended = serve(tails, &peer, inbound, &outbound) => ended,
                 () = stop.cancelled() => Err(Status::unavailable("the control plane stops")),
                 () = outbound.closed() => return,
             };
@@ -215,6 +216,7 @@ impl AuditTail for TailService {
 
 async fn serve(
     tails: Tails,
+    peer: &Peer,
     mut inbound: Streaming<TailReport>,
     outbound: &mpsc::Sender<Result<OpenTails, Status>>,
 ) -> Result<(), Status> {
@@ -223,7 +225,7 @@ async fn serve(
         return Err(Status::invalid_argument("node: must be in the first report"));
     };
     let mut changed = tails.0.changed.subscribe();
-    let source = Source::of(tails, node)?;
+    let source = Source::of(tails, peer, node)?;
     let mut told = OpenTails::default();
     changed.mark_changed();
     loop {
@@ -245,8 +247,9 @@ async fn serve(
 }
 
 impl Source {
-    fn of(tails: Tails, node: TailingNode) -> Result<Self, Status> {
+    fn of(tails: Tails, peer: &Peer, node: TailingNode) -> Result<Self, Status> {
         let environment = check_names(&node.environment, &[("node.node_id", &node.node_id)])?;
+        peer.check(&environment, Some(&node.node_id))?;
         Ok(Self { tails, environment, node_id: node.node_id, stream: Uuid::now_v7() })
     }
 

@@ -16,6 +16,7 @@ use tonic::{Code, Status, Streaming, service::Routes, transport::Endpoint};
 use super::Ingest;
 use crate::{
     domain::{EventFilter, Expect, Op, Usage},
+    identity::Guard,
     listen,
     store::{
         Store,
@@ -42,7 +43,12 @@ impl World {
         let routes = Routes::new(Ingest::new(Arc::clone(&store), stop.clone()).service());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        tokio::spawn(listen::serve(listener, routes, stop.clone()));
+        tokio::spawn(listen::serve(
+            listener,
+            listen::Transport::Plain,
+            Guard(routes),
+            stop.clone(),
+        ));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
         Self { store, stop, endpoint, _dir: dir }
     }

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     domain::{MetricsQuery, Step, Sums},
+    identity::Peer,
     nodes::check_names,
     store::Store,
 };
@@ -48,7 +49,9 @@ impl StoredUsage {
 #[async_trait]
 impl AuditQuery for StoredUsage {
     async fn count_usage(&self, query: Request<UsageQuery>) -> Result<Response<Usage>, Status> {
+        let peer = Peer::of(query.extensions());
         let (query, ends_in) = parse(query.into_inner(), SystemTime::now())?;
+        peer.check(&query.environment, None)?;
         let found = self.0.metrics(&query).await.map_err(|fault| {
             tracing::warn!(error = %fault, "can't count what was used of a quota");
             Status::unavailable("the database can't be asked")
@@ -111,6 +114,13 @@ mod tests {
     use super::*;
     use crate::{domain::EventBatch, store::tests::samples};
 
+    /// As somebody on this machine asks it.
+    fn asked(query: UsageQuery) -> Request<UsageQuery> {
+        let mut request = Request::new(query);
+        request.extensions_mut().insert(Peer::Local);
+        request
+    }
+
     fn event(key_id: &str, route_id: &str, error: &str) -> LogEvent {
         LogEvent {
             timestamp: Some(SystemTime::now().into()),
@@ -157,7 +167,7 @@ mod tests {
                     route_id: route_id.into(),
                     period: period.into(),
                 };
-                let used = usage.count_usage(Request::new(query)).await.expect("counts");
+                let used = usage.count_usage(asked(query)).await.expect("counts");
                 let used = used.into_inner();
                 assert_eq!(used.requests, requests, "{key_id} {route_id}");
                 assert_eq!(used.request_bytes, 10 * requests);
@@ -182,7 +192,7 @@ mod tests {
             (UsageQuery { key_id: "no such".into(), ..sound.clone() }, "key_id"),
             (UsageQuery { route_id: "é".into(), ..sound }, "route_id"),
         ] {
-            let status = usage.count_usage(Request::new(query)).await.expect_err("is refused");
+            let status = usage.count_usage(asked(query)).await.expect_err("is refused");
             assert!(status.message().starts_with(field), "{status}");
         }
     }

@@ -3,6 +3,7 @@
 mod change;
 mod event;
 mod histogram;
+mod joining;
 mod object;
 mod recorded;
 mod revision;
@@ -17,6 +18,7 @@ pub(crate) use change::{
 };
 pub(crate) use event::{EventBatch, EventFilter, EventGap, EventPosition};
 pub(crate) use histogram::Histogram;
+pub(crate) use joining::{Issued, JoinToken};
 pub(crate) use object::{
     ApiKey, ApiSecret, Environment, Namespace, Plan, Route, Stored, Upstream, Usage,
 };

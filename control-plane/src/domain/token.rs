@@ -29,7 +29,7 @@ pub(crate) enum Role {
     Auditor,
     /// A viewer who also changes keys.
     KeyManager,
-    /// Changes keys, routes, upstreams, plans and environments; reads logs.
+    /// Changes keys, routes, upstreams, plans and environments; lets nodes in; reads logs.
     Operator,
     /// Everything, tokens included.
     Owner,

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     domain::Namespace,
+    identity::Peer,
     nodes::{Greeting, check_names},
     streams::{Endless, HangUp},
 };
@@ -46,6 +47,7 @@ impl Feed {
     /// Waits for the first message and finds what the node asks for.
     async fn greet(
         self,
+        peer: &Peer,
         inbound: &mut Streaming<NodeMessage>,
         outbox: Outbox,
     ) -> Result<Session, Status> {
@@ -66,6 +68,7 @@ impl Feed {
         let labels =
             labels.map_err(|fault| Status::invalid_argument(format!("labels: {fault}")))?;
         let member = Arc::new(Member::new(&hello.node_id, labels.clone()));
+        peer.check(&environment, Some(&hello.node_id))?;
         self.wait_until_ready().await?;
         let cursor = |ns| {
             let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&member));
@@ -85,6 +88,7 @@ impl Feed {
             answers_questions: hello.answers_questions,
             labels,
             refused: hello.refused.into_iter().filter_map(|refusal| refusal.nack).collect(),
+            certificate_ends: peer.certificate_ends(),
         });
         let (lease, questions) =
             lease.ok_or_else(|| Status::resource_exhausted("too many nodes"))?;
@@ -124,11 +128,12 @@ impl ConfigStream for ConfigStreamService {
         request: Request<Streaming<NodeMessage>>,
     ) -> Result<Response<Messages>, Status> {
         let hang_up = request.extensions().get::<HangUp>().cloned().unwrap_or_default();
+        let peer = Peer::of(request.extensions());
         let inbound = request.into_inner();
         let (outbox, messages, gone) = outbox();
         // The head of the answer must go out before the node says anything, so the rest is a task
         // of its own. It ends with the stream, in either direction, or with the control plane.
-        let served = serve(self.0.clone(), inbound, outbox.clone());
+        let served = serve(self.0.clone(), peer, inbound, outbox.clone());
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = served => ended,
@@ -164,12 +169,13 @@ fn started_at(uptime_ms: u64) -> SystemTime {
 /// Serves a node from its Hello to the end of its stream.
 async fn serve(
     feed: Feed,
+    peer: Peer,
     mut inbound: Streaming<NodeMessage>,
     outbox: Outbox,
 ) -> Result<(), Status> {
     let stop = feed.stop.clone();
     let session = tokio::select! {
-        session = feed.greet(&mut inbound, outbox.clone()) => session?,
+        session = feed.greet(&peer, &mut inbound, outbox.clone()) => session?,
         () = stop.cancelled() => return outbox.drain().await,
     };
     session.run(inbound).await

@@ -17,7 +17,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use crate::streams::{Endless, HangUp};
+use crate::{
+    identity::Peer,
+    streams::{Endless, HangUp},
+};
 
 /// How long a connection that owes nothing has to take its leave: streams say why they end, and
 /// HTTP/2 exchanges a PING. More than a round trip to a far node.
@@ -145,6 +148,8 @@ pub(super) struct Counted<S> {
     pub(super) calls: Calls,
     /// What a call may close the connection with.
     pub(super) hang_up: HangUp,
+    /// Who makes them.
+    pub(super) peer: Peer,
 }
 
 impl<S> Service<Request<Incoming>> for Counted<S>
@@ -162,6 +167,7 @@ where
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.hang_up.clone());
+        request.extensions_mut().insert(self.peer.clone());
         let mut call = self.calls.begin();
         let answer = self.service.call(request);
         Box::pin(async move {

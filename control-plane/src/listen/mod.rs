@@ -1,4 +1,4 @@
-//! Serves a port: HTTP/1.1 and h2c on the same one, bounded, with an end.
+//! Serves a port: HTTP/1.1 and h2c on the same one, or HTTP/2 over TLS, bounded, with an end.
 //!
 //! After the stop, an answer under way has [`GRACE`] to reach its client. A connection that owes
 //! none, be it idle, in the middle of a request head or with nothing but streams, is closed as soon
@@ -17,6 +17,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -29,7 +30,10 @@ use self::{
     calls::{Calls, Counted, Patience},
     socket::Socket,
 };
-use crate::streams::HangUp;
+use crate::{
+    identity::{NodeTls, Peer},
+    streams::HangUp,
+};
 
 /// Connections served at once; further ones wait in the backlog.
 const CONNECTIONS: usize = 1024;
@@ -48,9 +52,22 @@ const UNSENT: u32 = 64 << 10;
 /// How long answers under way may take after the stop.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// How connections come in.
+#[derive(Clone)]
+pub(crate) enum Transport {
+    /// As plain text, so from this machine alone.
+    Plain,
+    /// Over TLS, which says who is on the other side.
+    Tls(Arc<NodeTls>),
+}
+
 /// Serves `listener` until `stop`, then lets answers under way end within [`GRACE`].
-pub(crate) async fn serve<S>(listener: TcpListener, service: S, stop: CancellationToken)
-where
+pub(crate) async fn serve<S>(
+    listener: TcpListener,
+    transport: Transport,
+    service: S,
+    stop: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
@@ -65,7 +82,8 @@ where
         };
         let Some((stream, slot)) = accepted else { continue };
         let calls = Calls::new(PATIENCE);
-        let connection = connection(stream, service.clone(), calls, stop.clone());
+        let (transport, service) = (transport.clone(), service.clone());
+        let connection = connection(stream, transport, service, calls, stop.clone());
         connections.spawn(async move {
             connection.await;
             drop(slot);
@@ -99,8 +117,13 @@ async fn accept(
     }
 }
 
-async fn connection<S>(stream: TcpStream, service: S, calls: Calls, stop: CancellationToken)
-where
+async fn connection<S>(
+    stream: TcpStream,
+    transport: Transport,
+    service: S,
+    calls: Calls,
+    stop: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
@@ -116,6 +139,30 @@ where
         return;
     }
     prepare(&stream);
+    match transport {
+        Transport::Plain => talk(stream, Peer::Local, service, calls, stop).await,
+        Transport::Tls(tls) => {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                () = calls.abandoned() => return,
+                accepted = tls.accept(stream) => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => talk(stream, peer, service, calls, stop).await,
+                Err(fault) => tracing::debug!(error = %fault, "a handshake came to nothing"),
+            }
+        }
+    }
+}
+
+/// Serves a connection to its end, or until whoever is on the other side is shut out.
+async fn talk<S, T>(stream: T, peer: Peer, service: S, calls: Calls, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder
@@ -126,14 +173,20 @@ where
         .max_send_buf_size(UNSENT as usize)
         .max_concurrent_streams(STREAMS);
     let hang_up = HangUp::default();
-    let service = Counted { service, calls: calls.clone(), hang_up: hang_up.clone() };
+    let (calls_of_it, peer_of_it) = (calls.clone(), peer.clone());
+    let service =
+        Counted { service, calls: calls_of_it, hang_up: hang_up.clone(), peer: peer_of_it };
     let socket = TokioIo::new(Socket { stream, calls: calls.clone() });
+    // Before the first call: of two that come at once, the guard or this sees the revocation.
+    let shut_out = peer.shut_out();
     let mut connection = pin!(builder.serve_connection(socket, TowerToHyperService::new(service)));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = stop.cancelled() => None,
         () = calls.abandoned() => None,
         () = hang_up.0.cancelled() => None,
+        // At once: nothing on its way is for it any longer.
+        () = shut_out => return,
     };
     let ended = match ended {
         Some(ended) => ended,

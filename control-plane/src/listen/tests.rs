@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::{
+    Transport,
     calls::{Calls, Patience},
     connection,
 };
@@ -44,7 +45,8 @@ async fn port() -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let calls = Calls::new(PATIENCE);
-            tokio::spawn(connection(stream, service, calls, CancellationToken::new()));
+            let stop = CancellationToken::new();
+            tokio::spawn(connection(stream, Transport::Plain, service, calls, stop));
         }
     });
     address

@@ -161,6 +161,8 @@ pub(crate) struct Greeting {
     pub(crate) labels: Labels,
     /// What it refused before, and still does.
     pub(crate) refused: Vec<Nack>,
+    /// When the certificate ends that it showed; `None`: it showed none.
+    pub(crate) certificate_ends: Option<SystemTime>,
 }
 
 /// What a node holds of a namespace, as far as it said.
@@ -391,6 +393,7 @@ impl Node {
             config_digest: greeting.config.digest.map(|d| d.to_string()).unwrap_or_default(),
             // Compared by whoever holds the same.
             digests: String::new(),
+            certificate_expires_at: greeting.certificate_ends.map(Into::into),
         }
     }
 }

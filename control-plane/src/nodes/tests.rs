@@ -20,6 +20,7 @@ fn greeting(environment: &str, node_id: &str) -> Greeting {
         answers_questions: true,
         labels: Labels::default(),
         refused: Vec::new(),
+        certificate_ends: None,
     }
 }
 

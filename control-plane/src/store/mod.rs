@@ -22,15 +22,17 @@ use bytes::Bytes;
 use fastgate::{
     admin::v1::{AdminEvent, LogEvent, LogGap, Node},
     digest::Digest,
+    identity::{Fingerprint, NodeName, Serial},
     model::Id,
     node::v1::Entity,
+    secret::SecretHash,
 };
 use thiserror::Error;
 
 use crate::domain::{
-    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Metrics,
-    MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Rollout, RolloutPosition, Route,
-    Stored, Token, Upstream, Usage,
+    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Issued,
+    JoinToken, Metrics, MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Rollout,
+    RolloutPosition, Route, Stored, Token, Upstream, Usage,
 };
 
 pub(crate) use news::News;
@@ -211,6 +213,27 @@ pub(crate) trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
     /// What the other replicas said of their nodes.
     async fn nodes_of_others(&self, replica: &str) -> Result<Vec<SaidNode>, StoreError>;
+
+    /// The CA whose certificates nodes show: this one, if none was kept before. The key is never kept.
+    async fn node_ca(&self, first: Fingerprint) -> Result<Fingerprint, StoreError>;
+    /// Adds a join token, with its admin event.
+    async fn create_join_token(&self, token: &JoinToken, actor: &Actor) -> Result<(), StoreError>;
+    /// All that were not used, with those that expired within the last day.
+    async fn join_tokens(&self) -> Result<Vec<JoinToken>, StoreError>;
+    /// The one with this hash, if it was not used. It may have expired.
+    async fn join_token(&self, hash: &SecretHash) -> Result<Option<JoinToken>, StoreError>;
+    /// Deletes a join token, with its admin event.
+    async fn delete_join_token(&self, token_id: &str, actor: &Actor) -> Result<(), StoreError>;
+    /// Uses a token up and keeps the certificate the node gets for it, with an admin event of the token.
+    /// False, and nothing is written: the token can't be used, or not by this node.
+    async fn join(&self, hash: &SecretHash, issued: &Issued) -> Result<bool, StoreError>;
+    /// Keeps the next certificate of a node that showed the one of this number. False, and nothing is
+    /// written: that one is revoked or not known.
+    async fn renew(&self, shown: &Serial, issued: &Issued) -> Result<bool, StoreError>;
+    /// Revokes every certificate of a node, with its admin event. Those of renewals under way too.
+    async fn revoke_node(&self, node: &NodeName, actor: &Actor) -> Result<(), StoreError>;
+    /// Certificates that are revoked and have not ended.
+    async fn revoked_certificates(&self) -> Result<Vec<Serial>, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -9,10 +9,12 @@ pub(crate) enum News {
     Config,
     /// A node came or went.
     Nodes,
+    /// Certificates of a node were revoked.
+    Revocations,
 }
 
 impl News {
-    pub(super) const ALL: [Self; 2] = [Self::Config, Self::Nodes];
+    pub(super) const ALL: [Self; 3] = [Self::Config, Self::Nodes, Self::Revocations];
 }
 
 /// News that nobody has looked at yet. One waits for each kind.
@@ -20,6 +22,7 @@ impl News {
 pub(super) struct Unread {
     config: Notify,
     nodes: Notify,
+    revocations: Notify,
 }
 
 impl Unread {
@@ -35,6 +38,7 @@ impl Unread {
         match news {
             News::Config => &self.config,
             News::Nodes => &self.nodes,
+            News::Revocations => &self.revocations,
         }
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn migrator(
     Migrator::with_migrations(steps.into())
 }
 
-fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 10] {
+fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 11] {
     [
         (1, "what the control plane keeps", include_str!("schema.sql")),
         (2, "the nodes of each replica", include_str!("nodes.sql")),
@@ -91,5 +91,6 @@ fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 10] {
         (8, "what routes ask to be recorded of events", include_str!("recorded.sql")),
         (9, "how much there is of keys and of config", include_str!("sizes.sql")),
         (10, "how changes reach nodes, and how far they are", include_str!("rollouts.sql")),
+        (11, "how nodes join, and their certificates", include_str!("joining.sql")),
     ]
 }

@@ -41,6 +41,7 @@ const fn channel(news: News) -> &'static str {
     match news {
         News::Config => "fastgate_config",
         News::Nodes => "fastgate_nodes",
+        News::Revocations => "fastgate_revocations",
     }
 }
 

@@ -11,6 +11,7 @@ mod audit;
 mod dry_runs;
 mod golden;
 mod health;
+mod joining;
 mod plane;
 mod refusals;
 mod repeated;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -43,8 +44,13 @@ pub(crate) struct Answer {
 
 impl Plane {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_, settings| settings).await
+    }
+
+    /// The same with other settings, for which there is the folder of all its files.
+    pub(crate) async fn start_with(change: impl FnOnce(&Path, Settings) -> Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let settings = settings(&folder);
+        let settings = change(folder.path(), settings(&folder));
         let token_file = settings.bootstrap_token_file.clone().expect("a token file");
         let server = Server::build(settings).await.expect("a server");
         let address = server.addresses().admin.to_string();

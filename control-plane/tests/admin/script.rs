@@ -238,6 +238,26 @@ pub(crate) fn logs_and_access() -> Vec<Step> {
     vec![
         step("no node yet", get("/admin/nodes"), ("NodeService/ListNodes", json!({}))),
         step(
+            "no join token without a CA",
+            post("/admin/nodes/tokens", json!({"node_id": "n1"})),
+            ("NodeService/CreateJoinToken", json!({"join_token": {"node_id": "n1"}})),
+        ),
+        step(
+            "so none is listed",
+            get("/admin/nodes/tokens?environment=default"),
+            ("NodeService/ListJoinTokens", json!({"environment": "default"})),
+        ),
+        step(
+            "nor deleted",
+            delete("/admin/nodes/tokens/join-1"),
+            ("NodeService/DeleteJoinToken", json!({"token_id": "join-1"})),
+        ),
+        step(
+            "who never joined can't be revoked",
+            post("/admin/nodes/n1/revoke", json!({})),
+            ("NodeService/RevokeNode", json!({"node_id": "n1"})),
+        ),
+        step(
             "no log yet",
             get("/admin/logs?status_code=4xx"),
             ("LogService/ListLogs", json!({"status_code": "4xx"})),

@@ -39,7 +39,7 @@ pub(crate) use keys::{KeyCommand, KeyFields};
 pub(crate) use limits::{LimitArg, LimitCommand};
 pub(crate) use logs::{FileFormat, LogCommand, LogFilter, LogTimes};
 pub(crate) use metrics::{MetricsArgs, StepArg};
-pub(crate) use nodes::NodeCommand;
+pub(crate) use nodes::{JoinTokenCommand, NodeCommand};
 pub(crate) use plans::{PlanCommand, PlanFields};
 pub(crate) use recording::RecordingFields;
 pub(crate) use rollout::{PolicyFields, RingArg, RolloutCommand};
@@ -227,6 +227,8 @@ mod tests {
             "fgctl -e staging keys list",
             "fgctl environments list",
             "fgctl env ls",
+            "fgctl nodes tokens create --environment prod --expires 1h --node-id node-1",
+            "fgctl node revoke node-1 -e prod",
             "fgctl plan update gold --rate-limit -1 --clear rate_limit_fallback",
             "fgctl routes create --path-prefix /a --target http://a:1,weight=3 --timeout 30",
             "fgctl routes update r --timeout -1 --rate-limit -1 --retries -1 --priority -1",

@@ -1,9 +1,12 @@
 //! `fgctl nodes`.
 
+mod tokens;
+
 use std::time::SystemTime;
 
 use fastgate::admin::v1::{
     GetNodeConfigRequest, ListNodesRequest, ListNodesResponse, NamespaceConfig, Node, NodeConfig,
+    RevokeNodeRequest,
 };
 
 use super::{config, pages};
@@ -24,6 +27,13 @@ pub(super) async fn run(
         NodeCommand::Config { node_id, document } => {
             show_config(node_id, document, client, output).await
         }
+        NodeCommand::Revoke { node_id } => {
+            let environment = client.environment();
+            let request = RevokeNodeRequest { node_id: node_id.clone(), environment };
+            client.nodes().revoke_node(request).await?;
+            output.remark(&format!("node {node_id} is revoked"))
+        }
+        NodeCommand::Tokens(command) => tokens::run(command, client, output).await,
     }
 }
 
@@ -132,6 +142,7 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
             spool(node),
             uptime(node),
             time(node.last_seen_at.as_ref()),
+            time(node.certificate_expires_at.as_ref()),
             node.version.clone(),
             node.last_nack.clone(),
         ]
@@ -153,6 +164,7 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
             "SPOOL",
             "UP",
             "LAST SEEN",
+            "CERTIFICATE ENDS",
             "VERSION",
             "LAST REFUSAL",
         ],

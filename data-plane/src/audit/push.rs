@@ -22,7 +22,10 @@ use super::{
     tail::Tails,
     window::{Window, WrongAck},
 };
-use crate::dial::{self, SILENCE};
+use crate::{
+    control_planes::ControlPlanes,
+    dial::{self, SILENCE},
+};
 
 /// Batches sent and not read by the connection yet: its flow control decides what is under way.
 const QUEUE: usize = 4;
@@ -38,6 +41,8 @@ pub(super) enum Lost {
     Silent,
     #[error("closed the audit stream")]
     Closed,
+    #[error("is to see the node's new certificate")]
+    Outdated,
     #[error("acknowledged a batch out of turn")]
     OutOfTurn,
     #[error("will never store a batch of audit events: {}", .0.why)]
@@ -47,12 +52,14 @@ pub(super) enum Lost {
 /// Sends what is in the window until the stream is lost; `stored` is told of every batch that is safe.
 /// Tails are served over the same connection meanwhile, and hold nothing up.
 pub(super) async fn push(
+    control_planes: &ControlPlanes,
     uri: &Uri,
     window: &Window,
     tails: &Tails,
     mut stored: impl FnMut(&Sealed),
 ) -> Result<std::convert::Infallible, Lost> {
-    let channel = dial::connect(uri).await.map_err(Lost::Unreachable)?;
+    let mut connected = control_planes.connect(uri).await.map_err(Lost::Unreachable)?;
+    let channel = connected.channel.clone();
     let (outbound, batches) = mpsc::channel(QUEUE);
     let mut tailing = Box::pin(tails.serve(channel.clone()));
     let mut grpc = Grpc::new(channel);
@@ -78,6 +85,7 @@ pub(super) async fn push(
             }
             lost = &mut feed => return Err(lost),
             never = &mut tailing => match never {},
+            () = connected.outdated() => return Err(Lost::Outdated),
             _ = patience.tick() => {
                 if window.waiting_since().is_some_and(|since| since.elapsed() >= SILENCE) {
                     return Err(Lost::Silent);

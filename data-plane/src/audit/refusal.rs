@@ -23,15 +23,16 @@ use super::{
     outlet::Outlet,
 };
 
-/// How long events wait for an environment that does not exist. It may have been deleted for good,
-/// but also by mistake, or the database is about to be restored: enough for somebody to see to it.
+/// How long events wait for an environment that does not exist, or is another than that of the node's
+/// certificate. It may have been deleted for good, but also by mistake, or the database is about to be restored: enough for somebody to see to it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The control plane's answer to one batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Refusal {
     first_seq: u64,
-    /// Nothing is wrong with the batch but its environment.
+    /// Nothing is wrong with the batch but its environment: it does not exist, or the node may not speak
+    /// for it.
     is_homeless: bool,
     pub(super) why: String,
 }
@@ -40,7 +41,7 @@ impl Refusal {
     /// `None`: the status says nothing of a batch, or what may pass.
     pub(super) fn of(status: &Status) -> Option<Self> {
         let is_homeless = match status.code() {
-            Code::NotFound => true,
+            Code::NotFound | Code::PermissionDenied => true,
             Code::InvalidArgument => false,
             _ => return None,
         };

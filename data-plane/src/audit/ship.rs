@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Uri;
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::sleep,
@@ -31,6 +30,7 @@ use super::{
 };
 use crate::{
     backoff::{Backoff, random},
+    control_planes::ControlPlanes,
     identity::Identity,
 };
 
@@ -62,7 +62,7 @@ pub enum WhenFull {
 /// it is for has stored it.
 pub(crate) struct Shipper {
     identity: Arc<Identity>,
-    control_planes: Vec<Uri>,
+    control_planes: ControlPlanes,
     onward: Onward,
     outlets: Arc<[Arc<Outlet>]>,
     taps: Vec<Tap>,
@@ -83,7 +83,7 @@ impl Shipper {
     /// nothing without a spool.
     pub(crate) fn new(
         identity: Arc<Identity>,
-        control_planes: Vec<Uri>,
+        control_planes: ControlPlanes,
         workers: NonZeroUsize,
         spool: Option<SpoolSettings>,
         onward: Onward,
@@ -93,7 +93,7 @@ impl Shipper {
             kinds.clear();
         }
         // Where there is nobody to ship to, a spool would only fill up.
-        let is_stored = onward.store == Store::On && !control_planes.is_empty();
+        let is_stored = onward.store == Store::On && !control_planes.uris().is_empty();
         let spool = spool.filter(|_| is_stored || !kinds.is_empty());
         if is_stored || kinds.is_empty() {
             kinds.insert(0, Kind::ControlPlane);
@@ -149,7 +149,7 @@ impl Shipper {
     /// Ships until `stop` is cancelled, then for a bounded time what is left. Cancel it when the
     /// workers have ended.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let is_shipped = self.spool.is_some() || !self.control_planes.is_empty();
+        let is_shipped = self.spool.is_some() || !self.control_planes.uris().is_empty();
         let (tails, spotter) = tail::tails(self.identity.clone(), self.totals.clone());
         let tails = Arc::new(tails);
         let batcher = Batcher::new(self.identity.clone(), self.taps).with_spotter(spotter);
@@ -237,19 +237,29 @@ fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
 }
 
 /// Sends what is in the window to one control plane after the other, for ever.
-async fn send(control_planes: &[Uri], outlet: &Outlet, tails: &Tails, mut refusals: Refusals) {
+async fn send(
+    control_planes: &ControlPlanes,
+    outlet: &Outlet,
+    tails: &Tails,
+    mut refusals: Refusals,
+) {
     let window = &outlet.window;
     let mut backoff = Backoff::new();
     let mut reminded = None;
-    for (at, uri) in control_planes.iter().enumerate().cycle() {
+    let uris = control_planes.uris();
+    for (at, uri) in uris.iter().enumerate().cycle() {
         let mut lived = false;
-        let ended = push(uri, window, tails, |batch: &Sealed| {
-            lived = true;
-            outlet.has_stored(batch.events, refusals.is_of_this_boot(batch));
-        });
-        let lost = match ended.await {
-            Ok(never) => match never {},
-            Err(lost) => lost,
+        let lost = loop {
+            let ended = push(control_planes, uri, window, tails, |batch: &Sealed| {
+                lived = true;
+                outlet.has_stored(batch.events, refusals.is_of_this_boot(batch));
+            });
+            match ended.await {
+                Ok(never) => match never {},
+                // What was not acknowledged is sent again.
+                Err(Lost::Outdated) => {}
+                Err(lost) => break lost,
+            }
         };
         if lived {
             backoff.reset();
@@ -269,7 +279,7 @@ async fn send(control_planes: &[Uri], outlet: &Outlet, tails: &Tails, mut refusa
         if !window.is_empty() && is_due(&mut reminded, Instant::now()) {
             tracing::warn!(control_plane = %uri, "audit events wait: the control plane {lost}");
         }
-        if lived || at + 1 == control_planes.len() {
+        if lived || at + 1 == uris.len() {
             sleep(backoff.wait(random())).await;
         }
     }

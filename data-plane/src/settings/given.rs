@@ -32,9 +32,14 @@ pub(super) struct Given {
     /// The environment to serve [default: default]
     #[arg(long, value_name = "ID", env = "FASTGATE_ENVIRONMENT")]
     pub(super) environment: Option<String>,
-    /// Where control planes take nodes, such as http://127.0.0.1:9001; the preferred one first
+    /// Where control planes take nodes, such as https://cp.internal:9001; the preferred one first.
+    /// http is for this machine alone
     #[arg(long, value_name = "URL[,URL]", env = "FASTGATE_CONTROL_PLANE")]
     pub(super) control_plane: Option<String>,
+    /// A file with a token from "fgctl nodes tokens create", for https: it is used once, after that the
+    /// certificate in the state directory counts
+    #[arg(long, value_name = "FILE", env = "FASTGATE_JOIN_TOKEN_FILE")]
+    pub(super) join_token_file: Option<PathBuf>,
     /// Where limits are counted together with other nodes; without it, in this process
     #[arg(long, value_name = "URL", env = "FASTGATE_REDIS_URL", hide_env_values = true)]
     pub(super) redis_url: Option<String>,
@@ -156,6 +161,7 @@ impl Given {
             ops_addr: self.ops_addr.or(other.ops_addr),
             environment: self.environment.or(other.environment),
             control_plane: self.control_plane.or(other.control_plane),
+            join_token_file: self.join_token_file.or(other.join_token_file),
             redis_url: self.redis_url.or(other.redis_url),
             redis_ca: self.redis_ca.or(other.redis_ca),
             limit_headers: self.limit_headers.or(other.limit_headers),

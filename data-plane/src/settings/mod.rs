@@ -47,6 +47,8 @@ pub struct Settings {
     pub environment: Id,
     /// Where control planes take the config and audit streams; none: serve what is on disk.
     pub control_planes: Vec<Uri>,
+    /// What holds a join token, for control planes that ask for a certificate.
+    pub join_token_file: Option<PathBuf>,
     /// Where limits are counted together with other nodes; `None`: in this process.
     pub redis: Option<RedisSettings>,
     /// How clients are told where their limits stand.
@@ -99,6 +101,7 @@ impl Settings {
             ops_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9100)),
             environment,
             control_planes: Vec::new(),
+            join_token_file: None,
             redis: None,
             limit_headers: LimitHeaders::default(),
             state_dir: None,
@@ -166,13 +169,32 @@ impl Settings {
         }
         let planes = found.take("--control-plane", given.control_plane, parse_control_planes);
         settings.control_planes = planes.unwrap_or_default();
+        settings.join_token_file = given.join_token_file;
         let max_body_size = found.take("--max-body-size", given.max_body_size, parse_body_size);
         settings.max_body_size = max_body_size.flatten();
         settings.redis = check_redis(&mut found, given.redis_url, given.redis_ca);
         settings.audit = audit;
         settings.state_dir = given.state_dir;
+        settings.check_control_planes(&mut found);
         settings.tls = check_tls(&mut found, given.tls_listen, given.tls_cert, given.tls_key);
         found.or(settings)
+    }
+
+    /// What goes with control planes that speak TLS.
+    fn check_control_planes(&self, found: &mut Mistakes) {
+        let are_secured = self.control_planes.iter().any(|uri| uri.scheme_str() == Some("https"));
+        if are_secured && self.state_dir.is_none() {
+            found.add(
+                "--state-dir is missing: control planes with https ask for a certificate, which is \
+                 kept there",
+            );
+        }
+        if self.join_token_file.is_some() && !are_secured {
+            found.add(
+                "--join-token-file is for control planes with https: give such with \
+                 --control-plane, or leave it out",
+            );
+        }
     }
 }
 
@@ -360,6 +382,33 @@ mod tests {
         let redis = settings.redis.as_ref().expect("kept");
         assert_eq!((redis.address.is_tls(), &redis.ca), (true, &Some("ca.pem".into())));
         assert!(!format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn plain_text_is_for_control_planes_on_this_machine() {
+        for (urls, is_sound) in [
+            ("http://127.0.0.1:9001,http://localhost:1,http://[::1]:9001,http://127.1.2.3:1", true),
+            ("http://10.0.0.5:9001", false),
+            ("http://cp.internal:9001", false),
+            ("http://localhost.evil:9001", false),
+            ("http://[::ffff:10.0.0.5]:9001", false),
+            ("https://cp.internal:9001,http://127.0.0.1:9001", true),
+            ("https://", false),
+            ("cp.internal:9001", false),
+        ] {
+            let loaded = load(&[&format!("--control-plane={urls}"), "--state-dir=d"]);
+            assert_eq!(loaded.is_ok(), is_sound, "{urls}");
+        }
+        let found = mistakes(&["--control-plane=http://cp.internal:9001"]).join("\n");
+        assert!(found.contains("give https://cp.internal:9001"), "{found}");
+    }
+
+    #[test]
+    fn https_asks_for_a_place_to_keep_a_certificate() {
+        let found = mistakes(&["--control-plane=https://cp:9001"]);
+        assert!(found.join("\n").starts_with("--state-dir is missing: "), "{found:?}");
+        let found = mistakes(&["--control-plane=http://127.0.0.1:9001", "--join-token-file=t"]);
+        assert!(found.join("\n").starts_with("--join-token-file is for "), "{found:?}");
     }
 
     #[test]

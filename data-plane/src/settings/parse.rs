@@ -56,11 +56,17 @@ pub(super) fn parse_labels(text: &str) -> Result<Labels, String> {
 
 pub(super) fn parse_control_planes(text: &str) -> Result<Vec<Uri>, String> {
     let parse = |text: &str| {
-        let mend = || format!("is no URL: '{text}': give one such as http://127.0.0.1:9001");
+        let mend = || format!("is no URL: '{text}': give one such as https://cp.internal:9001");
         let uri: Uri = text.trim().parse().map_err(|_| mend())?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(mend)?;
         match uri.scheme_str() {
-            Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-            Some("https") => Err("asks for https, which is not supported yet: use http".into()),
+            Some("https") => Ok(uri),
+            Some("http") if is_this_machine(host) => Ok(uri),
+            Some("http") => Err(format!(
+                "is '{text}', which sends keys and logs as plain text to another machine: give \
+                 https://{}, and a --join-token-file",
+                uri.authority().map_or(host, |authority| authority.as_str()),
+            )),
             _ => Err(mend()),
         }
     };

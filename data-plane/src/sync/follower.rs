@@ -31,6 +31,7 @@ use super::{
 use crate::{
     audit::{self, WhenFull},
     backoff::{Backoff, random},
+    control_planes::ControlPlanes,
     counters::WorkerMetrics,
     dial::{self, SILENCE},
     identity::Identity,
@@ -65,7 +66,7 @@ pub(crate) struct Follower {
     started: Instant,
     identity: Arc<Identity>,
     settings: Arc<Settings>,
-    control_planes: Vec<Uri>,
+    control_planes: ControlPlanes,
     cell: SnapshotCell,
     progress: Progress,
     limiter: Limiter,
@@ -91,7 +92,7 @@ pub(crate) struct Parts {
     /// What requests are served by.
     pub(crate) settings: Arc<Settings>,
     /// Where to find a control plane, the preferred one first.
-    pub(crate) control_planes: Vec<Uri>,
+    pub(crate) control_planes: ControlPlanes,
     /// Where to put what requests are served from.
     pub(crate) cell: SnapshotCell,
     /// Told how many nodes share the limits; says whether it counts in Redis.
@@ -119,6 +120,8 @@ enum Lost {
     Draining,
     #[error("is asked once more for the config that was put aside")]
     Pardoned,
+    #[error("is to see the node's new certificate")]
+    Outdated,
     #[error("sent what can't be: {0}")]
     Fault(#[from] Fault),
 }
@@ -178,15 +181,23 @@ impl Follower {
     }
 
     async fn follow_for_ever(&mut self) {
-        if self.control_planes.is_empty() {
+        let uris = self.control_planes.uris().to_vec();
+        if uris.is_empty() {
             self.progress.set_trouble("no control plane is set: give --control-plane".into());
             return std::future::pending().await;
         }
         let mut backoff = Backoff::new();
         let mut reminded: Option<Instant> = None;
-        for (at, uri) in self.control_planes.clone().iter().enumerate().cycle() {
+        for (at, uri) in uris.iter().enumerate().cycle() {
             let began = Instant::now();
-            let Err(lost) = self.follow(uri).await;
+            let lost = loop {
+                match self.follow(uri).await {
+                    Err(Lost::Outdated) => {
+                        tracing::info!("reopening the stream: the certificate is new")
+                    }
+                    Err(lost) => break lost,
+                }
+            };
             // One that fails soon after its first word is waited for like one that is away.
             let lived = self.progress.connected() && began.elapsed() >= LIVED;
             self.progress.set_connected(false);
@@ -199,7 +210,7 @@ impl Follower {
                 tracing::warn!(control_plane = %uri, "the control plane {lost}; trying on");
             }
             // Another one may be there right now: wait only when all were tried.
-            if lived || at + 1 == self.control_planes.len() {
+            if lived || at + 1 == uris.len() {
                 sleep(backoff.wait(random())).await;
             }
             self.settle();
@@ -207,11 +218,11 @@ impl Follower {
     }
 
     async fn follow(&mut self, uri: &Uri) -> Result<std::convert::Infallible, Lost> {
-        let channel = dial::connect(uri).await.map_err(Lost::Unreachable)?;
+        let mut connected = self.control_planes.connect(uri).await.map_err(Lost::Unreachable)?;
         let (outbound, messages) = mpsc::channel(16);
         say(&outbound, Body::Hello(self.hello())).await?;
-        let mut client =
-            ConfigStreamClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
+        let mut client = ConfigStreamClient::new(connected.channel.clone())
+            .max_decoding_message_size(LARGEST_MESSAGE);
         let stream = timeout(SILENCE, client.sync(ReceiverStream::new(messages))).await;
         let stream = stream.map_err(|_| Lost::Silent)?.map_err(refused)?;
         let mut inbound = stream.into_inner();
@@ -224,6 +235,7 @@ impl Follower {
             let message = tokio::select! {
                 Some(_) = asked.join_next() => continue,
                 message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
+                () = connected.outdated() => return Err(Lost::Outdated),
                 _ = status_due.tick() => {
                     if self.settle() {
                         return Err(Lost::Pardoned);

@@ -9,13 +9,12 @@ use fastgate::{
     model::Calendar,
     node::v1::{Usage, UsagePeriod, UsageQuery, audit_query_client::AuditQueryClient},
 };
-use http::Uri;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::{
     backoff::{Backoff, random},
+    control_planes::ControlPlanes,
     dial,
     identity::Identity,
     limits::{Forgotten, Limiter, Unit},
@@ -31,7 +30,7 @@ const TRYING: Duration = Duration::from_secs(600);
 /// Looks after quotas that may be forgotten.
 pub(crate) struct Recall {
     pub(crate) identity: Arc<Identity>,
-    pub(crate) control_planes: Vec<Uri>,
+    pub(crate) control_planes: ControlPlanes,
     pub(crate) limiter: Limiter,
 }
 
@@ -39,21 +38,19 @@ impl Recall {
     /// Asks and tells, one quota after the other, until `stop` is cancelled.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let Some(mut forgotten) = self.limiter.forgotten() else { return };
-        let clients = self.control_planes.iter().map(dial::connect_lazily);
-        let clients: Vec<_> = clients.map(AuditQueryClient::new).collect();
         let recalled = async {
             while let Some(quota) = forgotten.recv().await {
-                self.recall(&quota, &clients).await;
+                self.recall(&quota).await;
             }
         };
         tokio::select! { () = recalled => {}, () = stop.cancelled() => {} }
     }
 
-    async fn recall(&self, quota: &Forgotten, clients: &[AuditQueryClient<Channel>]) {
+    async fn recall(&self, quota: &Forgotten) {
         let began = Instant::now();
         let mut backoff = Backoff::new();
         loop {
-            match self.ask(quota, clients).await {
+            match self.ask(quota).await {
                 Ok(usage) => {
                     let used = match quota.unit {
                         Unit::Requests(_) => usage.requests,
@@ -77,11 +74,7 @@ impl Recall {
         }
     }
 
-    async fn ask(
-        &self,
-        quota: &Forgotten,
-        clients: &[AuditQueryClient<Channel>],
-    ) -> Result<Usage, String> {
+    async fn ask(&self, quota: &Forgotten) -> Result<Usage, String> {
         let period = match quota.calendar {
             Calendar::Day => UsagePeriod::Day,
             Calendar::Month => UsagePeriod::Month,
@@ -93,11 +86,16 @@ impl Recall {
             period: period.into(),
         };
         let mut fault = "there is no control plane".to_owned();
-        for client in clients {
-            let mut client = client.clone();
-            match timeout(PATIENCE, client.count_usage(query.clone())).await {
+        for uri in self.control_planes.uris() {
+            let asked = async {
+                // Anew each time: it is seldom asked, and the node's certificate may be another by then.
+                let channel = self.control_planes.connect(uri).await?.channel;
+                let answer = AuditQueryClient::new(channel).count_usage(query.clone()).await;
+                answer.map_err(|status| dial::refusal(&status))
+            };
+            match timeout(PATIENCE, asked).await {
                 Ok(Ok(usage)) => return Ok(usage.into_inner()),
-                Ok(Err(status)) => fault = dial::refusal(&status),
+                Ok(Err(refused)) => fault = refused,
                 Err(_) => "it takes too long".clone_into(&mut fault),
             }
         }

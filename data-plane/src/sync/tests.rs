@@ -154,11 +154,17 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
             labels: Labels::parse(["tier=canary"]).expect("labels"),
             ..Settings::new(environment.clone(), identity.node_id.clone())
         }),
-        control_planes: control_planes.iter().copied().cloned().collect(),
+        control_planes: control_planes.iter().copied().cloned().collect::<Vec<_>>().into(),
         cell: cell.clone(),
         limiter: Limiter::new(&environment, None).expect("no URL"),
-        audit: Shipper::new(identity, Vec::new(), NonZeroUsize::MIN, None, Onward::default())
-            .ledger(),
+        audit: Shipper::new(
+            identity,
+            Vec::new().into(),
+            NonZeroUsize::MIN,
+            None,
+            Onward::default(),
+        )
+        .ledger(),
         workers: Vec::new(),
         state_dir: dir.map(open).map(Arc::new),
     });

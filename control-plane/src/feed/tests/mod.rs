@@ -29,6 +29,7 @@ use tonic::{Streaming, service::Routes, transport::Endpoint};
 use super::Feed;
 use crate::{
     domain::{Change, Committed, Expect, Namespace, Op, Upstream},
+    identity::Guard,
     listen,
     store::{
         Store,
@@ -118,7 +119,12 @@ impl Plane {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let routes = Routes::default().add_service(feed.service());
-        tokio::spawn(listen::serve(listener, routes, stop.clone()));
+        tokio::spawn(listen::serve(
+            listener,
+            listen::Transport::Plain,
+            Guard(routes),
+            stop.clone(),
+        ));
         Self { feed, stop, address }
     }
 

@@ -8,6 +8,7 @@ mod commit;
 mod events;
 mod gaps;
 mod history;
+mod joining;
 mod metrics;
 mod nodes;
 mod objects;
@@ -28,8 +29,10 @@ use std::{
 use async_trait::async_trait;
 use fastgate::{
     admin::v1::{AdminEvent, LogEvent, LogGap, Node},
+    identity::{Fingerprint, NodeName, Serial},
     model::Id,
     node::v1::Entity,
+    secret::SecretHash,
 };
 use sqlx::Transaction;
 
@@ -41,8 +44,8 @@ use super::{Backend, Db, FIND, NOW_US, rows::Rows};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
-        Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Revision, Rollout, Route,
-        Step, Stored, Token, Upstream, Usage,
+        Issued, JoinToken, Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Revision,
+        Rollout, Route, Step, Stored, Token, Upstream, Usage,
     },
     store::{
         Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention,
@@ -372,6 +375,60 @@ impl Store for SqlStore {
 
     async fn nodes_of_others(&self, replica: &str) -> Result<Vec<SaidNode>> {
         nodes::of_others(&mut self.read().await?, replica).await
+    }
+
+    async fn node_ca(&self, first: Fingerprint) -> Result<Fingerprint> {
+        let mut tx = self.write().await?;
+        let kept = joining::ca(&mut tx, first).await?;
+        tx.commit().await?;
+        Ok(kept)
+    }
+
+    async fn create_join_token(&self, token: &JoinToken, actor: &Actor) -> Result<()> {
+        let mut tx = self.write().await?;
+        joining::create_token(&mut tx, token, actor).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn join_tokens(&self) -> Result<Vec<JoinToken>> {
+        joining::tokens(&mut self.read().await?).await
+    }
+
+    async fn join_token(&self, hash: &SecretHash) -> Result<Option<JoinToken>> {
+        joining::token(&mut self.read().await?, hash).await
+    }
+
+    async fn delete_join_token(&self, token_id: &str, actor: &Actor) -> Result<()> {
+        let mut tx = self.write().await?;
+        joining::delete_token(&mut tx, token_id, actor).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn join(&self, hash: &SecretHash, issued: &Issued) -> Result<bool> {
+        let mut tx = self.write().await?;
+        let joined = joining::join(&mut tx, hash, issued).await?;
+        tx.commit().await?;
+        Ok(joined)
+    }
+
+    async fn renew(&self, shown: &Serial, issued: &Issued) -> Result<bool> {
+        let mut tx = self.write().await?;
+        let renewed = joining::renew(&mut tx, shown, issued).await?;
+        tx.commit().await?;
+        Ok(renewed)
+    }
+
+    async fn revoke_node(&self, node: &NodeName, actor: &Actor) -> Result<()> {
+        let mut tx = self.write().await?;
+        joining::revoke(&mut tx, node, actor).await?;
+        self.backend.announce(&mut tx, News::Revocations).await?;
+        tx.commit().await?;
+        self.backend.committed(News::Revocations);
+        Ok(())
+    }
+
+    async fn revoked_certificates(&self) -> Result<Vec<Serial>> {
+        joining::revoked(&mut self.read().await?).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -6,6 +6,7 @@ mod cases;
 mod command;
 mod concurrency;
 mod events;
+mod joining;
 mod many;
 mod plans;
 #[path = "../../../../tests/support/postgres.rs"]
@@ -92,6 +93,13 @@ contract! {
     repeated::calls_that_come_at_once_are_one,
     cases::replicas_tell_each_other_of_their_nodes,
     cases::what_is_not_said_again_of_a_node_is_forgotten,
+    joining::the_first_ca_stays,
+    joining::a_token_is_used_once_however_many_come_at_once,
+    joining::a_token_is_for_its_environment_its_node_and_its_time,
+    joining::who_is_revoked_renews_nothing_and_joins_anew,
+    joining::a_renewal_under_way_is_revoked_too,
+    joining::a_revocation_wakes_who_waits,
+    joining::nodes_of_an_environment_go_with_it,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
     concurrency::what_one_is_refused_for_leaves_the_others_alone,
     concurrency::nothing_is_put_into_an_environment_that_goes,

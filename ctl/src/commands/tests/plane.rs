@@ -358,6 +358,25 @@ impl NodeService for Shared {
         Ok(Response::new(ListNodesResponse { nodes, ..Default::default() }))
     }
 
+    async fn revoke_node(&self, _: Request<RevokeNodeRequest>) -> Answer<()> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn create_join_token(&self, _: Request<CreateJoinTokenRequest>) -> Answer<JoinToken> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _: Request<ListJoinTokensRequest>,
+    ) -> Answer<ListJoinTokensResponse> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn delete_join_token(&self, _: Request<DeleteJoinTokenRequest>) -> Answer<()> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn get_node_config(&self, _: Request<GetNodeConfigRequest>) -> Answer<NodeConfig> {
         Err(Status::unimplemented(""))
     }

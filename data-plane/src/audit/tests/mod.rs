@@ -187,7 +187,7 @@ fn loopback(port: u16) -> SocketAddr {
 
 fn shipper_to(address: SocketAddr) -> Shipper {
     let uri = format!("http://{address}").parse().expect("a URL");
-    Shipper::new(identity(), vec![uri], NonZeroUsize::MIN, None, Onward::default())
+    Shipper::new(identity(), vec![uri].into(), NonZeroUsize::MIN, None, Onward::default())
 }
 
 fn events(number: usize) -> NonZeroUsize {
@@ -203,7 +203,7 @@ fn shipper_on_disk(address: SocketAddr, dir: &Path, limit: u64, when_full: WhenF
 /// The same with sinks.
 fn shipper_onward(address: SocketAddr, spool: SpoolSettings, onward: Onward) -> Shipper {
     let uri = format!("http://{address}").parse().expect("a URL");
-    Shipper::new(identity(), vec![uri], NonZeroUsize::MIN, Some(spool), onward)
+    Shipper::new(identity(), vec![uri].into(), NonZeroUsize::MIN, Some(spool), onward)
 }
 
 fn in_dir(dir: &Path) -> SpoolSettings {

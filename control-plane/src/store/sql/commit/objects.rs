@@ -211,9 +211,19 @@ impl Draft<'_> {
             "DELETE FROM config_log WHERE environment = $1",
             "DELETE FROM config_heads WHERE environment = $1",
             "DELETE FROM rollouts WHERE environment = $1",
+            "DELETE FROM join_tokens WHERE environment = $1",
         ] {
             sqlx::query(delete).bind(id.as_str()).execute(&mut **self.tx).await?;
         }
+        // Another environment of that name is not for the nodes of this one.
+        sqlx::query(
+            "UPDATE node_certificates SET revoked_us = $2 \
+             WHERE environment = $1 AND revoked_us IS NULL",
+        )
+        .bind(id.as_str())
+        .bind(self.now_us)
+        .execute(&mut **self.tx)
+        .await?;
         Ok(etag)
     }
 
