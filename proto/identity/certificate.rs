@@ -57,8 +57,8 @@ impl NodeCertificate {
     }
 }
 
-/// The SHA-256 of a public key with its algorithm (SubjectPublicKeyInfo, RFC 5280 §4.1), by which a CA is
-/// known: it stays the same when the CA's certificate is made anew.
+/// The SHA-256 of a public key with its algorithm (SubjectPublicKeyInfo, RFC 5280 §4.1). A CA is known by
+/// it: it stays the same when the CA's certificate is made anew.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -68,7 +68,13 @@ impl Fingerprint {
     /// # Errors
     /// When it is no certificate.
     pub fn of_certificate(der: &[u8]) -> Result<Self, CertificateError> {
-        Ok(Self(Sha256::digest(parse(der)?.public_key().raw).into()))
+        Ok(Self::of_key(parse(der)?.public_key().raw))
+    }
+
+    /// That of a key: its SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn of_key(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
     }
 
     /// The 32 bytes.

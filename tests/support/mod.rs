@@ -26,6 +26,7 @@ pub(crate) use postgres::Postgres;
 pub(crate) use process::{Process, program};
 pub(crate) use redis::Redis;
 pub(crate) use upstream::Upstream;
+pub(crate) use wire::Wire;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use fastgate::{
-    identity::{NodeName, Serial},
+    identity::{Fingerprint, NodeName, Serial},
     model::Id,
     secret::SecretHash,
 };
@@ -25,6 +25,8 @@ impl JoinToken {
     pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
     /// At most.
     pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+    /// How long a node may ask again with the key it joined with: the answer may have been lost.
+    pub(crate) const REPEATABLE: Duration = Duration::from_secs(600);
 
     /// Whether this node may use it.
     pub(crate) fn is_for(&self, node: &NodeName) -> bool {
@@ -38,6 +40,8 @@ impl JoinToken {
 pub(crate) struct Issued {
     pub(crate) serial: Serial,
     pub(crate) node: NodeName,
+    /// The node's key.
+    pub(crate) key: Fingerprint,
     pub(crate) issued_at: SystemTime,
     pub(crate) expires_at: SystemTime,
 }

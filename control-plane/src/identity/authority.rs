@@ -66,13 +66,14 @@ impl Authority {
         node: NodeName,
         now: SystemTime,
     ) -> Result<(String, Issued), SigningError> {
-        let key = key_of(request)?;
+        let (key, fingerprint) = key_of(request)?;
         let serial = Serial::random()?;
         let mut params = leaf(&serial, node.node_id.as_str(), now, self.life);
         params.subject_alt_names = vec![SanType::URI(node.to_uri().try_into()?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let signed = params.signed_by(&key, &self.ca.issuer)?;
-        let issued = Issued { serial, node, issued_at: now, expires_at: now + self.life };
+        let expires_at = now + self.life;
+        let issued = Issued { serial, node, key: fingerprint, issued_at: now, expires_at };
         Ok((signed.pem(), issued))
     }
 
@@ -110,13 +111,15 @@ fn leaf(serial: &Serial, name: &str, now: SystemTime, life: Duration) -> Certifi
 }
 
 /// The key a request is for, and signed by.
-fn key_of(request: &[u8]) -> Result<SubjectPublicKeyInfo, SigningError> {
+fn key_of(request: &[u8]) -> Result<(SubjectPublicKeyInfo, Fingerprint), SigningError> {
     let read = X509CertificationRequest::from_der(request);
     let Ok(([], read)) = read else { return Err(SigningError::Request) };
     read.verify_signature().map_err(|_| SigningError::Signature)?;
-    let key = SubjectPublicKeyInfo::from_der(read.certification_request_info.subject_pki.raw);
-    match key {
-        Ok(key) if *key.algorithm() == PKCS_ECDSA_P256_SHA256 => Ok(key),
+    let der = read.certification_request_info.subject_pki.raw;
+    match SubjectPublicKeyInfo::from_der(der) {
+        Ok(key) if *key.algorithm() == PKCS_ECDSA_P256_SHA256 => {
+            Ok((key, Fingerprint::of_key(der)))
+        }
         _ => Err(SigningError::Key),
     }
 }

@@ -65,7 +65,7 @@ impl Issuing {
             return refuse("can't be right");
         };
         let Some(token) = self.store.join_token(&hash).await.map_err(away)? else {
-            return refuse("is not known: it was used or deleted");
+            return refuse("is not known: it was deleted, or has expired");
         };
         if token.expires_at <= SystemTime::now() {
             return refuse("has expired");
@@ -96,7 +96,7 @@ impl NodeIdentity for Issuing {
         let hash = self.admit(&token, &node).await?;
         let (certificate, issued) = self.sign(&csr, node)?;
         if !self.store.join(&hash, &issued).await.map_err(away)? {
-            let told = format!("the join token was used or deleted a moment ago: {MEND}");
+            let told = format!("the join token was used or deleted: {MEND}");
             return Err(Status::unauthenticated(told));
         }
         tracing::info!(node = %issued.node, serial = %issued.serial, "a node joined");

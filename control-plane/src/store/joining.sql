@@ -5,7 +5,6 @@ CREATE TABLE node_ca (
     fingerprint BYTEA NOT NULL
 );
 
--- A token is deleted when a node joins with it.
 CREATE TABLE join_tokens (
     token_id TEXT PRIMARY KEY,
     hash BYTEA NOT NULL UNIQUE,
@@ -13,7 +12,11 @@ CREATE TABLE join_tokens (
     -- NULL: any node.
     node_id TEXT,
     created_us BIGINT NOT NULL,
-    expires_us BIGINT NOT NULL
+    expires_us BIGINT NOT NULL,
+    -- When a node joined with it, and that node and its key: for a while it may ask again.
+    used_us BIGINT,
+    used_node TEXT,
+    used_key BYTEA
 );
 
 -- Every certificate a node may still show, and for a while those that ended.

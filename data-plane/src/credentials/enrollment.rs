@@ -59,6 +59,9 @@ pub(crate) struct Enrollment {
     standing: watch::Sender<Standing>,
     /// What is in force is not on disk yet.
     is_unsaved: bool,
+    /// What was asked with a token: the answer may have been lost, and for a while only the same key gets
+    /// another.
+    asked: Option<(SecretHash, Asked)>,
     /// A token the control plane does not take, and what it said.
     refused: Option<(SecretHash, String)>,
     told: Option<(Instant, String)>,
@@ -122,6 +125,7 @@ pub(crate) fn open(
         token_file,
         standing,
         is_unsaved: false,
+        asked: None,
         refused: None,
         told: None,
     };
@@ -188,7 +192,12 @@ impl Enrollment {
 
     async fn join(&mut self, token: &JoinToken) -> Result<(), Trouble> {
         let Some(hash) = token.hash() else { return Ok(()) };
-        let (key, csr) = new_key()?;
+        let asked = match self.asked.take() {
+            Some((before, asked)) if before == hash => asked,
+            _ => Asked::new()?,
+        };
+        let Asked { key, csr } = asked.clone();
+        self.asked = Some((hash, asked));
         let request = JoinRequest {
             token: token.secret().to_owned(),
             environment: self.node.environment.to_string(),
@@ -198,6 +207,7 @@ impl Enrollment {
         match self.ask(&Request::Join(request, token.ca())).await {
             Ok(issued) => {
                 let held = self.take(key, issued, (hash, token.ca()))?;
+                self.asked = None;
                 self.put_in_force(held, "joined").await
             }
             Err(Unanswered::Yet(trouble)) => Err(trouble),
@@ -210,7 +220,7 @@ impl Enrollment {
     }
 
     async fn renew(&mut self, held: &Credentials) -> Result<(), Trouble> {
-        let (key, csr) = new_key()?;
+        let Asked { key, csr } = Asked::new()?;
         let asked = self.ask(&Request::Renew(RenewRequest { csr }, held)).await;
         let issued = asked.map_err(|unanswered| match unanswered {
             Unanswered::Yet(trouble) => trouble,
@@ -347,12 +357,20 @@ fn written(time: SystemTime) -> String {
 }
 
 /// A new key, and a request for a certificate of it. The name in it is the control plane's to say.
-fn new_key() -> Result<(SecretString, Vec<u8>), rcgen::Error> {
-    let pair = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    let request = params.serialize_request(&pair)?;
-    Ok((pair.serialize_pem().into(), request.der().to_vec()))
+#[derive(Clone)]
+struct Asked {
+    key: SecretString,
+    csr: Vec<u8>,
+}
+
+impl Asked {
+    fn new() -> Result<Self, rcgen::Error> {
+        let pair = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let csr = params.serialize_request(&pair)?.der().to_vec();
+        Ok(Self { key: pair.serialize_pem().into(), csr })
+    }
 }
 
 fn read_token(path: &Path) -> Result<JoinToken, Trouble> {

@@ -2,18 +2,22 @@
 
 use std::{path::Path, time::Duration};
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 
-use crate::support::{Client, Gate, Process, eventually, free_port, program, run};
+use crate::support::{Client, Gate, Process, Wire, eventually, free_port, program, run};
 
-/// A node that is not to come up, and what its ops port tells.
-struct Refused {
+/// A node that a join token alone brings up, and what its ops port tells.
+struct Joining {
     process: Process,
     ops: Client,
 }
 
-impl Refused {
+impl Joining {
     fn start(gate: &Gate, name: &str, token: &str, args: &[&str]) -> Self {
+        Self::start_at(&gate.node_url(), gate, name, token, args)
+    }
+
+    fn start_at(url: &str, gate: &Gate, name: &str, token: &str, args: &[&str]) -> Self {
         let dir = gate.dir().join(name);
         std::fs::create_dir(&dir).expect("a folder");
         std::fs::write(dir.join("token"), token).expect("writes");
@@ -21,7 +25,7 @@ impl Refused {
         let mut command = program("fastgate-data-plane");
         command.args(["--listen=127.0.0.1:0", "--workers=1"]).args(args);
         command.arg(format!("--node-id={name}")).arg(format!("--ops-addr=127.0.0.1:{ops}"));
-        command.arg(format!("--control-plane={}", gate.node_url()));
+        command.arg(format!("--control-plane={url}"));
         command.arg("--state-dir").arg(dir.join("state"));
         command.arg("--join-token-file").arg(dir.join("token"));
         let process = Process::start(name, command, &dir);
@@ -44,26 +48,26 @@ impl Refused {
 async fn a_token_lets_one_node_in_once_in_time_and_to_its_environment() {
     let gate = Gate::with_nodes(1).with_certificates("30d").start().await;
     let used = std::fs::read_to_string(&gate.nodes[0].token_file).expect("reads");
-    Refused::start(&gate, "second", &used, &[]).is_told("was used or deleted").await;
+    Joining::start(&gate, "second", &used, &[]).is_told("was used or deleted").await;
 
     let expiring = gate.join_token(&["--expires", "100ms"]);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    Refused::start(&gate, "late", &expiring, &[]).is_told("has expired").await;
+    Joining::start(&gate, "late", &expiring, &[]).is_told("has expired").await;
 
     let bound = gate.join_token(&["--node-id", "node-9"]);
-    let refused = Refused::start(&gate, "other", &bound, &[]);
+    let refused = Joining::start(&gate, "other", &bound, &[]);
     refused.is_told("is for node 'node-9' of environment 'default', not for node 'other'").await;
 
     let token = gate.join_token(&[]);
-    let elsewhere = Refused::start(&gate, "stray", &token, &["--environment=staging"]);
+    let elsewhere = Joining::start(&gate, "stray", &token, &["--environment=staging"]);
     elsewhere.is_told("is for environment 'default', not for node 'stray'").await;
 
     let (secret, _) = token.split_once('.').expect("a dot");
     let other_ca = format!("{secret}.{}", "A".repeat(43));
-    let refused = Refused::start(&gate, "fooled", &other_ca, &[]);
+    let refused = Joining::start(&gate, "fooled", &other_ca, &[]);
     refused.is_told("is not of the CA that the join token names").await;
     let mistaken = format!("{}x.{}", &secret[..secret.len() - 1], "A".repeat(43));
-    Refused::start(&gate, "mistaken", &mistaken, &[]).is_told("is no join token").await;
+    Joining::start(&gate, "mistaken", &mistaken, &[]).is_told("is no join token").await;
 
     // None of that used it up.
     let tokens = gate.fgctl_json(&["nodes", "tokens", "list"]);
@@ -71,6 +75,32 @@ async fn a_token_lets_one_node_in_once_in_time_and_to_its_environment() {
     let token_id = tokens["join_tokens"][0]["token_id"].as_str().expect("an id");
     assert!(gate.fgctl(&["nodes", "tokens", "delete", token_id]).status.success());
     assert!(!gate.dump().contains(secret), "only a hash is kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_costs_no_token() {
+    let mut gate = Gate::with_nodes(1).with_certificates("30d").start().await;
+    let url: Uri = gate.node_url().parse().expect("a URL");
+    let wire = Wire::to(url.port_u16().expect("a port"));
+    wire.slow_by(Duration::from_secs(1));
+    let url = format!("https://127.0.0.1:{}", wire.port);
+    let node = Joining::start_at(&url, &gate, "far", &gate.join_token(&[]), &[]);
+    let control_plane = gate.control_plane();
+    let has_joined = || control_plane.log().matches("a node joined").count();
+    eventually("it joins", async || (has_joined() == 2).then_some(())).await;
+    wire.cut();
+    wire.slow_by(Duration::ZERO);
+    eventually("the answer is missed", async || {
+        node.process.log().contains("can't be reached").then_some(())
+    })
+    .await;
+    wire.mend();
+    eventually("it joins again", async || {
+        let answer = node.ops.try_send(Method::GET, "/ready", "").await.ok()?;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert_eq!(has_joined(), 3);
 }
 
 /// What a program says that is not to start, and its exit code.

@@ -62,7 +62,8 @@ const TOKEN: &str =
 
 pub(super) async fn tokens(tx: &mut Tx) -> Result<Vec<JoinToken>> {
     let mut query = sqlx::QueryBuilder::<super::Db>::new(TOKEN);
-    query.push(" WHERE expires_us >= ").push_bind(before(SystemTime::now(), SHOWN));
+    query.push(" WHERE used_us IS NULL AND expires_us >= ");
+    query.push_bind(before(SystemTime::now(), SHOWN));
     query.push(" ORDER BY token_id");
     let rows: Vec<TokenRow> = query.build_query_as().fetch_all(&mut **tx).await?;
     rows.into_iter().map(token_of).collect()
@@ -87,17 +88,22 @@ pub(super) async fn delete_token(tx: &mut Tx, token_id: &str, actor: &Actor) -> 
     log_admin_event(tx, actor, action, &environment, ("join token", token_id), now_us).await
 }
 
-/// The delete takes the token's row: of two that come at once, one finds it gone.
+/// The update takes the token's row: of two that come at once, one finds it used. Who has used it may do
+/// so again for a while, with the same key: the answer may have been lost.
 pub(super) async fn join(tx: &mut Tx, hash: &SecretHash, issued: &Issued) -> Result<bool> {
     let node = &issued.node;
     let used: Option<(String,)> = sqlx::query_as(
-        "DELETE FROM join_tokens WHERE hash = $1 AND environment = $2 \
-         AND (node_id IS NULL OR node_id = $3) AND expires_us > $4 RETURNING token_id",
+        "UPDATE join_tokens SET used_us = COALESCE(used_us, $4), used_node = $3, used_key = $5 \
+         WHERE hash = $1 AND environment = $2 AND (node_id IS NULL OR node_id = $3) \
+         AND expires_us > $4 AND (used_us IS NULL OR \
+         (used_node = $3 AND used_key = $5 AND used_us > $6)) RETURNING token_id",
     )
     .bind(&hash.as_bytes()[..])
     .bind(node.environment.as_str())
     .bind(node.node_id.as_str())
     .bind(to_us(issued.issued_at))
+    .bind(&issued.key.as_bytes()[..])
+    .bind(before(issued.issued_at, JoinToken::REPEATABLE))
     .fetch_optional(&mut **tx)
     .await?;
     let Some((token_id,)) = used else { return Ok(false) };
@@ -155,6 +161,12 @@ pub(super) async fn revoke(tx: &mut Tx, node: &NodeName, actor: &Actor) -> Resul
             break;
         }
     }
+    // What it joined with may not bring it back.
+    sqlx::query("DELETE FROM join_tokens WHERE environment = $1 AND used_node = $2")
+        .bind(environment)
+        .bind(node_id)
+        .execute(&mut **tx)
+        .await?;
     let action = "fastgate.admin.v1.NodeService/RevokeNode";
     log_admin_event(tx, actor, action, environment, ("node", node_id), now_us).await
 }

@@ -30,8 +30,10 @@ fn issued(environment: &str, node_id: &str) -> Issued {
     // As precise as it is kept.
     let now = SystemTime::UNIX_EPOCH
         + Duration::from_micros(super::super::unix_us(SystemTime::now()) as u64);
+    let serial = Serial::random().expect("random bytes");
     Issued {
-        serial: Serial::random().expect("random bytes"),
+        serial,
+        key: Fingerprint::of_key(serial.as_bytes()),
         node: node(environment, node_id),
         issued_at: now,
         expires_at: now + Duration::from_secs(60),
@@ -57,6 +59,10 @@ async fn token(store: &Db, node_id: Option<&str>, expires_in: i64) -> SecretHash
     secret.hash()
 }
 
+async fn is_listed(store: &Db, hash: &SecretHash) -> bool {
+    store.join_tokens().await.expect("reads").iter().any(|token| token.hash == *hash)
+}
+
 async fn joined(store: &Db, node_id: &str) -> Issued {
     let hash = token(store, None, 60).await;
     let issued = issued("default", node_id);
@@ -77,7 +83,7 @@ pub(super) async fn a_token_is_used_once_however_many_come_at_once(store: Db) {
         let (one, other) = (issued("default", "n1"), issued("default", "n2"));
         let (one, other) = tokio::join!(store.join(&hash, &one), store.join(&hash, &other));
         assert!(one.expect("writes") != other.expect("writes"), "one of two");
-        assert_eq!(store.join_token(&hash).await.expect("reads"), None);
+        assert!(!is_listed(&store, &hash).await);
         assert!(!store.join(&hash, &issued("default", "n3")).await.expect("writes"));
     }
     let page = Page { after: None, limit: 1 };
@@ -99,12 +105,38 @@ pub(super) async fn a_token_is_for_its_environment_its_node_and_its_time(store: 
         let joined = store.join(&hash, &issued(asked.0, asked.1)).await.expect("writes");
         assert_eq!(joined, may, "{only:?} {expires_in} {asked:?}");
         // What was of no use is still there for whom it is meant.
-        assert_eq!(store.join_token(&hash).await.expect("reads").is_none(), may);
+        assert_eq!(is_listed(&store, &hash).await, !may);
     }
     let none = SecretHash::from_bytes(&[7; 32]).expect("32 bytes");
     assert!(!store.join(&none, &issued("default", "n1")).await.expect("reads"));
     let gone = store.delete_join_token("join-1", &actor()).await;
     assert!(matches!(gone, Err(StoreError::NotFound { kind: "join token", .. })), "{gone:?}");
+}
+
+pub(super) async fn who_lost_the_answer_asks_again_with_the_same_key(store: Db) {
+    let hash = token(&store, None, 1200).await;
+    let first = issued("default", "n1");
+    let again = |after, key, node_id| Issued {
+        key,
+        issued_at: first.issued_at + Duration::from_secs(after),
+        ..issued("default", node_id)
+    };
+    assert!(store.join(&hash, &first).await.expect("writes"));
+    let other = Fingerprint::of_key(b"another");
+    for (after, key, node_id, may) in [
+        (1, first.key, "n1", true),
+        (1, other, "n1", false),
+        (1, first.key, "n2", false),
+        // Counted from the first time on.
+        (599, first.key, "n1", true),
+        (601, first.key, "n1", false),
+    ] {
+        let joined = store.join(&hash, &again(after, key, node_id)).await.expect("writes");
+        assert_eq!(joined, may, "{after} s, {node_id}");
+    }
+    store.revoke_node(&first.node, &actor()).await.expect("writes");
+    let back = store.join(&hash, &again(1, first.key, "n1")).await.expect("reads");
+    assert!(!back, "who is revoked came back with the token it had");
 }
 
 pub(super) async fn who_is_revoked_renews_nothing_and_joins_anew(store: Db) {

@@ -95,6 +95,7 @@ contract! {
     cases::what_is_not_said_again_of_a_node_is_forgotten,
     joining::the_first_ca_stays,
     joining::a_token_is_used_once_however_many_come_at_once,
+    joining::who_lost_the_answer_asks_again_with_the_same_key,
     joining::a_token_is_for_its_environment_its_node_and_its_time,
     joining::who_is_revoked_renews_nothing_and_joins_anew,
     joining::a_renewal_under_way_is_revoked_too,
