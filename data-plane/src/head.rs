@@ -129,11 +129,13 @@ impl Kind {
     /// What a line of this name is for.
     pub(crate) fn of(name: &[u8]) -> Self {
         let mut wide = [0; WIDTH];
-        let start = name.get(..WIDTH).unwrap_or(name);
-        wide.iter_mut().zip(start).for_each(|(place, byte)| *place = *byte);
+        let (start, rest) = name.split_at_checked(WIDTH).unwrap_or((name, &[]));
+        if let Some(places) = wide.get_mut(..start.len()) {
+            places.copy_from_slice(start);
+        }
         wide.make_ascii_lowercase();
         let has_underscore = wide.iter().fold(false, |found, byte| found | (*byte == b'_'));
-        if !has_underscore && !name.contains(&b'_') {
+        if !has_underscore && !rest.contains(&b'_') {
             return Self::of_plain(&wide, name.len());
         }
         wide.iter_mut().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
