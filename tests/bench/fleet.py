@@ -2,22 +2,34 @@
 
 import json
 import subprocess
+from typing import NamedTuple
 
 from . import measure
 from .process import Failed
 
-NODES = 100
-RATE = 1_000
-"""Keys changed a second, each of them once."""
-SECONDS = 30
-PATIENCE = 300
+PATIENCE = 590
 
 
-def follow(machine, plane):
+class Fleet(NamedTuple):
+    """How many nodes come at once, and what then happens."""
+    nodes: int
+    deaf: int
+    """Nodes besides that read nothing of what they are sent."""
+    keys: int
+    rate: int
+    """Keys changed a second, each of them once."""
+    seconds: int
+
+
+MANY_CHANGES = Fleet(nodes=100, deaf=10, keys=30_100, rate=1_000, seconds=30)
+MANY_KEYS = Fleet(nodes=50, deaf=0, keys=1_000_000, rate=100, seconds=10)
+
+
+def follow(machine, plane, fleet):
     """How long they take to come, and to get each change; the nodes have a CPU, all else the other one."""
     command = [
         machine.program("nodes"), plane.node_url, f"http://127.0.0.1:{plane.admin_port}",
-        plane.token, str(NODES), str(RATE * SECONDS), str(RATE), str(SECONDS)]
+        plane.token, *map(str, fleet)]
     pinned = ["taskset", "-c", ",".join(map(str, machine.gateway_cpus(1))), *command]
     done = subprocess.run(pinned, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode:

@@ -1,9 +1,10 @@
 //! Many nodes on one control plane: how long all of them take to catch up, and to follow changes.
 //!
-//! `nodes NODE_URL ADMIN_URL TOKEN NODES KEYS RATE SECONDS` lets as many nodes connect at once that
-//! hold nothing, then changes so many keys a second, each another one, and prints figures as JSON.
-//! The nodes are streams of this process: they acknowledge all they are sent and serve nothing. The
-//! first one keeps what it is sent and checks each digest; all must end with the same.
+//! `nodes NODE_URL ADMIN_URL TOKEN NODES DEAF KEYS RATE SECONDS` lets as many nodes connect at once
+//! that hold nothing, then changes so many keys a second, each another one, then some one by one, and
+//! prints figures as JSON. The nodes are streams of this process: they acknowledge all they are sent
+//! and serve nothing. The first one keeps what it is sent and checks each digest; all must end with
+//! the same. Deaf ones are besides: they connect and read nothing.
 
 #![allow(clippy::indexing_slicing, reason = "places in lists this program has made")]
 
@@ -22,7 +23,7 @@ use fastgate::{
     admin::v1::{ImportKeysRequest, Key, UpdateKeyRequest, key_service_client::KeyServiceClient},
     digest::Digest,
     node::v1::{
-        Ack, Change, Delta, Entity, EntitySet, Hello, Namespace, NodeMessage, Status,
+        Ack, ControlMessage, Delta, Entity, EntitySet, Hello, Namespace, NodeMessage, Status,
         change::Change as What, config_stream_client::ConfigStreamClient, control_message,
         node_message::Body,
     },
@@ -34,7 +35,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, metadata::MetadataValue, transport::Channel};
+use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -47,46 +48,59 @@ const CALLS: usize = 64;
 /// How long nodes may take to come to the same state after the last change.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Changes that come one by one, and how many a second.
+const ALONE: usize = 100;
+const ALONE_RATE: usize = 20;
+
 /// Never changed.
 const NEVER: u64 = u64::MAX;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args: Vec<_> = env::args().skip(1).collect();
-    let [node_url, admin_url, token, nodes, keys, rate, seconds] = &args[..] else {
-        return Err("usage: nodes NODE_URL ADMIN_URL TOKEN NODES KEYS RATE SECONDS".into());
+    let [node_url, admin_url, token, nodes, deaf, keys, rate, seconds] = &args[..] else {
+        return Err("usage: nodes NODE_URL ADMIN_URL TOKEN NODES DEAF KEYS RATE SECONDS".into());
     };
-    let (nodes, keys): (usize, usize) = (nodes.parse()?, keys.parse()?);
+    let (nodes, deaf, keys): (usize, usize, usize) = (nodes.parse()?, deaf.parse()?, keys.parse()?);
     let (rate, seconds): (usize, usize) = (rate.parse()?, seconds.parse()?);
-    if rate * seconds > keys {
-        return Err("KEYS must be at least RATE x SECONDS: each is changed once".into());
+    let many = rate * seconds;
+    if many + ALONE > keys {
+        return Err("KEYS must be more than RATE x SECONDS: each is changed once".into());
     }
     let admin = Admin::connect(admin_url, token).await?;
     let ids = admin.import(keys).await?;
     let clock = Arc::new(Clock::new(&ids));
 
-    let mut fleet = Fleet::start(node_url, nodes, &clock);
+    let mut fleet = Fleet::start(node_url, (nodes, deaf), &clock);
     let cold = fleet.wait_until(|node| node.has_both()).await?;
-    let rounds = admin.change(&ids[..rate * seconds], rate, &clock).await?;
+    let rounds = admin.change(&ids[..many], rate, &clock).await?;
     let began = Instant::now();
     let converged = fleet.converge().await?;
-    let mut lags = std::mem::take(&mut *clock.lags.lock().unwrap_or_else(PoisonError::into_inner));
-    lags.sort_unstable();
-    let at = |part: f64| {
-        let place = (lags.len() as f64 * part).ceil() as usize;
-        lags.get(place.max(1) - 1).map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
-    };
+    let lags = clock.take_lags();
+    clock.bytes.store(0, Relaxed);
+    admin.change(&ids[many..many + ALONE], ALONE_RATE, &clock).await?;
+    fleet.converge().await?;
+    let alone = clock.take_lags();
     println!(
         "{{\"cold_s\": {:.3}, \"changes_per_s\": {rounds:.1}, \"seen\": {}, \"lag_p50_ms\": {:.2}, \
-         \"lag_p99_ms\": {:.2}, \"lag_max_ms\": {:.2}, \"converged_s\": {:.3}}}",
+         \"lag_p99_ms\": {:.2}, \"lag_max_ms\": {:.2}, \"converged_s\": {:.3}, \
+         \"alone_p99_ms\": {:.2}, \"alone_bytes\": {}}}",
         cold.as_secs_f64(),
         lags.len(),
-        at(0.5),
-        at(0.99),
-        at(1.0),
+        milliseconds(&lags, 0.5),
+        milliseconds(&lags, 0.99),
+        milliseconds(&lags, 1.0),
         (converged - began).as_secs_f64(),
+        milliseconds(&alone, 0.99),
+        clock.bytes.load(Relaxed) / (ALONE * nodes) as u64,
     );
     Ok(())
+}
+
+/// Below which this part of the sorted microseconds is.
+fn milliseconds(sorted: &[u32], part: f64) -> f64 {
+    let place = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(place.max(1) - 1).map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
 }
 
 /// When each key was changed, and how long after that nodes were sent it.
@@ -97,6 +111,8 @@ struct Clock {
     changed: Vec<AtomicU64>,
     /// Microseconds.
     lags: Mutex<Vec<u32>>,
+    /// Of all deltas that all nodes were sent.
+    bytes: AtomicU64,
 }
 
 impl Clock {
@@ -106,6 +122,7 @@ impl Clock {
             places: ids.iter().enumerate().map(|(at, id)| (id.clone(), at)).collect(),
             changed: ids.iter().map(|_| AtomicU64::new(NEVER)).collect(),
             lags: Mutex::default(),
+            bytes: AtomicU64::new(0),
         }
     }
 
@@ -113,11 +130,19 @@ impl Clock {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(NEVER)
     }
 
-    /// Notes what a delta brings.
-    fn note(&self, changes: &[Change]) {
-        let now = self.now();
+    /// Those since the last time, sorted.
+    fn take_lags(&self) -> Vec<u32> {
         let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
+        lags.sort_unstable();
+        std::mem::take(&mut *lags)
+    }
+
+    /// Notes what a delta brings.
+    fn note(&self, delta: &Delta) {
+        let now = self.now();
+        self.bytes.fetch_add(delta.encoded_len() as u64, Relaxed);
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in &delta.changes {
             let Some(What::Upsert(entity)) = &change.change else { continue };
             let Some(place) = self.places.get(&entity.id) else { continue };
             let changed = self.changed[*place].load(Relaxed);
@@ -165,10 +190,11 @@ impl Admin {
         let turns = Arc::new(Semaphore::new(CALLS));
         let mut calls = JoinSet::new();
         let began = (Instant::now(), clock.now());
-        let mut ticks = interval(Duration::from_millis(10));
+        let at_once = (rate / 100).max(1);
+        let mut ticks = interval(Duration::from_secs(1) * at_once as u32 / rate as u32);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
         for (at, id) in ids.iter().enumerate() {
-            if at.is_multiple_of((rate / 100).max(1)) {
+            if at.is_multiple_of(at_once) {
                 ticks.tick().await;
             }
             let due = at as u64 * 1_000_000 / rate as u64;
@@ -207,13 +233,20 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start(url: &str, count: usize, clock: &Arc<Clock>) -> Self {
+    fn start(url: &str, (count, deaf): (usize, usize), clock: &Arc<Clock>) -> Self {
         let (mut nodes, mut tasks) = (Vec::new(), JoinSet::new());
         for number in 0..count {
             let (holds, seen) = watch::channel(Holds::default());
             nodes.push(seen);
             let node = Node { number, holds, kept: [HashMap::new(), HashMap::new()], ns: 0 };
             tasks.spawn(node.follow(url.to_owned(), clock.clone()));
+        }
+        for number in count..count + deaf {
+            let url = url.to_owned();
+            tasks.spawn(async move {
+                let _held = connect(url, number).await?;
+                std::future::pending().await
+            });
         }
         Self { began: Instant::now(), nodes, tasks }
     }
@@ -255,6 +288,24 @@ impl Fleet {
     }
 }
 
+/// Opens the stream of a node that holds nothing.
+async fn connect(
+    url: String,
+    number: usize,
+) -> Result<(mpsc::Sender<NodeMessage>, Streaming<ControlMessage>)> {
+    let mut client = ConfigStreamClient::connect(url).await?.max_decoding_message_size(64 << 20);
+    let (say, said) = mpsc::channel(16);
+    let hello = Hello {
+        node_id: format!("simulated-{number}"),
+        boot_id: format!("boot-{number}"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        environment: "default".to_owned(),
+        ..Hello::default()
+    };
+    say.send(NodeMessage { body: Some(Body::Hello(hello)) }).await?;
+    Ok((say, client.sync(ReceiverStream::new(said)).await?.into_inner()))
+}
+
 /// One node's stream.
 struct Node {
     number: usize,
@@ -267,18 +318,7 @@ struct Node {
 
 impl Node {
     async fn follow(mut self, url: String, clock: Arc<Clock>) -> Result<()> {
-        let mut client =
-            ConfigStreamClient::connect(url).await?.max_decoding_message_size(64 << 20);
-        let (say, said) = mpsc::channel(16);
-        let hello = Hello {
-            node_id: format!("simulated-{}", self.number),
-            boot_id: format!("boot-{}", self.number),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            environment: "default".to_owned(),
-            ..Hello::default()
-        };
-        say.send(NodeMessage { body: Some(Body::Hello(hello)) }).await?;
-        let mut stream = client.sync(ReceiverStream::new(said)).await?.into_inner();
+        let (say, mut stream) = connect(url, self.number).await?;
         let mut status = interval(Duration::from_secs(2));
         let mut revision = 0;
         loop {
@@ -307,7 +347,7 @@ impl Node {
                     Ack { ns: self.ns, revision, digest: end.digest, apply_us: 0 }
                 }
                 Some(control_message::Body::Delta(delta)) => {
-                    clock.note(&delta.changes);
+                    clock.note(&delta);
                     self.change(delta)
                 }
                 _ => continue,

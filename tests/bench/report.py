@@ -19,6 +19,8 @@ COLUMNS = {
     "lag_p50_ms": ("p50 lag ms", "{:.0f}"),
     "lag_p99_ms": ("p99 lag ms", "{:.0f}"),
     "converged_s": ("s until all were equal", "{:.1f}"),
+    "alone_p99_ms": ("p99 lag of one alone, ms", "{:.0f}"),
+    "alone_bytes": ("its bytes a node", "{:.0f}"),
     "control_plane_mib": ("control plane MiB", "{:.0f}"),
     "instructions": ("instructions", "{:,.0f}"),
     "busiest_thread": ("of them its busiest thread", "{:,.0f}"),
