@@ -320,7 +320,8 @@ impl Kept for ApiKey {
         environment: &Id,
         id: &str,
     ) -> Result<Option<Stored<Self>>, StoreError> {
-        Ok(store.key(environment, id).await?.map(|(key, _)| key))
+        let Ok(id) = Id::parse(id) else { return Ok(None) };
+        Ok(store.keys_named(environment, &[id]).await?.pop())
     }
 
     fn put(self, expect: Expect) -> Op {

@@ -13,6 +13,7 @@ use std::{
 use sqlx::{
     PgPool, Transaction,
     migrate::{MigrateError, Migrator},
+    pool::PoolConnection,
     postgres::PgListener,
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -110,6 +111,10 @@ impl Backend {
 
     async fn write(&self) -> sqlx::Result<Transaction<'static, Db>> {
         self.pool().begin().await
+    }
+
+    async fn look(&self) -> sqlx::Result<PoolConnection<Db>> {
+        self.pool().acquire().await
     }
 
     /// A transaction that sees one state throughout.

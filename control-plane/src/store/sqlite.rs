@@ -10,6 +10,7 @@ use std::{
 use sqlx::{
     ConnectOptions as _, SqlitePool, Transaction,
     migrate::Migrator,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -78,6 +79,10 @@ pub(super) struct Backend {
 impl Backend {
     async fn write(&self) -> sqlx::Result<Transaction<'static, Db>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    async fn look(&self) -> sqlx::Result<PoolConnection<Db>> {
+        self.readers.acquire().await
     }
 
     /// A transaction that sees one state throughout.

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// waited for on a dead network may be missing for a quarter of an hour.
 const STUCK: Duration = Duration::from_secs(30);
 
+/// A connection used so lately is taken to work.
+const LIKELY_WELL: Duration = Duration::from_secs(1);
+
 /// The servers of a cluster, the preferred one first; mostly one.
 pub(super) struct Servers(Vec<PgConnectOptions>);
 
@@ -109,6 +112,17 @@ fn pool(options: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(ACQUIRE)
+        // One that was used just now is not asked whether it still works: that would be half of what a
+        // look-up costs.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > LIKELY_WELL {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options.clone())
 }
 

@@ -34,7 +34,7 @@ use fastgate::{
     node::v1::Entity,
     secret::SecretHash,
 };
-use sqlx::Transaction;
+use sqlx::{Transaction, pool::PoolConnection};
 
 use self::{
     objects::{PLANS, ROUTES, UPSTREAMS},
@@ -55,6 +55,9 @@ use crate::{
 
 /// One connection, in a transaction.
 pub(super) type Tx = Transaction<'static, Db>;
+
+/// One connection: each statement sees a state of its own.
+type Connection = <Db as sqlx::Database>::Connection;
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -96,6 +99,11 @@ impl SqlStore {
         Ok(self.backend.read().await?)
     }
 
+    /// For a single statement, which needs no transaction.
+    async fn look(&self) -> Result<PoolConnection<Db>> {
+        Ok(self.backend.look().await?)
+    }
+
     async fn write(&self) -> Result<Tx> {
         Ok(self.backend.write().await?)
     }
@@ -131,7 +139,7 @@ impl Store for SqlStore {
     }
 
     async fn keys_named(&self, environment: &Id, key_ids: &[Id]) -> Result<Vec<Stored<ApiKey>>> {
-        objects::keys_named(&mut self.read().await?, environment, key_ids).await
+        objects::keys_named(&mut *self.look().await?, environment, key_ids).await
     }
 
     async fn keys(
@@ -144,7 +152,7 @@ impl Store for SqlStore {
     }
 
     async fn route(&self, environment: &Id, route_id: &str) -> Result<Option<Stored<Route>>> {
-        ROUTES.one(&mut self.read().await?, environment, route_id).await
+        ROUTES.one(&mut *self.look().await?, environment, route_id).await
     }
 
     async fn routes(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Route>>> {
@@ -156,7 +164,7 @@ impl Store for SqlStore {
         environment: &Id,
         upstream_id: &str,
     ) -> Result<Option<Stored<Upstream>>> {
-        UPSTREAMS.one(&mut self.read().await?, environment, upstream_id).await
+        UPSTREAMS.one(&mut *self.look().await?, environment, upstream_id).await
     }
 
     async fn upstreams(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Upstream>>> {
@@ -164,7 +172,7 @@ impl Store for SqlStore {
     }
 
     async fn plan(&self, environment: &Id, plan_id: &str) -> Result<Option<Stored<Plan>>> {
-        PLANS.one(&mut self.read().await?, environment, plan_id).await
+        PLANS.one(&mut *self.look().await?, environment, plan_id).await
     }
 
     async fn plans(&self, environment: &Id, page: &Page) -> Result<Vec<Stored<Plan>>> {
@@ -172,7 +180,7 @@ impl Store for SqlStore {
     }
 
     async fn environment(&self, environment: &str) -> Result<Option<Stored<Environment>>> {
-        objects::environment(&mut self.read().await?, environment).await
+        objects::environment(&mut *self.look().await?, environment).await
     }
 
     async fn environments(&self, page: &Page) -> Result<Vec<Stored<Environment>>> {

@@ -6,7 +6,7 @@ use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
 use prost::Message;
 
 use super::{
-    Db, ROWS, Result, Tx, revisions, rollouts, rollups,
+    Connection, Db, ROWS, Result, Tx, revisions, rollouts, rollups,
     value::{broken, from_us, id, not_found, to_u64},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) async fn key(
 }
 
 pub(super) async fn keys_named(
-    tx: &mut Tx,
+    connection: &mut Connection,
     environment: &Id,
     key_ids: &[Id],
 ) -> Result<Vec<Stored<ApiKey>>> {
@@ -56,7 +56,7 @@ pub(super) async fn keys_named(
              FROM wanted JOIN api_keys k ON k.key_id = wanted.key_id WHERE k.environment = ",
         );
         query.push_bind(environment.as_str());
-        let rows: Vec<KeyRow> = query.build_query_as().fetch_all(&mut **tx).await?;
+        let rows: Vec<KeyRow> = query.build_query_as().fetch_all(&mut *connection).await?;
         for row in rows {
             found.push(key_of(row)?.0);
         }
@@ -163,14 +163,14 @@ pub(super) const PLANS: Table<Plan> = Table {
 impl<T> Table<T> {
     pub(super) async fn one(
         &self,
-        tx: &mut Tx,
+        connection: &mut Connection,
         environment: &Id,
         id: &str,
     ) -> Result<Option<Stored<T>>> {
         let row: Option<Common> = sqlx::query_as(self.one)
             .bind(environment.as_str())
             .bind(id)
-            .fetch_optional(&mut **tx)
+            .fetch_optional(connection)
             .await?;
         row.map(|row| stored(row, self.parse)).transpose()
     }
@@ -194,7 +194,7 @@ impl<T> Table<T> {
 type EnvironmentRow = (String, String, Option<i64>, String, i64, i64, Option<Vec<u8>>);
 
 pub(super) async fn environment(
-    tx: &mut Tx,
+    connection: &mut Connection,
     environment: &str,
 ) -> Result<Option<Stored<Environment>>> {
     let row: Option<EnvironmentRow> = sqlx::query_as(
@@ -202,7 +202,7 @@ pub(super) async fn environment(
          FROM environments WHERE environment = $1",
     )
     .bind(environment)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(connection)
     .await?;
     row.map(environment_of).transpose()
 }

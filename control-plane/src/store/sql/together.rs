@@ -12,7 +12,12 @@ use std::{
 use fastgate::model::Id;
 use tokio::sync::oneshot;
 
-use super::{super::Backend, Result, Tx, commit, value::broken};
+use super::{
+    super::Backend,
+    Result, Tx,
+    commit::{self, key_updates},
+    value::broken,
+};
 use crate::{
     domain::{Change, Outcome},
     store::{News, StoreError},
@@ -122,8 +127,16 @@ async fn commit_all(
         outcomes.push(commit::run(&mut tx, change).await);
     } else {
         commit::hold_heads(&mut tx, changes).await?;
-        for change in changes {
-            outcomes.push(commit_one(&mut tx, change).await?);
+        let mut left = changes;
+        while let [first, rest @ ..] = left {
+            let (many, others) = left.split_at(key_updates::leading(left));
+            left = if many.len() > 1 {
+                outcomes.extend(key_updates::run(&mut tx, many).await?);
+                others
+            } else {
+                outcomes.push(commit_one(&mut tx, first).await?);
+                rest
+            };
         }
     }
     if !outcomes.iter().any(|outcome| matches!(outcome, Ok(Outcome::Committed(_)))) {

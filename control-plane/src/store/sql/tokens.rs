@@ -72,30 +72,32 @@ pub(super) async fn log_admin_event(
     object: (&str, &str),
     at_us: i64,
 ) -> Result<()> {
-    log_admin_events(tx, actor, action, environment, &[object], at_us).await
+    log_admin_events(tx, &[Done { actor, action, environment, object }], at_us).await
 }
 
-/// The same of several objects, an event for each.
-pub(super) async fn log_admin_events(
-    tx: &mut Tx,
-    actor: &Actor,
-    action: &str,
-    environment: &str,
-    objects: &[(&str, &str)],
-    at_us: i64,
-) -> Result<()> {
-    for some in objects.chunks(ROWS) {
+/// What somebody has done, for the log of it.
+pub(super) struct Done<'a> {
+    pub(super) actor: &'a Actor,
+    pub(super) action: &'a str,
+    pub(super) environment: &'a str,
+    /// Its kind and its id.
+    pub(super) object: (&'a str, &'a str),
+}
+
+/// The same of several, an event for each.
+pub(super) async fn log_admin_events(tx: &mut Tx, done: &[Done<'_>], at_us: i64) -> Result<()> {
+    for some in done.chunks(ROWS) {
         let mut insert = sqlx::QueryBuilder::<Db>::new(
             "INSERT INTO admin_events (event_id, at_us, token_id, action, environment, kind, id) ",
         );
-        insert.push_values(some, |mut row, (kind, id)| {
+        insert.push_values(some, |mut row, Done { actor, action, environment, object }| {
             row.push_bind(Uuid::now_v7().simple().to_string())
                 .push_bind(at_us)
                 .push_bind(&actor.token_id)
-                .push_bind(action)
-                .push_bind(environment)
-                .push_bind(*kind)
-                .push_bind(*id);
+                .push_bind(*action)
+                .push_bind(*environment)
+                .push_bind(object.0)
+                .push_bind(object.1);
         });
         insert.build().execute(&mut **tx).await?;
     }

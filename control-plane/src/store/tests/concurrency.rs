@@ -8,10 +8,10 @@ use fastgate::{
 };
 use prost::Message as _;
 
-use super::samples::{change, commit, commit_change, environment, id, key};
+use super::samples::{change, commit, commit_change, environment, id, key, on_plan, put_plan};
 use crate::{
-    domain::{Change, Expect, Namespace, Op},
-    store::{News, Store, StoreError},
+    domain::{ApiKey, Change, Expect, Namespace, Op},
+    store::{News, Page, Store, StoreError},
 };
 
 const WRITERS: usize = 16;
@@ -36,9 +36,14 @@ pub(super) async fn revisions_have_no_gaps_and_lead_to_the_state(store: Arc<dyn 
         writer.await.expect("writes");
     }
 
+    log_leads_to_the_state(&store, (WRITERS * (CHANGES + CHANGES.div_ceil(3))) as u64).await;
+}
+
+/// Whether each of so many revisions of keys says what it changed, and what digest that leads to.
+async fn log_leads_to_the_state(store: &Arc<dyn Store>, revisions: u64) {
     let (head, entities) =
         store.entities(&id("default"), Namespace::Keys).await.expect("reads").expect("is there");
-    assert_eq!(head.revision, (WRITERS * (CHANGES + CHANGES.div_ceil(3))) as u64);
+    assert_eq!(head.revision, revisions);
     assert_eq!(entities.iter().cloned().collect::<Digest>(), head.digest);
 
     let log = store.log(&id("default"), Namespace::Keys, 0, 10_000).await.expect("reads");
@@ -91,6 +96,60 @@ pub(super) async fn what_one_is_refused_for_leaves_the_others_alone(store: Arc<d
         store.entities(&id("default"), Namespace::Keys).await.expect("reads").expect("is there");
     assert_eq!((head.revision, entities.len()), (21, 21));
     assert_eq!(entities.into_iter().collect::<Digest>(), head.digest);
+}
+
+/// Updates of keys that come together are written together; each stands or falls by itself.
+pub(super) async fn updates_of_keys_stand_and_fall_one_by_one(store: Arc<dyn Store>) {
+    const KEYS: u64 = 40;
+    let plan = put_plan("gold", 10);
+    commit(&store, vec![plan]).await.expect("commits");
+    let keys: Vec<_> = (0..KEYS).map(|n| key(&format!("k{n}"))).collect();
+    for key in &keys {
+        let put = Op::PutKey(key.clone(), Expect::Absent);
+        commit(&store, vec![put]).await.expect("commits");
+    }
+    // Of two that have seen the same state, one comes too late.
+    let updates = (0..2 * KEYS).map(|n| {
+        let (store, seen) = (Arc::clone(&store), n % KEYS);
+        let source_path = format!("by{n}");
+        let before = &keys[seen as usize];
+        let (kind, key, etag) = match seen % 4 {
+            0 => ("twice", before.clone(), seen + 1),
+            1 => ("stale", before.clone(), 1_000),
+            2 => ("gone", key(&format!("gone{n}")), seen + 1),
+            _ if n < KEYS => ("no plan", on_plan(before.key_id.as_str(), "none"), seen + 1),
+            _ => ("plan", on_plan(before.key_id.as_str(), "gold"), seen + 1),
+        };
+        let put = Op::PutKey(ApiKey { source_path, ..key }, Expect::Etag(format!("{etag:x}")));
+        tokio::spawn(async move { (kind, n, commit(&store, vec![put]).await) })
+    });
+    let mut done = BTreeMap::new();
+    for update in updates.collect::<Vec<_>>() {
+        match update.await.expect("writes") {
+            ("twice" | "plan", n, Ok(committed)) => {
+                let revision = committed.keys_revision.expect("a revision");
+                assert_eq!(committed.etags, [format!("{revision:x}")]);
+                let other = done.insert(n % KEYS, (n, revision));
+                assert_eq!(other, None, "both of k{} were taken", n % KEYS);
+            }
+            ("twice" | "stale", _, Err(StoreError::Stale { .. }))
+            | ("gone", _, Err(StoreError::NotFound { kind: "key", .. }))
+            | ("no plan", _, Err(StoreError::UnknownPlan { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(done.len() as u64, KEYS / 2);
+    for (key, (n, revision)) in done {
+        let name = format!("k{key}");
+        let (stored, _) = store.key(&id("default"), &name).await.expect("reads").expect("is there");
+        assert_eq!(stored.object.source_path, format!("by{n}"));
+        assert_eq!(stored.etag, format!("{revision:x}"));
+    }
+    log_leads_to_the_state(&store, KEYS + KEYS / 2).await;
+    let page = Page { after: None, limit: 1_000 };
+    let events = store.admin_events(None, &page).await.expect("reads");
+    let of_keys = events.iter().filter(|(_, event)| event.kind == "key").count() as u64;
+    assert_eq!(of_keys, KEYS + KEYS / 2, "one for each change that was made");
 }
 
 pub(super) async fn nothing_is_put_into_an_environment_that_goes(store: Arc<dyn Store>) {

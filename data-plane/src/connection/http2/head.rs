@@ -139,7 +139,7 @@ struct Reading {
 
 impl Reading {
     fn take(&mut self, bytes: &[u8], field: Placed) {
-        if self.lines > MAX_LINES {
+        if self.lines >= MAX_LINES {
             self.fault = Some(HeadFault::TooLarge);
             return;
         }

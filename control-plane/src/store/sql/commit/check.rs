@@ -7,7 +7,7 @@ use fastgate::model::Id;
 use super::{
     super::{Result, objects::parse_route, value::to_u64},
     Draft, given, match_key,
-    objects::{PLANS, Table, UPSTREAMS},
+    objects::{PLANS, Table, UPSTREAMS, is_there},
 };
 use crate::{
     domain::{Op, Route},
@@ -76,12 +76,7 @@ impl Draft<'_> {
     }
 
     async fn is_there(&mut self, table: &Table, id: &str) -> Result<bool> {
-        let found = sqlx::query(table.select)
-            .bind(self.change.environment.as_str())
-            .bind(id)
-            .fetch_optional(&mut **self.tx)
-            .await?;
-        Ok(found.is_some())
+        is_there(self.tx, &self.change.environment, table, id).await
     }
 
     async fn check_collisions(&mut self, id: &str, route: &Route) -> Result<()> {

@@ -1,6 +1,7 @@
 //! One change in one transaction: revisions, objects, checks, change log, admin events.
 
 mod check;
+pub(super) mod key_updates;
 mod keys;
 mod objects;
 mod revision;
@@ -17,7 +18,8 @@ use self::{
     revision::{NextRevision, create_heads, hold},
 };
 use super::{
-    Result, Tx, requests, tokens,
+    Result, Tx, requests,
+    tokens::{self, Done},
     value::{broken, from_us, to_us},
 };
 use crate::{
@@ -118,14 +120,20 @@ impl<'a> Draft<'a> {
             let environment = &self.change.environment;
             staging::stage(self.tx, environment, before, after, self.now_us).await?;
         }
-        for next in [self.config.take(), self.keys.take()].into_iter().flatten() {
-            next.log(self.tx, self.change, self.now_us).await?;
-        }
         let Change { environment, actor, action, ops, repeatable, .. } = self.change;
-        let objects: Vec<_> = ops.iter().map(|op| op_object(op, environment)).collect();
-        let environment = environment.as_str();
-        tokens::log_admin_events(self.tx, actor, action, environment, &objects, self.now_us)
-            .await?;
+        for next in [self.config.take(), self.keys.take()].into_iter().flatten() {
+            next.check_size(environment)?;
+            // Where it is gone, this very change has deleted the environment, and its history with it.
+            if next.write_head(self.tx, environment).await? {
+                revision::log(self.tx, environment, vec![(next, self.change)], self.now_us).await?;
+            }
+        }
+        let done = |op| {
+            let object = op_object(op, environment);
+            Done { actor, action, environment: environment.as_str(), object }
+        };
+        let done: Vec<_> = ops.iter().map(done).collect();
+        tokens::log_admin_events(self.tx, &done, self.now_us).await?;
         if let Some(repeatable) = repeatable
             && !requests::keep(self.tx, repeatable, &committed, self.now_us).await?
         {

@@ -7,7 +7,7 @@ use fastgate::{
 use prost::Message as _;
 
 use super::{
-    super::{Result, value::not_found},
+    super::{Result, Tx, value::not_found},
     Draft, given, match_key,
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) struct Table {
     delete: &'static str,
 }
 
-const KEYS: Table = Table {
+pub(super) const KEYS: Table = Table {
     kind: EntityKind::Key,
     name: "key",
     select: "SELECT entity, etag FROM api_keys WHERE environment = $1 AND key_id = $2",
@@ -265,6 +265,20 @@ impl Draft<'_> {
             _ => Ok(kept),
         }
     }
+}
+
+pub(super) async fn is_there(
+    tx: &mut Tx,
+    environment: &Id,
+    table: &Table,
+    id: &str,
+) -> Result<bool> {
+    let found = sqlx::query(table.select)
+        .bind(environment.as_str())
+        .bind(id)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(found.is_some())
 }
 
 /// The kind and id of what an op writes, for the admin event.

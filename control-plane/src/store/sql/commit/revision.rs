@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Result, Tx,
+        Db, Result, Tx,
         history::encode_undo,
         revisions::ns_name,
         value::{broken, not_found, to_i64, to_u64},
@@ -70,6 +70,31 @@ impl NextRevision {
         })
     }
 
+    /// The same, of which nothing is written yet.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            epoch: self.epoch.clone(),
+            changes: Vec::new(),
+            undo: self.undo.as_ref().map(|_| Vec::new()),
+            ..*self
+        }
+    }
+
+    /// The one after it.
+    pub(super) fn following(&self) -> Self {
+        Self {
+            number: self.number + 1,
+            digest_before: self.digest,
+            size_before: self.size,
+            ..self.again()
+        }
+    }
+
+    /// The one before it, where nothing came of this one.
+    pub(super) fn give_back(&self) -> Self {
+        Self { number: self.number.saturating_sub(1), ..self.again() }
+    }
+
     /// What there was, and what is made of it.
     pub(super) fn positions(&self) -> (Position, Position) {
         let before =
@@ -120,7 +145,10 @@ impl NextRevision {
     }
 
     /// Refuses to let that grow which nodes take so much of.
-    fn check_size(&self, environment: &Id) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`StoreError::Full`].
+    pub(super) fn check_size(&self, environment: &Id) -> Result<()> {
         let (what, most) = match self.ns {
             Namespace::Keys => ("keys", Size::MOST_KEYS),
             Namespace::Config => ("config", Size::MOST_CONFIG),
@@ -140,65 +168,74 @@ impl NextRevision {
         }
     }
 
-    /// Writes the new digest and the log of the revision.
-    ///
-    /// # Errors
-    /// [`StoreError::Full`].
-    pub(super) async fn log(self, tx: &mut Tx, change: &Change, now_us: i64) -> Result<()> {
-        self.check_size(&change.environment)?;
-        let size = self.size;
-        let environment = change.environment.as_str();
-        let digest = self.digest.to_bytes();
+    /// Writes number, digest and size; false where the head is gone.
+    pub(super) async fn write_head(&self, tx: &mut Tx, environment: &Id) -> Result<bool> {
+        let head = sqlx::query(
+            "UPDATE config_heads SET revision = $3, digest = $4, entities = $5, bytes = $6 \
+             WHERE environment = $1 AND ns = $2",
+        )
+        .bind(environment.as_str())
+        .bind(ns_name(self.ns))
+        .bind(to_i64(self.number))
+        .bind(&self.digest.to_bytes()[..])
+        .bind(to_i64(self.size.entities))
+        .bind(to_i64(self.size.bytes))
+        .execute(&mut **tx)
+        .await?;
+        Ok(head.rows_affected() > 0)
+    }
+
+    /// What nodes are sent of it, and what takes it back.
+    fn into_log(self) -> (v1::Delta, Option<Vec<u8>>) {
         let delta = v1::Delta {
             ns: v1::Namespace::from(self.ns).into(),
             epoch: self.epoch,
             from: self.number.saturating_sub(1),
             to: self.number,
             changes: self.changes,
-            digest_after: digest.to_vec(),
+            digest_after: self.digest.to_bytes().to_vec(),
         };
-        let head = sqlx::query(
-            "UPDATE config_heads SET digest = $3, entities = $4, bytes = $5 \
-             WHERE environment = $1 AND ns = $2",
-        )
-        .bind(environment)
-        .bind(ns_name(self.ns))
-        .bind(&digest[..])
-        .bind(to_i64(size.entities))
-        .bind(to_i64(size.bytes))
-        .execute(&mut **tx)
-        .await?;
-        if head.rows_affected() == 0 {
-            // The environment was deleted by this very change, and its history with it.
-            return Ok(());
-        }
-        sqlx::query(
-            "INSERT INTO config_log \
-             (environment, ns, revision, delta, token_id, at_us, action, undo) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(environment)
-        .bind(ns_name(self.ns))
-        .bind(to_i64(self.number))
-        .bind(delta.encode_to_vec())
-        .bind(&change.actor.token_id)
-        .bind(now_us)
-        .bind(change.action)
-        .bind(self.undo.map(encode_undo))
-        .execute(&mut **tx)
-        .await?;
-        sqlx::query(
-            "DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3 \
-             AND ($2 = 'keys' OR NOT EXISTS (SELECT 1 FROM rollouts r WHERE r.environment = $1 \
-             AND r.base < config_log.revision AND r.state IN ('running', 'paused', 'stopped')))",
-        )
-        .bind(environment)
-        .bind(ns_name(self.ns))
-        .bind(to_i64(self.number) - LOG_KEPT)
-        .execute(&mut **tx)
-        .await?;
-        Ok(())
+        (delta, self.undo.map(encode_undo))
     }
+}
+
+/// Writes the log of revisions of one namespace, the newest one last.
+pub(super) async fn log(
+    tx: &mut Tx,
+    environment: &Id,
+    revisions: Vec<(NextRevision, &Change)>,
+    now_us: i64,
+) -> Result<()> {
+    let Some((newest, _)) = revisions.last() else { return Ok(()) };
+    let (environment, ns) = (environment.as_str(), ns_name(newest.ns));
+    let kept_after = to_i64(newest.number) - LOG_KEPT;
+    let mut insert = sqlx::QueryBuilder::<Db>::new(
+        "INSERT INTO config_log (environment, ns, revision, delta, token_id, at_us, action, undo) ",
+    );
+    insert.push_values(revisions, |mut row, (revision, change)| {
+        let number = to_i64(revision.number);
+        let (delta, undo) = revision.into_log();
+        row.push_bind(environment)
+            .push_bind(ns)
+            .push_bind(number)
+            .push_bind(delta.encode_to_vec())
+            .push_bind(&change.actor.token_id)
+            .push_bind(now_us)
+            .push_bind(change.action)
+            .push_bind(undo);
+    });
+    insert.build().execute(&mut **tx).await?;
+    sqlx::query(
+        "DELETE FROM config_log WHERE environment = $1 AND ns = $2 AND revision <= $3 \
+         AND ($2 = 'keys' OR NOT EXISTS (SELECT 1 FROM rollouts r WHERE r.environment = $1 \
+         AND r.base < config_log.revision AND r.state IN ('running', 'paused', 'stopped')))",
+    )
+    .bind(environment)
+    .bind(ns)
+    .bind(kept_after)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Keeps a namespace as it is to the end of the transaction, without a revision of it.
