@@ -6,7 +6,8 @@
 //! ([`secret`]), who a node is ([`identity`]), the digest of a config ([`digest`]), how times of requests are counted ([`durations`]), what a request path may look like
 //! ([`path`]), which audit events a filter means ([`audit`]), what makes a key, route, upstream or
 //! plan valid ([`model`]), how a time is written ([`time`]), an audit event ([`event`]) and any text of
-//! others ([`escape`]), and how a file of settings is read ([`settings`]). No I/O happens here.
+//! others ([`escape`]), how a file of settings is read ([`settings`]), and certificates of ports ([`tls`]). No I/O
+//! happens here.
 
 pub mod audit;
 pub mod digest;
@@ -20,6 +21,7 @@ pub mod path;
 pub mod secret;
 pub mod settings;
 pub mod time;
+pub mod tls;
 
 /// The admin API, package `fastgate.admin`.
 pub mod admin {

@@ -20,10 +20,11 @@ mod server;
 mod settings;
 mod store;
 mod streams;
+mod tls;
 
 pub use admin::check_imported_key;
 pub use identity::NodeCa;
 pub use rest::{Shown, read_message, sorted_pairs};
 pub use server::{Addresses, BuildError, Server};
-pub use settings::{Settings, SettingsError};
+pub use settings::{AdminTls, Settings, SettingsError};
 pub use store::OpenError;

@@ -38,6 +38,47 @@ pub(crate) struct IngestCounts {
     pub(crate) lost: Counter,
 }
 
+/// How nodes come by their certificates.
+#[derive(Clone)]
+pub(crate) struct IdentityCounts {
+    pub(crate) joins: Counter,
+    pub(crate) renewals: Counter,
+    refusals: Family<Refused, Counter>,
+}
+
+/// Why a node was not let in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum JoinRefusal {
+    /// What it sent can't be read: names or the request for a certificate.
+    Request,
+    /// The token has not the form of one.
+    Malformed,
+    /// It was deleted, or expired long ago.
+    Unknown,
+    /// It has expired.
+    Expired,
+    /// It is for another node or environment.
+    Elsewhere,
+    /// Another node was faster.
+    Used,
+    /// The database or the CA could not be used: the node is not to blame.
+    Unavailable,
+}
+
+/// TLS handshakes that came to nothing, of both ports.
+#[derive(Clone, Default)]
+pub(crate) struct HandshakeCounts(Family<Port, Counter>);
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Port {
+    port: &'static str,
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct Call {
     method: String,
@@ -49,8 +90,66 @@ struct Method {
     method: String,
 }
 
+impl Default for IdentityCounts {
+    fn default() -> Self {
+        let refusals = Family::<Refused, Counter>::default();
+        // Shown before the first, so that a rate knows of it.
+        for reason in JoinRefusal::ALL {
+            drop(refusals.get_or_create(&Refused { reason: reason.name() }));
+        }
+        Self { joins: Counter::default(), renewals: Counter::default(), refusals }
+    }
+}
+
+impl IdentityCounts {
+    pub(crate) fn refuse(&self, reason: JoinRefusal) {
+        self.refusals.get_or_create(&Refused { reason: reason.name() }).inc();
+    }
+}
+
+impl HandshakeCounts {
+    /// Those of the admin port.
+    pub(crate) fn admin(&self) -> Counter {
+        self.0.get_or_create_owned(&Port { port: "admin" })
+    }
+
+    /// Those of the node port.
+    pub(crate) fn node(&self) -> Counter {
+        self.0.get_or_create_owned(&Port { port: "node" })
+    }
+}
+
+impl JoinRefusal {
+    const ALL: [Self; 7] = [
+        Self::Request,
+        Self::Malformed,
+        Self::Unknown,
+        Self::Expired,
+        Self::Elsewhere,
+        Self::Used,
+        Self::Unavailable,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Request => "bad_request",
+            Self::Malformed => "token_malformed",
+            Self::Unknown => "token_unknown",
+            Self::Expired => "token_expired",
+            Self::Elsewhere => "token_elsewhere",
+            Self::Used => "token_used",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
 impl Metrics {
-    pub(crate) fn new(feed: &FeedCounts, ingest: &IngestCounts) -> Self {
+    pub(crate) fn new(
+        feed: &FeedCounts,
+        ingest: &IngestCounts,
+        joining: &IdentityCounts,
+        handshakes: &HandshakeCounts,
+    ) -> Self {
         let mut registry = Registry::default();
         let calls = Family::default();
         let seconds = Family::<Method, Histogram>::new_with_constructor(|| {
@@ -75,9 +174,15 @@ impl Metrics {
             ("fastgate_events_stored", "Audit events stored", &ingest.stored),
             ("fastgate_batches_repeated", "Batches that were stored before", &ingest.repeated),
             ("fastgate_events_lost", "Audit events nodes said they lost", &ingest.lost),
+            ("fastgate_node_joins", "Nodes that joined", &joining.joins),
+            ("fastgate_node_renewals", "Certificates of nodes renewed", &joining.renewals),
         ] {
             registry.register(name, help, counter.clone());
         }
+        let help = "Nodes that were not let in, by reason";
+        registry.register("fastgate_node_joins_refused", help, joining.refusals.clone());
+        let help = "TLS handshakes that came to nothing, by port";
+        registry.register("fastgate_tls_handshake_failures", help, handshakes.0.clone());
         Self { registry: Arc::new(registry), calls, seconds }
     }
 

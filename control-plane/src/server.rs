@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
+use fastgate::settings::Mistakes;
+use prometheus_client::metrics::counter::Counter;
 use prost_reflect::DescriptorPool;
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -16,19 +18,21 @@ use crate::{
     gate::Gate,
     health::{self, Health},
     identity::{Guard, Identities, IdentityError},
-    listen::{self, Transport},
-    metrics::Metrics,
+    listen::{self, Acceptor, Tls, Transport},
+    metrics::{HandshakeCounts, IdentityCounts, Metrics},
     port::AdminPort,
     ready::Readiness,
     rest::Rest,
     rollout,
     settings::Settings,
     store::{self, OpenError, Retention, Store},
+    tls::AdminCertificate,
 };
 
 /// A control plane whose ports are bound and whose database answers, and which serves nothing yet.
 pub struct Server {
     admin: TcpListener,
+    admin_transport: Transport,
     node: NodePort,
     addresses: Addresses,
     port: AdminPort,
@@ -53,6 +57,8 @@ struct Streams {
     mover: JoinHandle<()>,
     /// Hears which nodes are revoked, where nodes show certificates.
     revocations: Option<JoinHandle<()>>,
+    /// Looks at the files of the admin port's certificate, where it has one.
+    certificate: Option<JoinHandle<()>>,
 }
 
 /// Where a control plane listens.
@@ -79,6 +85,12 @@ pub enum BuildError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The certificate of the admin port or its key can't be used.
+    #[error("{0}")]
+    Certificate(#[from] Mistakes),
+    /// TLS could not be set up.
+    #[error("can't speak TLS: {0}: check that the system gives random bytes")]
+    Tls(#[from] rustls::Error),
     /// The database can't be used.
     #[error("--database-url: {0}")]
     Database(#[from] OpenError),
@@ -100,12 +112,18 @@ impl Server {
     /// # Errors
     /// The first thing that stands in the way.
     pub async fn build(settings: Settings) -> Result<Self, BuildError> {
+        let certificate = settings.admin_tls.clone().map(AdminCertificate::load).transpose()?;
+        let acceptor = certificate.as_ref().map(AdminCertificate::acceptor).transpose()?;
         let (admin, admin_addr) = bind("--admin-addr", settings.admin_addr).await?;
         let (node, node_addr) = bind("--node-addr", settings.node_addr).await?;
         let store = store::open(&settings.database_url).await?;
         hand_out_first_owner(&*store, &settings).await?;
+        let (handshakes, joining) = (HandshakeCounts::default(), IdentityCounts::default());
         let identities = match &settings.node_ca {
-            Some(ca) => Some(Identities::open(ca, node_addr, &*store).await.map_err(identity)?),
+            Some(ca) => {
+                let opened = Identities::open(ca, node_addr, &*store, joining.clone()).await;
+                Some(opened.map_err(identity)?)
+            }
             None => None,
         };
 
@@ -120,14 +138,20 @@ impl Server {
         let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
         let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
         let mover = rollout::start(Arc::clone(&store), feed.clone(), stop.clone());
-        let metrics = Metrics::new(feed.counts(), ingest.counts());
+        let metrics = Metrics::new(feed.counts(), ingest.counts(), &joining, &handshakes);
         let node_services = Routes::default()
             .add_service(feed.service())
             .add_service(ingest.service())
             .add_service(StoredUsage(Arc::clone(&store)).service())
             .add_service(tails.service(stop.clone()));
         let readiness = Readiness { store: Arc::clone(&store), feed: feed.clone() };
-        let node = NodePort::new(node, node_services, identities.as_ref(), &store);
+        let failures = handshakes.node();
+        let node = NodePort::new(node, node_services, identities.as_ref(), &store, failures);
+        let admin_transport = acceptor.map_or(Transport::Plain, |acceptor| {
+            let acceptor = Acceptor::Anyone(acceptor);
+            Transport::Tls(Tls { acceptor, failures: handshakes.admin() })
+        });
+        let certificate = certificate.map(|one| tokio::spawn(one.follow(stop.clone())));
         let revocations =
             identities.as_ref().map(|identities| identities.follow(Arc::clone(&store), &stop));
         let services = Admin {
@@ -146,12 +170,13 @@ impl Server {
         let gate = Gate { access, metrics: metrics.clone(), services };
         Ok(Self {
             admin,
+            admin_transport,
             node,
             addresses: Addresses { admin: admin_addr, node: node_addr },
             port: AdminPort { gate, rest, metrics, readiness, store: Arc::clone(&store) },
             store,
             health,
-            streams: Streams { stop, follower, keeper, mover, revocations },
+            streams: Streams { stop, follower, keeper, mover, revocations, certificate },
         })
     }
 
@@ -169,7 +194,7 @@ impl Server {
             self.streams.end().await;
         };
         tokio::join!(
-            listen::serve(self.admin, Transport::Plain, self.port, stop.clone()),
+            listen::serve(self.admin, self.admin_transport, self.port, stop.clone()),
             listen::serve(
                 self.node.listener,
                 self.node.transport,
@@ -187,12 +212,14 @@ impl NodePort {
         services: Routes,
         identities: Option<&Identities>,
         store: &Arc<dyn Store>,
+        failures: Counter,
     ) -> Self {
         let (transport, services) = match identities {
             None => (Transport::Plain, services),
             Some(identities) => {
                 let joining = identities.service(Arc::clone(store));
-                (Transport::Tls(identities.tls()), services.add_service(joining))
+                let acceptor = Acceptor::Nodes(identities.tls());
+                (Transport::Tls(Tls { acceptor, failures }), services.add_service(joining))
             }
         };
         Self { listener, transport, services: Guard(services) }
@@ -208,7 +235,8 @@ impl Streams {
             (self.mover, "moves rollouts on"),
         ];
         let revocations = self.revocations.map(|task| (task, "hears of revoked nodes"));
-        for (task, what) in tasks.into_iter().chain(revocations) {
+        let certificate = self.certificate.map(|task| (task, "looks at the admin certificate"));
+        for (task, what) in tasks.into_iter().chain(revocations).chain(certificate) {
             if let Err(fault) = task.await {
                 tracing::error!(error = %fault, "the task that {what} died");
             }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub database_url: SecretString,
     /// Where people and `fgctl` call; port 0 picks one.
     pub admin_addr: SocketAddr,
+    /// What it shows over TLS; `None`: it is plain text.
+    pub admin_tls: Option<AdminTls>,
     /// Where nodes connect; port 0 picks one.
     pub node_addr: SocketAddr,
     /// What signs the certificates nodes show there; `None`: it is plain text.
@@ -36,6 +38,15 @@ pub struct Settings {
     pub keep_events: Duration,
     /// How long what is counted of them by the hour and the day is kept.
     pub keep_metrics: Duration,
+}
+
+/// The files of the admin port's certificate.
+#[derive(Clone, Debug)]
+pub struct AdminTls {
+    /// The certificate and those that signed it.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// Why there are no settings to start with.
@@ -56,6 +67,7 @@ impl Settings {
         Self {
             database_url,
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
+            admin_tls: None,
             node_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 9001)),
             node_ca: None,
             bootstrap_token_file: None,
@@ -79,7 +91,10 @@ impl Settings {
         let url = Some(given.database_url.unwrap_or_default());
         let url = found.take("--database-url", url, parse_database_url);
         let mut settings = Self::new(url.unwrap_or_default());
-        found.put("--admin-addr", given.admin_addr, parse_address, &mut settings.admin_addr);
+        let is_tls = given.admin_tls_cert.is_some() || given.admin_tls_key.is_some();
+        let parse = if is_tls { parse_any_address } else { parse_admin_address };
+        found.put("--admin-addr", given.admin_addr, parse, &mut settings.admin_addr);
+        settings.admin_tls = check_admin_tls(&mut found, given.admin_tls_cert, given.admin_tls_key);
         let parse =
             if given.node_ca_dir.is_some() { parse_any_address } else { parse_node_address };
         found.put("--node-addr", given.node_addr, parse, &mut settings.node_addr);
@@ -107,6 +122,13 @@ struct Given {
     /// Where people and fgctl call [default: 127.0.0.1:9000]
     #[arg(long, value_name = "ADDRESS", env = "FASTGATE_ADMIN_ADDR")]
     admin_addr: Option<String>,
+    /// PEM file of the certificate the admin port shows, then those that signed it; with it the port
+    /// speaks TLS
+    #[arg(long, value_name = "FILE", env = "FASTGATE_ADMIN_TLS_CERT")]
+    admin_tls_cert: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, value_name = "FILE", env = "FASTGATE_ADMIN_TLS_KEY")]
+    admin_tls_key: Option<PathBuf>,
     /// Where nodes connect [default: 127.0.0.1:9001]
     #[arg(long, value_name = "ADDRESS", env = "FASTGATE_NODE_ADDR")]
     node_addr: Option<String>,
@@ -156,6 +178,8 @@ impl Given {
         Self {
             database_url: self.database_url.or(other.database_url),
             admin_addr: self.admin_addr.or(other.admin_addr),
+            admin_tls_cert: self.admin_tls_cert.or(other.admin_tls_cert),
+            admin_tls_key: self.admin_tls_key.or(other.admin_tls_key),
             node_addr: self.node_addr.or(other.node_addr),
             node_ca_dir: self.node_ca_dir.or(other.node_ca_dir),
             node_names: self.node_names.or(other.node_names),
@@ -191,8 +215,9 @@ fn parse_any_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| mend())
 }
 
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    parse_loopback(text, "there is no TLS yet", "put a TLS proxy or tunnel before it")
+fn parse_admin_address(text: &str) -> Result<SocketAddr, String> {
+    let mend = "give --admin-tls-cert and --admin-tls-key, with which it speaks TLS";
+    parse_loopback(text, "it is plain text", mend)
 }
 
 fn parse_node_address(text: &str) -> Result<SocketAddr, String> {
@@ -206,6 +231,22 @@ fn parse_loopback(text: &str, why: &str, mend: &str) -> Result<SocketAddr, Strin
     }
     let port = address.port();
     Err(format!("is '{text}', which others can reach, and {why}: use 127.0.0.1:{port}, or {mend}"))
+}
+
+/// Both files, or none.
+fn check_admin_tls(
+    found: &mut Mistakes,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Option<AdminTls> {
+    let missing = match (&cert, &key) {
+        (Some(_), None) => "--admin-tls-key",
+        (None, Some(_)) => "--admin-tls-cert",
+        _ => return Some(AdminTls { cert: cert?, key: key? }),
+    };
+    let told = "is missing: give --admin-tls-cert and --admin-tls-key, or neither";
+    found.add(format!("{missing} {told}"));
+    None
 }
 
 /// The CA, where there is one; what goes with it asks for it.
@@ -304,6 +345,27 @@ mod tests {
         assert!(found[1].contains("'here'"), "{found:?}");
         assert!(found[2].contains("plain text"), "{found:?}");
         assert!(found[2].contains("--node-ca-dir"), "{found:?}");
+    }
+
+    #[test]
+    fn a_certificate_opens_the_admin_port_to_others() {
+        let given = [
+            "--database-url=sqlite::memory:",
+            "--admin-addr=0.0.0.0:9000",
+            "--admin-tls-cert=cert.pem",
+            "--admin-tls-key=key.pem",
+        ];
+        let settings = load(&given).expect("valid");
+        assert_eq!(settings.admin_addr.to_string(), "0.0.0.0:9000");
+        let tls = settings.admin_tls.expect("TLS");
+        assert_eq!((tls.cert, tls.key), ("cert.pem".into(), "key.pem".into()));
+        let found = mistakes(&given[..2]).join("\n");
+        assert!(found.starts_with("--admin-addr is '0.0.0.0:9000'"), "{found}");
+        assert!(found.contains("plain text") && found.contains("give --admin-tls-cert"), "{found}");
+        for (one, missing) in [(2, "--admin-tls-key"), (3, "--admin-tls-cert")] {
+            let found = mistakes(&[given[0], given[1], given[one]]);
+            assert!(found.len() == 1 && found[0].starts_with(missing), "{found:?}");
+        }
     }
 
     #[test]

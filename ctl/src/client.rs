@@ -16,10 +16,14 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
-use crate::{context::Connection, error::Error};
+use crate::{
+    context::Connection,
+    endpoint::{endpoint, unreachable},
+    error::Error,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer taken: an export of many thousand routes.
@@ -38,10 +42,9 @@ pub(crate) struct Client {
 impl Client {
     /// Connects.
     pub(crate) async fn connect(to: &Connection, timeout: Duration) -> Result<Self, Error> {
-        let endpoint = endpoint(&to.addr)?.connect_timeout(CONNECT_TIMEOUT.min(timeout));
-        let channel = endpoint.timeout(timeout).connect().await;
-        let channel = channel
-            .map_err(|fault| Error::Connect { addr: to.addr.clone(), fault: innermost(&fault) })?;
+        let endpoint = endpoint(&to.addr, to.ca_file.as_deref())?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT.min(timeout)).timeout(timeout);
+        let channel = endpoint.connect().await.map_err(|fault| unreachable(&to.addr, &fault))?;
         let bearer = Bearer::new(to.token.as_ref())?;
         Ok(Self {
             transport: InterceptedService::new(channel, bearer),
@@ -147,50 +150,9 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Reads an address.
-pub(crate) fn endpoint(addr: &str) -> Result<Endpoint, Error> {
-    let setting =
-        |fault: &str| Error::Setting { what: format!("address '{addr}'"), fault: fault.into() };
-    let with_scheme = if addr.contains("://") { addr.into() } else { format!("http://{addr}") };
-    if with_scheme.starts_with("https://") {
-        return Err(setting("https can't be used yet: give an http:// address on this machine"));
-    }
-    let endpoint = Endpoint::from_shared(with_scheme)
-        .map_err(|_| setting("is no address: give one such as http://127.0.0.1:9000"))?;
-    if endpoint.uri().host().is_none() || endpoint.uri().scheme_str() != Some("http") {
-        return Err(setting("is no address: give one such as http://127.0.0.1:9000"));
-    }
-    Ok(endpoint)
-}
-
-/// What the system said, without the layers around it.
-fn innermost(fault: &tonic::transport::Error) -> String {
-    let mut inner: &dyn std::error::Error = fault;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_need_no_scheme() {
-        for (addr, expected) in [
-            ("127.0.0.1:9000", Some("http://127.0.0.1:9000/")),
-            ("http://localhost:9000", Some("http://localhost:9000/")),
-            ("[::1]:9000", Some("http://[::1]:9000/")),
-            ("https://gate:9000", None),
-            ("ftp://gate", None),
-            ("", None),
-            ("not an address", None),
-        ] {
-            let read = endpoint(addr).ok().map(|endpoint| endpoint.uri().to_string());
-            assert_eq!(read.as_deref(), expected, "{addr}");
-        }
-    }
 
     #[tokio::test]
     async fn a_refused_connection_names_the_address_and_the_mend() {
@@ -200,6 +162,7 @@ mod tests {
         let to = Connection {
             addr: addr.clone(),
             token: None,
+            ca_file: None,
             environment: "default".into(),
             environment_is_explicit: false,
         };

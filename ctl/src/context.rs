@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     pub(crate) addr: String,
     /// What opens it; `None`: nothing is sent.
     pub(crate) token: Option<SecretString>,
+    /// What is trusted over TLS; `None`: what the system trusts.
+    pub(crate) ca_file: Option<PathBuf>,
     /// The environment to work in.
     pub(crate) environment: String,
     /// Whether the command line or a variable named the environment.
@@ -65,11 +67,12 @@ impl Connection {
     pub(crate) fn resolve(global: &Global, around: &Surroundings) -> Result<Self, Error> {
         let context = Contexts::load(around)?.chosen(global)?;
         let addr = global.addr.clone();
-        // A token goes only where its context says, never to an address from elsewhere.
-        let context_token = match (&addr, &context.addr) {
-            (Some(given), Some(own)) if given != own => None,
-            (Some(_), None) => None,
-            _ => context.token_file,
+        // A token goes only where its context says, never to an address from elsewhere; nor is that one
+        // trusted for what the context's is.
+        let (context_token, context_ca) = match (&addr, &context.addr) {
+            (Some(given), Some(own)) if given != own => (None, None),
+            (Some(_), None) => (None, None),
+            _ => (context.token_file, context.ca_file),
         };
         let token = match (&global.token_file, &around.token, &context_token) {
             (Some(file), _, _) => Some(read_token(file)?),
@@ -81,6 +84,7 @@ impl Connection {
         Ok(Self {
             addr: addr.or(context.addr).unwrap_or_else(|| DEFAULT_ADDR.into()),
             token,
+            ca_file: global.ca_file.clone().or(context_ca),
             environment_is_explicit: environment.is_some(),
             environment: environment
                 .or(context.environment)
@@ -110,6 +114,9 @@ pub(crate) struct Context {
     /// The file that holds the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token_file: Option<PathBuf>,
+    /// The file of the CA that signed its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// The environment to work in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<String>,
@@ -154,6 +161,7 @@ impl Contexts {
         let context = self.contexts.entry(name.into()).or_default();
         context.addr = given.addr.or_else(|| context.addr.take());
         context.token_file = given.token_file.or_else(|| context.token_file.take());
+        context.ca_file = given.ca_file.or_else(|| context.ca_file.take());
         context.environment = given.environment.or_else(|| context.environment.take());
         self.current.get_or_insert_with(|| name.into());
         Ok(())
@@ -270,6 +278,7 @@ mod tests {
         Context {
             addr: Some("http://127.0.0.1:9000".into()),
             token_file: Some(token_file),
+            ca_file: Some("/etc/gate-ca.pem".into()),
             environment: Some("staging".into()),
         }
     }
@@ -319,7 +328,14 @@ mod tests {
         assert_eq!(resolve(&global, &around), expect(context, "fga_variable", "default"));
 
         around.token = None;
+        let ca_file = |global: &Global, around: &Surroundings| {
+            Connection::resolve(global, around).expect("resolved").ca_file
+        };
+        assert_eq!(ca_file(&global, &around), Some("/etc/gate-ca.pem".into()));
         global.addr = Some("http://elsewhere:9000".into());
+        assert_eq!(ca_file(&global, &around), None, "it is the context's");
+        global.ca_file = Some("own.pem".into());
+        assert_eq!(ca_file(&global, &around), Some("own.pem".into()));
         assert_eq!(resolve(&global, &around), expect("http://elsewhere:9000", "", "default"));
     }
 

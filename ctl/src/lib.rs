@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod dev;
 mod document;
+mod endpoint;
 mod error;
 mod output;
 mod schema;

@@ -18,6 +18,7 @@ use crate::{
     callers::Caller,
     error::{Malformed, Refusal},
     exchange::Exchange,
+    fatal::{self, When},
     forwarding::{Peer, Said},
     reply::Reply,
     request::{Asked, RequestHead},
@@ -95,6 +96,7 @@ impl Gateway {
         let Shared { callers, limiter, .. } = &*self.worker;
         let found = find_route(snapshot, host, path, head.method)?;
         let route = &found.route;
+        fatal::kill(When::Asked, |id| id == route.route_id.as_str());
         exchange.route_id = Some(route.route_id.clone());
         if let Some(rules) = &route.recording {
             exchange.records(rules, head.lines);

@@ -21,6 +21,8 @@ mod dial;
 mod error;
 mod exchange;
 mod explain;
+mod falls;
+mod fatal;
 mod forwarding;
 mod framing;
 mod gateway;

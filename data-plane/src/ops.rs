@@ -85,15 +85,21 @@ impl Ops {
             return json(StatusCode::SERVICE_UNAVAILABLE, &body);
         }
         match self.snapshots.load() {
-            Some(snapshot) => json(
-                StatusCode::OK,
-                &json!({
+            Some(snapshot) => {
+                let mut body = json!({
                     "status": "ready",
                     "environment": snapshot.environment.as_str(),
                     "keys_revision": snapshot.keys_revision,
                     "config_revision": snapshot.config_revision,
-                }),
-            ),
+                });
+                // It serves all the same, so it is ready.
+                if let (Some(why), Some(body)) =
+                    (self.progress.refused_config(), body.as_object_mut())
+                {
+                    body.insert("config_refused".into(), why.into());
+                }
+                json(StatusCode::OK, &body)
+            }
             None => {
                 let reason = self.progress.waiting_for().unwrap_or_default();
                 let body = json!({ "status": "not ready", "reason": reason });

@@ -17,6 +17,7 @@ use crate::{
     audit::{Shipper, SpoolSettings},
     control_planes::ControlPlanes,
     credentials::{self, Enrollment},
+    falls::{Fall, Fallen, Falls, falls},
     identity::Identity,
     limits::Limiter,
     metrics::Metrics,
@@ -46,6 +47,7 @@ pub struct Server {
     /// Where control planes ask for a certificate.
     enrollment: Option<Enrollment>,
     state_dir: Option<Arc<StateDir>>,
+    falls: (Falls, Fallen),
 }
 
 /// Where a node listens.
@@ -98,6 +100,9 @@ pub enum RunError {
     /// A worker ended by a fault in the program.
     #[error("a worker thread ended unexpectedly: the log says why")]
     WorkerDied,
+    /// What follows the config did.
+    #[error("the task that follows the config ended unexpectedly: the log says why")]
+    FollowerDied,
 }
 
 impl Server {
@@ -153,6 +158,7 @@ impl Server {
             spool,
             settings.audit.onward.clone(),
         );
+        let falls = falls();
         let mut tls = tls.into_iter();
         let workers = plain
             .into_iter()
@@ -164,6 +170,7 @@ impl Server {
                 limiter: limiter.clone(),
                 recorder: shipper.recorder(settings.audit.queue),
                 metrics: Arc::default(),
+                falls: falls.0.clone(),
             })
             .collect();
         Ok(Self {
@@ -179,6 +186,7 @@ impl Server {
             control_planes,
             enrollment,
             state_dir,
+            falls,
         })
     }
 
@@ -224,6 +232,7 @@ impl Server {
             control_planes: self.control_planes.clone(),
             limiter: self.limiter.clone(),
         };
+        let (falls, fallen) = self.falls;
         // Held until the spool is done as well: another process must not find it in use.
         let _state_dir = self.state_dir.clone();
         let workers: Vec<_> = self.workers.iter().map(|worker| worker.metrics.clone()).collect();
@@ -235,6 +244,7 @@ impl Server {
             limiter: self.limiter.clone(),
             audit: self.shipper.ledger(),
             workers: workers.clone(),
+            fallen,
             state_dir: self.state_dir,
         });
         let metrics = Metrics {
@@ -251,22 +261,31 @@ impl Server {
         if let Some(enrollment) = self.enrollment {
             background.spawn(enrollment.run(stop_background.clone()));
         }
-        let following = background.spawn(follower.run(stop_background.clone()));
+        let following = {
+            // Without it no change would ever come: better another start, which knows what this one died of.
+            let (stop, stop_background) = (stop.clone(), stop_background.clone());
+            background.spawn(async move {
+                let _guard = stop.drop_guard();
+                follower.run(stop_background).await;
+            })
+        };
         let shipping = background.spawn(self.shipper.run(stop_background.clone()));
         let renewing = self
             .certificates
             .map(|certificates| background.spawn(certificates.follow(stop_background.clone())));
 
-        let served = run_workers(self.workers, &stop);
+        let served = run_workers(self.workers, &stop, &falls);
         stop_background.cancel();
         // Each ends in bounded time, with what is left saved or shipped, and logs how that went.
-        background.block_on(async {
-            drop((following.await, shipping.await));
+        let followed = background.block_on(async {
+            let followed = following.await;
+            drop(shipping.await);
             if let Some(renewing) = renewing {
                 drop(renewing.await);
             }
+            followed
         });
-        served
+        served.and(followed.map_err(|_| RunError::FollowerDied))
     }
 }
 
@@ -290,13 +309,17 @@ fn enroll(
 }
 
 /// Runs every worker on a thread of its own, to the end of all of them.
-fn run_workers(workers: Vec<Worker>, stop: &CancellationToken) -> Result<(), RunError> {
+fn run_workers(
+    workers: Vec<Worker>,
+    stop: &CancellationToken,
+    falls: &Falls,
+) -> Result<(), RunError> {
     let mut threads = Vec::with_capacity(workers.len());
     for (number, worker) in workers.into_iter().enumerate() {
-        let stop = stop.clone();
+        let (stop, fall) = (stop.clone(), falls.guard(|| Fall::Worker));
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             // However this one ends, the others must not go on without it.
-            let _guard = stop.clone().drop_guard();
+            let _guards = (fall, stop.clone().drop_guard());
             worker.run(&stop)
         })?;
         threads.push(thread);

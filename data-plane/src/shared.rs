@@ -8,6 +8,7 @@ use crate::{
     callers::Callers,
     counters::WorkerMetrics,
     date::Dates,
+    falls::{Fall, Falls},
     limits::WorkerLimiter,
     random::Random,
     recorded::Room,
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     /// For what routes ask to be recorded.
     pub(crate) room: Room,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Told of connections that panicked.
+    pub(crate) falls: Falls,
 }
 
 /// What a worker brings along.
@@ -42,6 +45,7 @@ pub(crate) struct Brought {
     pub(crate) limiter: WorkerLimiter,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) falls: Falls,
 }
 
 impl Shared {
@@ -50,7 +54,7 @@ impl Shared {
     /// # Errors
     /// When the operating system gives no random bytes.
     pub(crate) fn new(brought: Brought) -> Result<Rc<Self>, getrandom::Error> {
-        let Brought { settings, snapshots, limiter, recorder, metrics } = brought;
+        let Brought { settings, snapshots, limiter, recorder, metrics, falls } = brought;
         let random = Rc::new(Random::seeded()?);
         let (buffers, timers) = (Rc::new(Buffers::default()), Rc::new(Timers::default()));
         let forwarder =
@@ -68,12 +72,19 @@ impl Shared {
             random,
             room: Room::default(),
             metrics,
+            falls,
         }))
     }
 
     /// The snapshot a request is served from.
     pub(crate) fn snapshot(&self) -> Option<InUse> {
         self.snapshots.borrow_mut().load()
+    }
+
+    /// Whom a panic of a connection is held against: the config requests were served from last.
+    pub(crate) fn fall(&self) -> Fall {
+        let snapshots = self.snapshots.try_borrow();
+        Fall::Connection(snapshots.map_or(0, |snapshots| snapshots.config_revision()))
     }
 
     /// Whether the forwarding headers of a peer are believed.

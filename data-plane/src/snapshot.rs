@@ -118,6 +118,11 @@ impl SnapshotReader {
         }
         self.held.clone()
     }
+
+    /// The revision of the config that was loaded last; 0 before the first.
+    pub(crate) fn config_revision(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.config_revision)
+    }
 }
 
 #[cfg(test)]

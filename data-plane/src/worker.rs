@@ -22,6 +22,7 @@ use crate::{
     audit::Recorder,
     connection::Connection,
     counters::WorkerMetrics,
+    falls::Falls,
     limits::Limiter,
     settings::Settings,
     shared::{Brought, Shared},
@@ -46,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) limiter: Limiter,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Told of what panics.
+    pub(crate) falls: Falls,
 }
 
 /// A listener on the proxy's port for TLS, this worker's alone.
@@ -77,6 +80,7 @@ impl Worker {
             limiter: self.limiter.for_worker(),
             recorder: self.recorder,
             metrics: self.metrics,
+            falls: self.falls,
         };
         let shared = Shared::new(brought).map_err(io::Error::other)?;
         let timers = shared.timers.clone();
@@ -142,10 +146,18 @@ impl Crowd {
         self.watches.push(watch.clone());
         let metrics = &self.shared.metrics;
         metrics.accepted.add_one();
+        let worker = self.shared.clone();
+        let fall = self.shared.falls.guard(move || worker.fall());
         let connection = Connection { peer, worker: self.shared.clone(), watch };
         match tls {
-            None => drop(tokio::task::spawn_local(connection.serve(stream))),
-            Some(config) => drop(tokio::task::spawn_local(connection.serve_tls(stream, config))),
+            None => drop(tokio::task::spawn_local(async move {
+                let _fall = fall;
+                connection.serve(stream).await;
+            })),
+            Some(config) => drop(tokio::task::spawn_local(async move {
+                let _fall = fall;
+                connection.serve_tls(stream, config).await;
+            })),
         }
     }
 

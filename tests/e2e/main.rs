@@ -10,10 +10,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin_tls;
 mod audit;
 mod bad_input;
 mod bodies;
 mod control_plane_down;
+mod crash_guard;
 mod dev;
 mod docs;
 mod documents;

@@ -13,9 +13,9 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     client::Client,
-    clock,
     command::{free_port, run, run_ok},
     eventually,
+    node::{Node, series_in},
     postgres::{OwnPostgres, Postgres},
     process::{Process, program},
     redis::Redis,
@@ -37,6 +37,7 @@ pub(crate) struct Gate {
     node_port: u16,
     /// How long the certificates of nodes hold; `None`: they need none.
     certificate_life: Option<String>,
+    node_variables: Vec<(String, String)>,
     dir: TempDir,
     // Last: everything above has ended when another test takes its turn.
     _turn: Turn,
@@ -59,6 +60,7 @@ pub(crate) struct GateBuilder {
     alone: bool,
     hours_off: Vec<i32>,
     node_args: Vec<String>,
+    node_variables: Vec<(String, String)>,
     labels: Vec<String>,
     certificate_life: Option<String>,
 }
@@ -76,20 +78,6 @@ impl Turn {
         static MACHINE: RwLock<()> = RwLock::const_new(());
         if alone { Self::Alone(MACHINE.write().await) } else { Self::Shared(MACHINE.read().await) }
     }
-}
-
-/// One data plane.
-pub(crate) struct Node {
-    pub(crate) proxy: Client,
-    pub(crate) proxy_url: String,
-    pub(crate) ops: Client,
-    pub(crate) state_dir: PathBuf,
-    /// What it joins with, where nodes show certificates.
-    pub(crate) token_file: PathBuf,
-    process: Option<Process>,
-    command: Vec<String>,
-    hours_off: i32,
-    name: String,
 }
 
 impl GateBuilder {
@@ -119,6 +107,12 @@ impl GateBuilder {
     /// Flags of the nodes.
     pub(crate) fn with_node_args(mut self, args: &[&str]) -> Self {
         self.node_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self
+    }
+
+    /// A variable of the nodes.
+    pub(crate) fn with_node_variable(mut self, name: &str, value: &str) -> Self {
+        self.node_variables.push((name.into(), value.into()));
         self
     }
 
@@ -165,6 +159,7 @@ impl GateBuilder {
             admin_port,
             node_port,
             certificate_life: self.certificate_life,
+            node_variables: self.node_variables,
             dir,
             _turn: turn,
         };
@@ -195,6 +190,7 @@ impl Gate {
             alone: false,
             hours_off: Vec::new(),
             node_args: Vec::new(),
+            node_variables: Vec::new(),
             labels: Vec::new(),
             certificate_life: None,
         }
@@ -323,6 +319,12 @@ impl Gate {
         (revision("keys_revision"), revision("config_revision"))
     }
 
+    /// The value of one series of the control plane.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let answer = self.admin.get("/metrics").await;
+        series_in(&answer, series)
+    }
+
     /// Waits until every node has acknowledged the newest revisions.
     pub(crate) async fn settle(&self) {
         let (keys, config) = self.revisions().await;
@@ -439,62 +441,11 @@ impl Gate {
             token_file,
             process: None,
             command,
+            variables: self.node_variables.clone(),
             hours_off,
             name,
         };
         node.start(self.dir.path());
         node
-    }
-}
-
-impl Node {
-    pub(crate) fn start(&mut self, dir: &std::path::Path) {
-        let mut command = program("fastgate-data-plane");
-        command.args(&self.command).envs(clock::off_by(self.hours_off));
-        self.process = Some(Process::start(&self.name, command, dir));
-    }
-
-    /// Waits until it serves.
-    pub(crate) async fn ready(&self) {
-        eventually("the node is ready", async || {
-            let answer = self.ops.try_send(Method::GET, "/ready", "").await.ok()?;
-            (answer.status == StatusCode::OK).then_some(())
-        })
-        .await;
-    }
-
-    /// Waits until the state this node would start from holds an object: it is saved a moment after
-    /// it is in force.
-    pub(crate) async fn has_on_disk(&self, namespace: &str, id: &str) {
-        let file = self.state_dir.join(format!("{namespace}.state"));
-        eventually("the state is on disk", async || {
-            let saved = std::fs::read(&file).ok()?;
-            saved.windows(id.len()).any(|window| window == id.as_bytes()).then_some(())
-        })
-        .await;
-    }
-
-    /// A client of the proxy that sends this key.
-    pub(crate) fn with_key(&self, secret: &str) -> Client {
-        Client::new(&self.proxy_url).with("x-api-key", secret)
-    }
-
-    /// The value of one series; 0 where there is none yet.
-    pub(crate) async fn metric(&self, series: &str) -> f64 {
-        let text = String::from_utf8(self.ops.get("/metrics").await.body.to_vec()).expect("text");
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().expect("a number"))
-    }
-
-    pub(crate) fn kill(&mut self) {
-        self.process.take().expect("runs").kill();
-    }
-
-    pub(crate) fn process(&mut self) -> &mut Process {
-        self.process.as_mut().expect("runs")
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{gate::Node, percentile};
+use super::{node::Node, percentile};
 
 /// Callers of each node, each with a connection of its own.
 const CALLERS: u32 = 2;

@@ -3,6 +3,7 @@
 //! Everything listens on free loopback ports, keeps its files in a temporary folder, and is
 //! killed when the value that owns it is dropped, or at the latest when the test program ends.
 
+mod certificates;
 mod client;
 mod clock;
 mod collector;
@@ -10,18 +11,21 @@ mod command;
 mod gate;
 mod load;
 mod nats;
+mod node;
 mod postgres;
 mod process;
 mod redis;
 mod upstream;
 mod wire;
 
+pub(crate) use certificates::Authority;
 pub(crate) use client::{Answer, Client, Line};
 pub(crate) use collector::Collector;
 pub(crate) use command::{free_port, run, run_ok};
-pub(crate) use gate::{Gate, Node};
+pub(crate) use gate::Gate;
 pub(crate) use load::{Answers, Load};
 pub(crate) use nats::Nats;
+pub(crate) use node::Node;
 pub(crate) use postgres::Postgres;
 pub(crate) use process::{Process, program};
 pub(crate) use redis::Redis;

@@ -42,6 +42,11 @@ impl Process {
         run_ok(Command::new("kill").arg(format!("-{signal}")).arg(self.id().to_string()));
     }
 
+    /// Whether it has, by itself or by a signal.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("waits").is_some()
+    }
+
     /// Its exit code, once it ends by itself within this time.
     pub(crate) fn exit_code(&mut self, within: Duration) -> Option<i32> {
         let deadline = Instant::now() + within;

@@ -30,7 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{authority::Authority, revocations::Revocations, service::Issuing};
 pub(crate) use self::{guard::Guard, peer::Peer, tls::NodeTls};
-use crate::store::{Store, StoreError};
+use crate::{
+    metrics::IdentityCounts,
+    store::{Store, StoreError},
+};
 
 /// Where the CA of nodes is, and what it signs.
 #[derive(Clone, Debug)]
@@ -78,6 +81,7 @@ pub(crate) struct Identities {
     authority: Arc<Authority>,
     revocations: Revocations,
     tls: Arc<NodeTls>,
+    counts: IdentityCounts,
 }
 
 impl Identities {
@@ -86,6 +90,7 @@ impl Identities {
         ca: &NodeCa,
         address: SocketAddr,
         store: &dyn Store,
+        counts: IdentityCounts,
     ) -> Result<Self, IdentityError> {
         let authority = Authority::new(ca_dir::open(&ca.dir)?, ca.certificate_life)?;
         let authority = Arc::new(authority);
@@ -102,7 +107,7 @@ impl Identities {
             names.push(address.ip().to_string());
         }
         let tls = NodeTls::new(Arc::clone(&authority), names, revocations.clone())?;
-        Ok(Self { authority, revocations, tls: Arc::new(tls) })
+        Ok(Self { authority, revocations, tls: Arc::new(tls), counts })
     }
 
     /// How the node port speaks.
@@ -117,7 +122,8 @@ impl Identities {
 
     /// The service nodes get their certificates from.
     pub(crate) fn service(&self, store: Arc<dyn Store>) -> NodeIdentityServer<Issuing> {
-        Issuing { authority: Arc::clone(&self.authority), store }.service()
+        let (authority, counts) = (Arc::clone(&self.authority), self.counts.clone());
+        Issuing { authority, store, counts }.service()
     }
 
     /// Hears of revocations until `stop`.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     domain::Issued,
+    metrics::{IdentityCounts, JoinRefusal},
     store::{Store, StoreError},
 };
 
@@ -32,6 +33,13 @@ const MEND: &str = "make another with 'fgctl nodes tokens create'";
 pub(crate) struct Issuing {
     pub(super) authority: Arc<Authority>,
     pub(super) store: Arc<dyn Store>,
+    pub(super) counts: IdentityCounts,
+}
+
+/// Why a node is not let in, and what it is told.
+struct Refused {
+    reason: JoinRefusal,
+    status: Status,
 }
 
 impl Issuing {
@@ -39,15 +47,16 @@ impl Issuing {
         NodeIdentityServer::new(self).max_decoding_message_size(REQUEST)
     }
 
-    fn sign(&self, csr: &[u8], node: NodeName) -> Result<(String, Issued), Status> {
+    fn sign(&self, csr: &[u8], node: NodeName) -> Result<(String, Issued), Refused> {
         let signed = self.authority.sign_node(csr, node, SystemTime::now());
         signed.map_err(|fault| match fault {
             SigningError::Request | SigningError::Signature | SigningError::Key => {
-                Status::invalid_argument(format!("csr: {fault}"))
+                Refused::invalid(format!("csr: {fault}"))
             }
             SigningError::Signing(_) | SigningError::Unusable(_) | SigningError::Random(_) => {
                 tracing::error!(%fault, "can't sign the certificate of a node");
-                Status::internal("the certificate could not be signed")
+                let status = Status::internal("the certificate could not be signed");
+                Refused { reason: JoinRefusal::Unavailable, status }
             }
         })
     }
@@ -57,27 +66,61 @@ impl Issuing {
         Response::new(IssuedCertificate { certificate, ca })
     }
 
-    /// The hash of a token that this node may use now.
-    async fn admit(&self, token: &str, node: &NodeName) -> Result<SecretHash, Status> {
-        let refuse =
-            |why: &str| Err(Status::unauthenticated(format!("the join token {why}: {MEND}")));
-        let Some(hash) = SecretHash::of_sent(Kind::JoinToken, token.as_bytes()) else {
-            return refuse("can't be right");
+    async fn let_in(&self, request: JoinRequest) -> Result<Response<IssuedCertificate>, Refused> {
+        let JoinRequest { token, environment, node_id, csr } = request;
+        let id = |field: &str, text: &str| {
+            Id::parse(text).map_err(|fault| Refused::invalid(format!("{field}: {fault}")))
         };
-        let Some(token) = self.store.join_token(&hash).await.map_err(away)? else {
-            return refuse("is not known: it was deleted, or has expired");
+        let (environment, node_id) = (id("environment", &environment)?, id("node_id", &node_id)?);
+        let node = NodeName { environment, node_id };
+        let hash = self.admit(&token, &node).await?;
+        let (certificate, issued) = self.sign(&csr, node)?;
+        if !self.store.join(&hash, &issued).await? {
+            return Err(Refused::token(JoinRefusal::Used, "was used or deleted"));
+        }
+        tracing::info!(node = %issued.node, serial = %issued.serial, "a node joined");
+        Ok(self.answer(certificate))
+    }
+
+    /// The hash of a token that this node may use now.
+    async fn admit(&self, token: &str, node: &NodeName) -> Result<SecretHash, Refused> {
+        let refuse = |reason, why: &str| Err(Refused::token(reason, why));
+        let Some(hash) = SecretHash::of_sent(Kind::JoinToken, token.as_bytes()) else {
+            return refuse(JoinRefusal::Malformed, "can't be right");
+        };
+        let Some(token) = self.store.join_token(&hash).await? else {
+            let why = "is not known: it was deleted, or has expired";
+            return refuse(JoinRefusal::Unknown, why);
         };
         if token.expires_at <= SystemTime::now() {
-            return refuse("has expired");
+            return refuse(JoinRefusal::Expired, "has expired");
         }
         if !token.is_for(node) {
             let only = token.node_id.map(|only| format!("node '{only}' of ")).unwrap_or_default();
             let environment = token.environment;
-            return Err(Status::permission_denied(format!(
+            let status = Status::permission_denied(format!(
                 "the join token is for {only}environment '{environment}', not for {node}: {MEND}"
-            )));
+            ));
+            return Err(Refused { reason: JoinRefusal::Elsewhere, status });
         }
         Ok(hash)
+    }
+}
+
+impl Refused {
+    fn invalid(told: String) -> Self {
+        Self { reason: JoinRefusal::Request, status: Status::invalid_argument(told) }
+    }
+
+    fn token(reason: JoinRefusal, why: &str) -> Self {
+        let status = Status::unauthenticated(format!("the join token {why}: {MEND}"));
+        Self { reason, status }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(fault: StoreError) -> Self {
+        Self { reason: JoinRefusal::Unavailable, status: away(fault) }
     }
 }
 
@@ -87,20 +130,17 @@ impl NodeIdentity for Issuing {
         &self,
         request: Request<JoinRequest>,
     ) -> Result<Response<IssuedCertificate>, Status> {
-        let JoinRequest { token, environment, node_id, csr } = request.into_inner();
-        let id = |field: &str, text: &str| {
-            Id::parse(text).map_err(|fault| Status::invalid_argument(format!("{field}: {fault}")))
-        };
-        let (environment, node_id) = (id("environment", &environment)?, id("node_id", &node_id)?);
-        let node = NodeName { environment, node_id };
-        let hash = self.admit(&token, &node).await?;
-        let (certificate, issued) = self.sign(&csr, node)?;
-        if !self.store.join(&hash, &issued).await.map_err(away)? {
-            let told = format!("the join token was used or deleted: {MEND}");
-            return Err(Status::unauthenticated(told));
+        let joined = self.let_in(request.into_inner()).await;
+        match joined {
+            Ok(answer) => {
+                self.counts.joins.inc();
+                Ok(answer)
+            }
+            Err(Refused { reason, status }) => {
+                self.counts.refuse(reason);
+                Err(status)
+            }
         }
-        tracing::info!(node = %issued.node, serial = %issued.serial, "a node joined");
-        Ok(self.answer(certificate))
     }
 
     async fn renew(
@@ -111,13 +151,15 @@ impl NodeIdentity for Issuing {
             return Err(Status::unauthenticated("no certificate was shown"));
         };
         let csr = request.into_inner().csr;
-        let (certificate, issued) = self.sign(&csr, proven.certificate().node.clone())?;
+        let signed = self.sign(&csr, proven.certificate().node.clone());
+        let (certificate, issued) = signed.map_err(|refused| refused.status)?;
         if !self.store.renew(proven.serial(), &issued).await.map_err(away)? {
             return Err(Status::unauthenticated(format!(
                 "the certificate of {} was revoked: let the node join with a new token",
                 issued.node
             )));
         }
+        self.counts.renewals.inc();
         tracing::info!(node = %issued.node, serial = %issued.serial, "renewed a node's certificate");
         Ok(self.answer(certificate))
     }

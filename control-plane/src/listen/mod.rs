@@ -1,10 +1,16 @@
-//! Serves a port: HTTP/1.1 and h2c on the same one, or HTTP/2 over TLS, bounded, with an end.
+//! Serves a port: HTTP/1.1 and HTTP/2 on the same one, in plain text or over TLS, bounded, with an end.
+//!
+//! ```text
+//! accepted -> newcomer: first byte, handshake -> calls -> end
+//! ```
 //!
 //! After the stop, an answer under way has [`GRACE`] to reach its client. A connection that owes
 //! none, be it idle, in the middle of a request head or with nothing but streams, is closed as soon
 //! as it had time to say goodbye, whether its client listens or not.
 
 mod calls;
+mod greeting;
+mod newcomers;
 mod socket;
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
@@ -26,14 +32,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
 
+pub(crate) use self::greeting::{Acceptor, Tls, Transport};
 use self::{
     calls::{Calls, Counted, Patience},
+    greeting::Greeted,
+    newcomers::Newcomers,
     socket::Socket,
 };
-use crate::{
-    identity::{NodeTls, Peer},
-    streams::HangUp,
-};
+use crate::{identity::Peer, streams::HangUp};
 
 /// Connections served at once; further ones wait in the backlog.
 const CONNECTIONS: usize = 1024;
@@ -52,15 +58,6 @@ const UNSENT: u32 = 64 << 10;
 /// How long answers under way may take after the stop.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// How connections come in.
-#[derive(Clone)]
-pub(crate) enum Transport {
-    /// As plain text, so from this machine alone.
-    Plain,
-    /// Over TLS, which says who is on the other side.
-    Tls(Arc<NodeTls>),
-}
-
 /// Serves `listener` until `stop`, then lets answers under way end within [`GRACE`].
 pub(crate) async fn serve<S>(
     listener: TcpListener,
@@ -73,6 +70,7 @@ pub(crate) async fn serve<S>(
     S::Future: Send,
 {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let newcomers = Newcomers::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -82,8 +80,8 @@ pub(crate) async fn serve<S>(
         };
         let Some((stream, slot)) = accepted else { continue };
         let calls = Calls::new(PATIENCE);
-        let (transport, service) = (transport.clone(), service.clone());
-        let connection = connection(stream, transport, service, calls, stop.clone());
+        let greeting = greet(stream, transport.clone(), newcomers.clone(), calls.clone());
+        let connection = connection(greeting, service.clone(), calls, stop.clone());
         connections.spawn(async move {
             connection.await;
             drop(slot);
@@ -117,9 +115,24 @@ async fn accept(
     }
 }
 
-async fn connection<S>(
+/// What becomes of a connection before its first call; it has as long as until that one, and as long as
+/// its place is needed for no other.
+async fn greet(
     stream: TcpStream,
     transport: Transport,
+    newcomers: Newcomers,
+    calls: Calls,
+) -> Option<Greeted> {
+    let newcomer = newcomers.enter();
+    tokio::select! {
+        () = calls.abandoned() => None,
+        () = newcomer.outrun() => None,
+        greeted = transport.greet(stream) => greeted,
+    }
+}
+
+async fn connection<S>(
+    greeting: impl Future<Output = Option<Greeted>>,
     service: S,
     calls: Calls,
     stop: CancellationToken,
@@ -128,30 +141,14 @@ async fn connection<S>(
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    // Until the first byte says which HTTP it is, hyper has no timer running.
-    let mut first = [0];
-    let begun = tokio::select! {
+    let greeted = tokio::select! {
         () = stop.cancelled() => return,
-        () = calls.abandoned() => return,
-        begun = stream.peek(&mut first) => begun,
+        greeted = greeting => greeted,
     };
-    if !matches!(begun, Ok(1..)) {
-        return;
-    }
-    prepare(&stream);
-    match transport {
-        Transport::Plain => talk(stream, Peer::Local, service, calls, stop).await,
-        Transport::Tls(tls) => {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                () = calls.abandoned() => return,
-                accepted = tls.accept(stream) => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => talk(stream, peer, service, calls, stop).await,
-                Err(fault) => tracing::debug!(error = %fault, "a handshake came to nothing"),
-            }
-        }
+    match greeted {
+        None => {}
+        Some(Greeted::Plain(stream)) => talk(stream, Peer::Local, service, calls, stop).await,
+        Some(Greeted::Tls(stream, peer)) => talk(stream, peer, service, calls, stop).await,
     }
 }
 

@@ -23,7 +23,8 @@ use tonic::body::Body;
 use super::{
     Transport,
     calls::{Calls, Patience},
-    connection,
+    connection, greet,
+    newcomers::Newcomers,
 };
 
 const PATIENCE: Patience =
@@ -46,7 +47,8 @@ async fn port() -> SocketAddr {
         while let Ok((stream, _)) = listener.accept().await {
             let calls = Calls::new(PATIENCE);
             let stop = CancellationToken::new();
-            tokio::spawn(connection(stream, Transport::Plain, service, calls, stop));
+            let greeting = greet(stream, Transport::Plain, Newcomers::default(), calls.clone());
+            tokio::spawn(connection(greeting, service, calls, stop));
         }
     });
     address

@@ -7,7 +7,7 @@ pub(crate) enum ContextCommand {
     /// Lists contexts
     #[command(visible_alias = "ls")]
     List,
-    /// Creates or changes a context from --addr, --token-file and --environment
+    /// Creates or changes a context from --addr, --ca-file, --token-file and --environment
     #[command(visible_alias = "create")]
     Set {
         /// The context

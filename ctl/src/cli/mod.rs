@@ -74,6 +74,10 @@ pub(crate) struct Global {
     /// Where the control plane's admin port is [default: the context's, else http://127.0.0.1:9000]
     #[arg(long, global = true, value_name = "URL", env = "FGCTL_ADDR")]
     pub(crate) addr: Option<String>,
+    /// PEM file of the CA that signed the control plane's certificate [default: the context's, else what
+    /// the system trusts]
+    #[arg(long, global = true, value_name = "FILE", env = "FGCTL_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// A file that holds the admin token
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,

@@ -1,12 +1,14 @@
 //! `fgctl context`: needs no control plane.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::{
     Outcome,
     cli::{ContextCommand, Form, Global},
-    client,
     context::{Context, Contexts, Surroundings},
+    endpoint::endpoint,
     error::Error,
     output::{Output, Rows},
 };
@@ -50,7 +52,7 @@ pub(super) fn run(
     Ok(Outcome::Done)
 }
 
-/// The context the options describe, if its address is one. Its token file must be found from any folder later on.
+/// The context the options describe, if its address is one. Its files must be found from any folder later on.
 fn given(global: &Global) -> Result<Context, Error> {
     let absolute = |file: &std::path::PathBuf| {
         std::path::absolute(file).map_err(|source| Error::File {
@@ -60,11 +62,12 @@ fn given(global: &Global) -> Result<Context, Error> {
         })
     };
     if let Some(addr) = &global.addr {
-        client::endpoint(addr)?;
+        endpoint(addr, global.ca_file.as_deref())?;
     }
     Ok(Context {
         addr: global.addr.clone(),
         token_file: global.token_file.as_ref().map(absolute).transpose()?,
+        ca_file: global.ca_file.as_ref().map(absolute).transpose()?,
         environment: global.environment.clone(),
     })
 }
@@ -77,18 +80,22 @@ fn list(contexts: &Contexts, output: &mut Output<'_>) -> Result<(), Error> {
             .collect();
         return output.value(&serde_json::json!({ "contexts": shown }));
     }
+    let shown = |file: &Option<PathBuf>| {
+        file.as_ref().map(|file| file.display().to_string()).unwrap_or_default()
+    };
     let row = |(name, context, in_use): (&str, &Context, bool)| {
         vec![
             if in_use { "*" } else { "" }.into(),
             name.into(),
             context.addr.clone().unwrap_or_default(),
             context.environment.clone().unwrap_or_default(),
-            context.token_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+            shown(&context.token_file),
+            shown(&context.ca_file),
         ]
     };
     output.rows(Rows {
         noun: "contexts",
-        header: &["", "NAME", "ADDRESS", "ENVIRONMENT", "TOKEN FILE"],
+        header: &["", "NAME", "ADDRESS", "ENVIRONMENT", "TOKEN FILE", "CA FILE"],
         rows: contexts.iter().map(row).collect(),
         more: false,
     })

@@ -90,6 +90,10 @@ pub(super) async fn run(
             error.to_string(),
             "is it running? give its address with --addr or FGCTL_ADDR",
         ),
+        Err(Error::Untrusted { addr, fault, mend }) => {
+            let detail = format!("can't be trusted at {addr}: {fault}");
+            found.add(Level::Fail, "control plane", detail, mend);
+        }
         Err(error) => return Err(error),
     }
     show(&found, output)?;
@@ -281,6 +285,7 @@ mod tests {
         let connection = Connection {
             addr: "http://127.0.0.1:9".into(),
             token: None,
+            ca_file: None,
             environment: "default".into(),
             environment_is_explicit: false,
         };

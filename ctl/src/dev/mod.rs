@@ -120,6 +120,7 @@ impl Gateway {
         let connection = Connection {
             addr: admin_url.clone(),
             token: Some(admin_token.clone()),
+            ca_file: None,
             environment: Id::DEFAULT_ENVIRONMENT.into(),
             environment_is_explicit: true,
         };

@@ -51,6 +51,16 @@ pub(crate) enum Error {
         /// The innermost reason.
         fault: String,
     },
+    /// Whoever is there is not known to be the control plane.
+    #[error("can't trust the control plane at {addr}: {fault}")]
+    Untrusted {
+        /// The address tried.
+        addr: String,
+        /// What is wrong.
+        fault: String,
+        /// What to do about it.
+        mend: &'static str,
+    },
     /// The control plane said no.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -110,6 +120,7 @@ impl Error {
             | Self::Setting { .. }
             | Self::File { .. }
             | Self::Connect { .. }
+            | Self::Untrusted { .. }
             | Self::Refused(_)
             | Self::Behind { .. }
             | Self::NotTaken { .. }
@@ -141,6 +152,7 @@ impl Error {
             Self::Connect { .. } => {
                 Some("is the control plane running? give its address with --addr or FGCTL_ADDR")
             }
+            Self::Untrusted { mend, .. } => Some(mend),
             Self::Refused(refusal) => refusal.mend(),
             Self::Dev(fault) => fault.mend(),
             Self::NotTaken { .. } => {

@@ -7,6 +7,9 @@ use tonic_types::StatusExt as _;
 
 use super::shown;
 
+const NOT_IT: &str =
+    "is --addr the admin port of a control plane? if that speaks TLS, begin it with https://";
+
 /// What the control plane answered in place of what was asked for.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -58,8 +61,9 @@ impl Refusal {
             }
             Code::Unavailable => Some("try again; is the control plane well?"),
             Code::Unimplemented => Some("is the control plane of the same version as fgctl?"),
-            // A control plane never answers so: it is something else that was reached.
-            Code::Unknown => Some("is --addr the admin port of a control plane?"),
+            // A control plane never answers so: it is something else that was reached, or speaks TLS.
+            Code::Unknown => Some(NOT_IT),
+            Code::Internal if self.reason.is_empty() => Some(NOT_IT),
             Code::Ok
             | Code::InvalidArgument
             | Code::NotFound

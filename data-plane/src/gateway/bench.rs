@@ -22,6 +22,7 @@ use crate::{
     callers::Caller,
     compile::bench::guarded,
     exchange::{Exchange, Moment},
+    falls::falls,
     forwarding::Peer,
     framing::Framing,
     head::Lines,
@@ -67,6 +68,7 @@ impl RequestPath {
             limiter: Limiter::new(&id("default"), None).expect("no Redis").for_worker(),
             recorder,
             metrics: Arc::default(),
+            falls: falls().0,
         };
         let worker = Shared::new(brought).expect("random bytes");
         let snapshot = worker.snapshot().expect("stored before");

@@ -2,9 +2,9 @@
 //!
 //! Before config is taken into use its revision is written down, and struck out once the process
 //! has lived with it for a while. A process that starts and finds it still there knows that the
-//! one before died of it, or was killed just then. After the second death the revision is put
-//! aside and the one before it serves; as it may have been chance, it is tried again after a
-//! while that grows with every death.
+//! one before died of it, or was killed just then; it remembers that while it begins with the config
+//! before. After the second death the revision is put aside and the one before it serves; as it may
+//! have been chance, it is tried again after a while that grows with every death.
 //!
 //! Keys have no such guard: a bad one is denied alone, and a revocation is never put aside.
 
@@ -35,12 +35,18 @@ pub(super) struct CrashGuard {
     since: Option<Instant>,
     /// Until when the condemned revision is put aside.
     until: Option<Instant>,
+    /// The process is about to die: what is noted stays.
+    is_dying: bool,
 }
 
-/// What outlives a death: `attempt REVISION DEATHS` and `condemned REVISION DEATHS`, a line each.
+/// What outlives a death: a line for each, such as `attempt REVISION DEATHS`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Note {
+    /// Taken into use, and not lived with yet.
     attempt: Option<Deaths>,
+    /// What the last start died of: the one after it begins with other config, and must not forget.
+    suspect: Option<Deaths>,
+    /// Put aside.
     condemned: Option<Deaths>,
 }
 
@@ -57,14 +63,14 @@ impl CrashGuard {
         let path = dir.map(|dir| dir.join("config.attempt"));
         let left = path.as_ref().and_then(|path| fs::read_to_string(path).ok());
         let mut note = left.map(|text| Note::parse(&text)).unwrap_or_default();
-        if let Some(attempt) = &mut note.attempt {
-            attempt.count = attempt.count.saturating_add(1);
-            if attempt.count >= CONDEMNED_AT {
-                note.condemned = Some(*attempt);
-            }
+        if let Some(mut died_of) = note.attempt.take() {
+            died_of.count = died_of.count.saturating_add(1);
+            let is_condemned = died_of.count >= CONDEMNED_AT;
+            let place = if is_condemned { &mut note.condemned } else { &mut note.suspect };
+            *place = Some(died_of);
         }
         let until = note.condemned.map(|deaths| now + wait(deaths.count));
-        let guard = Self { path, note, since: None, until };
+        let guard = Self { path, note, since: None, until, is_dying: false };
         guard.write();
         guard
     }
@@ -83,26 +89,48 @@ impl CrashGuard {
     /// Notes a revision that is about to be taken into use. Not synced to the disk: it is to
     /// outlive the process, not the machine, and this stands in the way of every change.
     pub(super) fn attempt(&mut self, revision: u64, now: Instant) {
-        let noted = [self.note.attempt, self.note.condemned].into_iter().flatten();
-        let known = noted.filter(|deaths| deaths.revision == revision).max_by_key(|d| d.count);
-        self.note.attempt = Some(known.unwrap_or(Deaths { revision, count: 0 }));
+        if self.is_dying {
+            return;
+        }
+        self.note.attempt = Some(Deaths { revision, count: self.note.deaths_of(revision) });
         self.since = Some(now);
         self.write();
     }
 
+    /// Puts a revision aside that this process had to give up, without dying of it.
+    pub(super) fn condemn(&mut self, revision: u64, now: Instant) {
+        let count = self.note.deaths_of(revision).saturating_add(1).max(CONDEMNED_AT);
+        self.note.condemned = Some(Deaths { revision, count });
+        self.until = Some(now + wait(count));
+        self.strike_out();
+    }
+
+    /// The process is about to die of what it holds: nothing is struck out any more.
+    pub(super) fn is_dying(&mut self) {
+        self.is_dying = true;
+    }
+
     /// Strikes the attempt out if the process has lived with it for long enough.
     pub(super) fn settle(&mut self, now: Instant) {
+        if self.is_dying {
+            return;
+        }
         if self.since.is_none_or(|since| now.duration_since(since) < PROVEN_AFTER) {
             return;
         }
-        // This revision, or a later one, holds: nothing is wrong with the condemned one any more.
+        // This revision, or a later one, holds: nothing is wrong with those before any more.
         let proven = self.note.attempt.map(|attempt| attempt.revision);
-        self.note.condemned = self.note.condemned.filter(|bad| proven < Some(bad.revision));
+        let is_later = |bad: &Deaths| proven < Some(bad.revision);
+        self.note.suspect = self.note.suspect.filter(is_later);
+        self.note.condemned = self.note.condemned.filter(is_later);
         self.strike_out();
     }
 
     /// Strikes the attempt out: what comes now is an orderly end, not a death.
     pub(super) fn strike_out(&mut self) {
+        if self.is_dying {
+            return;
+        }
         self.since = None;
         self.note.attempt = None;
         self.write();
@@ -130,6 +158,13 @@ fn wait(deaths: u32) -> Duration {
 }
 
 impl Note {
+    /// How many starts died of a revision, as far as is known.
+    fn deaths_of(&self, revision: u64) -> u32 {
+        let noted = [self.attempt, self.suspect, self.condemned].into_iter().flatten();
+        let of_it = noted.filter(|deaths| deaths.revision == revision);
+        of_it.map(|deaths| deaths.count).max().unwrap_or(0)
+    }
+
     fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for line in text.lines() {
@@ -140,6 +175,7 @@ impl Note {
             let deaths = Deaths { revision, count: u32::try_from(count).unwrap_or(u32::MAX) };
             match word {
                 Some("attempt") => note.attempt = Some(deaths),
+                Some("suspect") => note.suspect = Some(deaths),
                 Some("condemned") => note.condemned = Some(deaths),
                 _ => {}
             }
@@ -148,8 +184,9 @@ impl Note {
     }
 
     fn to_text(self) -> String {
-        [("attempt", self.attempt), ("condemned", self.condemned)]
-            .into_iter()
+        let all =
+            [("attempt", self.attempt), ("suspect", self.suspect), ("condemned", self.condemned)];
+        all.into_iter()
             .filter_map(|(word, deaths)| Some((word, deaths?)))
             .map(|(word, deaths)| format!("{word} {} {}\n", deaths.revision, deaths.count))
             .collect()
@@ -195,6 +232,46 @@ mod tests {
             wait *= 4;
         }
         assert_eq!(super::wait(u32::MAX), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn starts_that_die_of_what_a_control_plane_sends_are_counted_across_the_config_on_disk() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = Some(temp.path());
+        let now = Instant::now();
+        for is_condemned in [false, false, true] {
+            let mut guard = CrashGuard::open(dir, now);
+            assert_eq!(guard.condemned().is_some(), is_condemned);
+            // What is on disk first, which holds; then what is sent, which kills.
+            guard.attempt(4, now);
+            guard.settle(now + PROVEN_AFTER);
+            guard.attempt(5, now);
+        }
+    }
+
+    #[test]
+    fn what_requests_panicked_of_is_put_aside_and_what_kills_is_never_struck_out() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = Some(temp.path());
+        let now = Instant::now();
+        let mut guard = CrashGuard::open(dir, now);
+        guard.attempt(5, now);
+        guard.condemn(5, now);
+        assert_eq!(guard.condemned(), Some(5));
+        assert_eq!(guard.pardon(now + FIRST_WAIT), Some(5));
+        guard.condemn(5, now);
+        assert_eq!(
+            (guard.pardon(now + FIRST_WAIT), guard.pardon(now + FIRST_WAIT * 4)),
+            (None, Some(5))
+        );
+        assert_eq!(CrashGuard::open(dir, now).condemned(), Some(5), "after a restart, too");
+
+        guard.attempt(6, now);
+        guard.is_dying();
+        guard.settle(now + PROVEN_AFTER);
+        guard.strike_out();
+        die(dir, 6, now);
+        assert_eq!(CrashGuard::open(dir, now).condemned(), Some(6));
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! The task that follows a control plane and puts what it sends in force.
 
+mod fallen;
+mod restoring;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use fastgate::node::v1::{
-    Heartbeat, Hello, Nack, NodeMessage, Status, config_stream_client::ConfigStreamClient,
-    node_message::Body,
+    EntityKind, Heartbeat, Hello, Nack, NodeMessage, Status,
+    config_stream_client::ConfigStreamClient, node_message::Body,
 };
 use http::Uri;
 use thiserror::Error;
@@ -20,13 +23,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Holding, Namespace, Progress,
+    Namespace, Progress,
     crash_guard::CrashGuard,
     health::Health,
     question::{self, Grounds},
     replica::{Fault, Outcome, Replica, Step, Update},
     saver::Saver,
     state_dir::{Generation, StateDir},
+    trial::Trials,
 };
 use crate::{
     audit::{self, WhenFull},
@@ -34,6 +38,8 @@ use crate::{
     control_planes::ControlPlanes,
     counters::WorkerMetrics,
     dial::{self, SILENCE},
+    falls::Fallen,
+    fatal::{self, When},
     identity::Identity,
     limits::Limiter,
     settings::Settings,
@@ -74,6 +80,9 @@ pub(crate) struct Follower {
     health: Health,
     replica: Replica,
     guard: CrashGuard,
+    trials: Trials,
+    /// Hears of what panicked.
+    fallen: Fallen,
     /// Where the last good state is; `None`: nowhere.
     disk: Option<Disk>,
 }
@@ -101,6 +110,8 @@ pub(crate) struct Parts {
     pub(crate) audit: audit::Ledger,
     /// What each worker counts.
     pub(crate) workers: Vec<Arc<WorkerMetrics>>,
+    /// Hears of what panicked.
+    pub(crate) fallen: Fallen,
     /// Where the last good state is; `None`: nowhere.
     pub(crate) state_dir: Option<Arc<StateDir>>,
 }
@@ -122,6 +133,8 @@ enum Lost {
     Pardoned,
     #[error("is to see the node's new certificate")]
     Outdated,
+    #[error("is told of the config that was taken back")]
+    TakenBack,
     #[error("sent what can't be: {0}")]
     Fault(#[from] Fault),
 }
@@ -143,6 +156,8 @@ impl Follower {
             audit: parts.audit,
             health: Health::of(parts.workers),
             guard,
+            trials: Trials::default(),
+            fallen: parts.fallen,
             disk: None,
         };
         follower.disk = dir.map(|dir| {
@@ -173,6 +188,7 @@ impl Follower {
             () = stop.cancelled() => {}
             () = self.follow_for_ever() => {}
         }
+        self.hear_all();
         self.guard.strike_out();
         if let Some(disk) = self.disk {
             disk.keys.finish().await;
@@ -192,8 +208,8 @@ impl Follower {
             let began = Instant::now();
             let lost = loop {
                 match self.follow(uri).await {
-                    Err(Lost::Outdated) => {
-                        tracing::info!("reopening the stream: the certificate is new")
+                    Err(lost @ (Lost::Outdated | Lost::TakenBack)) => {
+                        tracing::info!("reopening the stream: the control plane {lost}");
                     }
                     Err(lost) => break lost,
                 }
@@ -234,6 +250,12 @@ impl Follower {
         loop {
             let message = tokio::select! {
                 Some(_) = asked.join_next() => continue,
+                Some(fall) = self.fallen.recv() => {
+                    if self.hears_of(fall) {
+                        return Err(Lost::TakenBack);
+                    }
+                    continue;
+                }
                 message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
                 () = connected.outdated() => return Err(Lost::Outdated),
                 _ = status_due.tick() => {
@@ -282,11 +304,16 @@ impl Follower {
         if ns == Namespace::Config && !self.replica.bars(&update) {
             self.guard.attempt(revision, Instant::now());
         }
-        let held = self.replica.held(ns).map(|held| held.revision);
-        match self.replica.admit(update) {
+        let from = self.replica.held(ns).map(|held| held.revision);
+        let before = self.replica.held(CONFIG).filter(|_| ns == CONFIG).cloned();
+        let outcome = self.replica.admit(update);
+        if ns == CONFIG {
+            self.progress.set_refused_config(self.refused_config());
+        }
+        match outcome {
             Outcome::InForce(mut ack) => {
                 self.put_in_force();
-                if let Some(from) = held.filter(|from| *from > revision) {
+                if let Some(from) = from.filter(|from| *from > revision) {
                     tracing::warn!(
                         namespace = ns.name(),
                         from,
@@ -296,6 +323,7 @@ impl Follower {
                 }
                 if ns == CONFIG {
                     self.health.turn(revision);
+                    self.put_on_trial(before);
                 }
                 ack.apply_us = u64::try_from(received.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.progress.set_held(ns, revision);
@@ -319,9 +347,19 @@ impl Follower {
 
     fn put_in_force(&self) {
         self.progress.set_quarantined(self.replica.quarantined().len());
+        if let Some(config) = self.replica.held(CONFIG) {
+            fatal::kill(When::Taken, |id| config.get(EntityKind::Route.into(), id).is_some());
+        }
         if let Some(snapshot) = self.replica.snapshot() {
             self.cell.store(snapshot);
         }
+    }
+
+    /// What is wrong with the newest config, where it was refused.
+    fn refused_config(&self) -> Option<String> {
+        let nacks = self.replica.refused().into_iter().filter_map(|refusal| refusal.nack);
+        let nack = nacks.into_iter().find(|nack| nack.ns == i32::from(CONFIG.to_wire()))?;
+        Some(format!("revision {}: {}", nack.revision, list(&nack)))
     }
 
     fn note(&self, heartbeat: Heartbeat) {
@@ -375,73 +413,26 @@ impl Follower {
         }
     }
 
-    /// Looks after replaced snapshots and the crash guard's notes. Whether config that was put aside is to be tried again.
+    /// Looks after replaced snapshots, what panicked and the crash guard's notes. Whether config that was put
+    /// aside is to be tried again.
     fn settle(&mut self) -> bool {
         self.cell.tidy();
+        self.hear_all();
         let now = Instant::now();
+        self.trials.settle(now);
         self.guard.settle(now);
         let Some(revision) = self.guard.pardon(now) else { return false };
-        tracing::warn!(revision, "trying the config again that two starts died of");
+        tracing::warn!(revision, "trying the config again that was put aside");
         self.replica.bar(None);
+        self.progress.set_refused_config(None);
         let newest = self.disk.as_ref().and_then(|disk| disk.dir.load(CONFIG, Generation::Newest));
         if let Some(state) = newest.filter(|state| state.revision == revision) {
+            let held = self.replica.held(CONFIG).cloned();
             self.take(CONFIG, state);
             self.put_in_force();
+            self.put_on_trial(held);
         }
         true
-    }
-
-    /// Reads what is kept of a namespace and takes the best of it into use. Whether that is the
-    /// newest.
-    fn restore_from(&mut self, dir: &StateDir, ns: Namespace) -> bool {
-        let newest = dir.load(ns, Generation::Newest);
-        // Read only when needed: two states of a million keys are twice the memory.
-        let previous = || dir.load(ns, Generation::Previous);
-        if let (CONFIG, Some(revision)) = (ns, self.guard.condemned()) {
-            // Barring what there is nothing to replace with would only make an outage certain.
-            let condemns_all = newest.as_ref().is_some_and(|state| state.revision == revision)
-                && previous().is_none_or(|state| state.revision == revision);
-            if !condemns_all {
-                tracing::error!(revision, "two starts died of this config: it is put aside");
-                self.replica.bar(Some(revision));
-            }
-        }
-        if let Some(state) = newest
-            && self.take(ns, state)
-        {
-            return true;
-        }
-        if let Some(state) = previous() {
-            self.take(ns, state);
-        }
-        false
-    }
-
-    /// Takes a saved state into use; false when it was refused.
-    fn take(&mut self, ns: Namespace, state: Holding) -> bool {
-        let (revision, entities) = (state.revision, state.len());
-        if ns == CONFIG {
-            self.guard.attempt(revision, Instant::now());
-        }
-        match self.replica.restore(ns, state) {
-            Ok(()) => {
-                if ns == CONFIG {
-                    self.health.turn(revision);
-                }
-                tracing::info!(namespace = ns.name(), revision, entities, "restored from disk");
-                self.progress.set_held(ns, revision);
-                true
-            }
-            Err(nack) => {
-                let why = list(&nack);
-                tracing::error!(
-                    namespace = ns.name(),
-                    revision,
-                    "a saved state is not used: {why}"
-                );
-                false
-            }
-        }
     }
 }
 

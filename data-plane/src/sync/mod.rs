@@ -22,6 +22,7 @@ mod recall;
 mod replica;
 mod saver;
 mod state_dir;
+mod trial;
 
 pub(crate) use follower::{Follower, Parts};
 pub(crate) use holding::{Holding, Namespace};

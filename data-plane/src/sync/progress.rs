@@ -18,6 +18,8 @@ struct Inner {
     config: Side,
     quarantined: AtomicU64,
     trouble: Mutex<Option<String>>,
+    /// What is wrong with the newest config, while an older one is in force.
+    refused: Mutex<Option<String>>,
 }
 
 /// One namespace.
@@ -82,6 +84,15 @@ impl Progress {
         let trouble = self.trouble().clone();
         let trouble = trouble.unwrap_or_else(|| "waiting for a control plane to send it".into());
         Some(format!("no {} yet: {trouble}", missing.join(" and no ")))
+    }
+
+    /// What is wrong with the newest config, while an older one is in force.
+    pub(crate) fn refused_config(&self) -> Option<String> {
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_refused_config(&self, why: Option<String>) {
+        *self.0.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     pub(super) fn set_connected(&self, connected: bool) {

@@ -178,6 +178,18 @@ impl Replica {
         }
     }
 
+    /// Goes back to config that was held before, and refuses all from there to this revision, for this reason.
+    /// False when that can't be.
+    pub(crate) fn take_back(&mut self, before: Holding, bad: u64, why: String) -> bool {
+        let epoch = before.epoch.clone();
+        if self.restore(Namespace::Config, before).is_err() {
+            return false;
+        }
+        self.barred = Some(bad);
+        drop(self.refuse(Namespace::Config, &Holding::empty(&epoch, bad), vec![error_of_all(why)]));
+        true
+    }
+
     /// Whether an update leads to a revision that is refused unseen.
     pub(crate) fn bars(&self, update: &Update) -> bool {
         update.ns == Namespace::Config && self.barred == Some(update.next.revision)
@@ -243,14 +255,11 @@ impl Replica {
 
     /// Compiles an update and holds it from then on, or refuses it.
     pub(crate) fn admit(&mut self, update: Update) -> Outcome {
-        let barred = self.bars(&update);
+        let is_barred = self.bars(&update);
         let Update { ns, next, how } = update;
         let revision = next.revision;
-        let compiled = if barred {
-            Err(vec![error_of_all(format!(
-                "the node died twice right after it took revision {revision} into use: it is put \
-                 aside for now"
-            ))])
+        let compiled = if is_barred {
+            Err(vec![error_of_all(barred(revision))])
         } else {
             self.compile(ns, &next, &how)
         };
@@ -436,6 +445,14 @@ fn name(change: &Change) -> Option<(i32, &str)> {
 fn is_behind(refused: &Refusal, taken: &Holding) -> bool {
     let revision = refused.nack.as_ref().map_or(0, |nack| nack.revision);
     *refused.epoch != *taken.epoch || revision <= taken.revision
+}
+
+/// Why a revision is refused unseen.
+pub(crate) fn barred(revision: u64) -> String {
+    format!(
+        "the node, or requests of it, died twice right after it took revision {revision} into use: \
+         it is put aside for now"
+    )
 }
 
 /// A fault of no single entity.

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -31,6 +32,7 @@ use super::{
 };
 use crate::{
     audit::{Onward, Shipper},
+    falls::{Fall, Falls, falls},
     identity::Identity,
     limits::Limiter,
     settings::Settings,
@@ -141,6 +143,7 @@ struct Node {
     follower: Follower,
     cell: SnapshotCell,
     progress: Progress,
+    falls: Falls,
 }
 
 fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
@@ -148,6 +151,7 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
     let node_id = Id::parse("n1").expect("an id");
     let identity = Arc::new(Identity::of_this_boot(environment.clone(), node_id));
     let cell = SnapshotCell::default();
+    let (falls, fallen) = falls();
     let follower = Follower::restore(Parts {
         identity: identity.clone(),
         settings: Arc::new(Settings {
@@ -166,10 +170,11 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
         )
         .ledger(),
         workers: Vec::new(),
+        fallen,
         state_dir: dir.map(open).map(Arc::new),
     });
     let progress = follower.progress();
-    Node { follower, cell, progress }
+    Node { follower, cell, progress, falls }
 }
 
 /// The node before may still be letting go of it.
@@ -322,6 +327,69 @@ async fn config_put_aside_is_tried_again_from_disk_and_asked_for_anew() {
     drop(control_plane.stream().await);
     until("revision 6 is in force", || revisions(&cell) == Some((6, 6))).await;
     until("nothing is put aside", || !temp.path().join("config.attempt").exists()).await;
+}
+
+/// Has something panic.
+fn panic_of(node: &Falls, fall: Fall) {
+    let guard = node.guard(move || fall);
+    let panics = move || {
+        let _guard = guard;
+        panic::resume_unwind(Box::new("on purpose"));
+    };
+    assert!(panic::catch_unwind(AssertUnwindSafe(panics)).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn config_that_requests_panic_of_is_taken_back_and_refused() {
+    let temp = saved();
+    let mut control_plane = ControlPlane::start().await;
+    let node = node(&[&control_plane.uri], Some(temp.path()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(node.follower.run(stop.clone()));
+    let mut stream = control_plane.stream().await;
+    stream.say(last_delta(CONFIG, 6, 7)).await;
+    assert_eq!(stream.ack().await.revision, 7);
+    panic_of(&node.falls, Fall::Connection(7));
+    stream.say(last_delta(KEYS, 6, 7)).await;
+    assert_eq!(stream.ack().await.revision, 7);
+    assert_eq!(revisions(&node.cell), Some((7, 7)), "once is chance");
+    panic_of(&node.falls, Fall::Connection(7));
+
+    let mut stream = control_plane.stream().await;
+    assert_eq!(stream.held(), [(1, 7), (2, 6)]);
+    let nack = stream.hello.refused[0].nack.clone().expect("a refusal");
+    assert_eq!(nack.revision, 7);
+    assert!(nack.errors[0].message.contains("panic"), "{nack:?}");
+    assert_eq!(revisions(&node.cell), Some((7, 6)));
+    assert!(node.progress.refused_config().is_some_and(|told| told.starts_with("revision 7: ")));
+    stream.say(last_delta(CONFIG, 6, 8)).await;
+    assert_eq!(stream.ack().await.revision, 8);
+    assert_eq!(node.progress.refused_config(), None);
+    stop.cancel();
+    running.await.expect("ends");
+    assert_eq!(revisions(&self::node(&[], Some(temp.path())).cell), Some((7, 8)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_is_a_death_however_orderly_the_process_ends() {
+    let temp = saved();
+    let note = temp.path().join("config.attempt");
+    let mut control_plane = ControlPlane::start().await;
+    for dies in [true, false] {
+        let node = node(&[&control_plane.uri], Some(temp.path()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(node.follower.run(stop.clone()));
+        let mut stream = control_plane.stream().await;
+        if dies {
+            stream.say(last_delta(CONFIG, 6, 7)).await;
+            assert_eq!(stream.ack().await.revision, 7);
+            panic_of(&node.falls, Fall::Worker);
+        }
+        stop.cancel();
+        running.await.expect("ends");
+        let left = fs::read_to_string(&note).unwrap_or_default();
+        assert_eq!(left, if dies { "attempt 7 0\n" } else { "suspect 7 1\n" });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,4 @@
-//! TLS towards clients, by rustls with the cryptography of ring: versions 1.2 and 1.3, HTTP/2 and
-//! HTTP/1.1 by ALPN, resumption by tickets that only this process can read, no early data.
+//! TLS towards clients, by rustls. How it is spoken, and what is wrong with files, is in `fastgate::tls`.
 //!
 //! ```text
 //! files -> Certificates -> ServerConfig -> TlsStream, one for each connection
@@ -7,10 +6,7 @@
 //! ```
 
 mod certificates;
-mod files;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use self::{certificates::Certificates, stream::TlsStream};
 

@@ -34,6 +34,7 @@ async fn certificates_are_renewed_under_load_and_nothing_is_lost() {
     println!("{} requests over two lives of the certificates, {failed} failed", answers.asked());
     assert_eq!(failed, 0);
     assert_ne!(x509(&gate.nodes[0], &["-serial"]), first);
+    assert!(gate.metric("fastgate_node_renewals_total").await >= 4.0);
     let asked = usize::try_from(answers.asked()).expect("few");
     eventually("all events are stored", async || {
         let mut stored = 0.0;

@@ -69,6 +69,18 @@ async fn a_token_lets_one_node_in_once_in_time_and_to_its_environment() {
     let mistaken = format!("{}x.{}", &secret[..secret.len() - 1], "A".repeat(43));
     Joining::start(&gate, "mistaken", &mistaken, &[]).is_told("is no join token").await;
 
+    for (series, least) in [
+        ("fastgate_node_joins_total", 1.0),
+        ("fastgate_node_joins_refused_total{reason=\"token_used\"}", 1.0),
+        ("fastgate_node_joins_refused_total{reason=\"token_expired\"}", 1.0),
+        ("fastgate_node_joins_refused_total{reason=\"token_elsewhere\"}", 2.0),
+        ("fastgate_tls_handshake_failures_total{port=\"node\"}", 1.0),
+    ] {
+        let counted = gate.metric(series).await;
+        assert!(counted >= least, "{series}: {counted}");
+    }
+    assert_eq!(gate.metric("fastgate_node_joins_total").await, 1.0);
+
     // None of that used it up.
     let tokens = gate.fgctl_json(&["nodes", "tokens", "list"]);
     assert_eq!(tokens["join_tokens"].as_array().expect("tokens").len(), 3, "{tokens}");

@@ -114,14 +114,27 @@ async fn gaps(client: &Client, environment: &str, found: &mut Findings) -> Resul
         }
         Err(status) => return Err(status.into()),
     };
-    let lost: u64 = gaps.iter().filter(|gap| is_lately(gap)).map(|gap| gap.events).sum();
-    if lost == 0 {
-        found.ok(check, "no event was lost in the last day");
-    } else {
+    losses(&gaps, &check, found);
+    Ok(())
+}
+
+/// What was lost of the audit log lately, and apart from that what the control plane would not have.
+fn losses(gaps: &[LogGap], check: &str, found: &mut Findings) {
+    let lately = || gaps.iter().filter(|gap| is_lately(gap));
+    let refused: u64 = lately().filter(|gap| gap.reason == "refused").map(|gap| gap.events).sum();
+    let lost = lately().map(|gap| gap.events).sum::<u64>() - refused;
+    if refused > 0 {
+        let detail = format!("the control plane refused {refused} events of the last day for good");
+        let mend = "the log of the node says why: was it renamed, or is its disk damaged?";
+        found.add(Level::Warn, check, detail, mend);
+    }
+    if lost > 0 {
         let mend = "fgctl logs gaps says where and why";
         found.add(Level::Warn, check, format!("{lost} events of the last day are lost"), mend);
     }
-    Ok(())
+    if lost + refused == 0 {
+        found.ok(check, "no event was lost in the last day");
+    }
 }
 
 fn is_lately(gap: &LogGap) -> bool {
@@ -129,4 +142,38 @@ fn is_lately(gap: &LogGap) -> bool {
     let age = told.and_then(|at| SystemTime::now().duration_since(at).ok());
     // Of a clock that is ahead: just now.
     told.is_some() && age.is_none_or(|age| age < LATELY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_were_refused_are_told_apart_from_those_that_are_lost() {
+        let gap = |reason: &str, events, age: Duration| LogGap {
+            timestamp: Some((SystemTime::now() - age).into()),
+            reason: reason.into(),
+            events,
+            ..LogGap::default()
+        };
+        let soon = Duration::from_secs(60);
+        for (gaps, told) in [
+            (vec![], &["no event was lost"][..]),
+            (vec![gap("refused", 3, LATELY * 2)], &["no event was lost"]),
+            (vec![gap("refused", 3, soon), gap("refused", 4, soon)], &["refused 7 events"]),
+            (vec![gap("killed", 2, soon)], &["2 events of the last day are lost"]),
+            (
+                vec![gap("damaged", 2, soon), gap("refused", 3, soon)],
+                &["refused 3 events", "2 events of the last day are lost"],
+            ),
+        ] {
+            let mut found = Findings::default();
+            losses(&gaps, "audit log of default", &mut found);
+            let details: Vec<_> = found.0.iter().map(|finding| &*finding.detail).collect();
+            assert_eq!(details.len(), told.len(), "{details:?}");
+            for (detail, part) in details.iter().zip(told) {
+                assert!(detail.contains(part), "{detail}");
+            }
+        }
+    }
 }

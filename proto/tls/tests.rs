@@ -1,12 +1,15 @@
 //! What is wrong with a certificate's files is told by setting, with the mend, and without the key.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
-use fastgate::settings::Mistakes;
 use tempfile::TempDir;
 
-use super::{Certificates, files::Files};
-use crate::settings::TlsSettings;
+use super::{CertificateFiles, Certificates, Contents, Look, authorities};
+use crate::settings::Mistakes;
 
 struct Pair {
     dir: TempDir,
@@ -21,22 +24,30 @@ impl Pair {
         Self { dir: tempfile::tempdir().expect("a folder"), cert, key }
     }
 
-    fn settings(&self) -> TlsSettings {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    fn files(&self) -> CertificateFiles {
         let (cert, key) = (self.dir.path().join("cert.pem"), self.dir.path().join("key.pem"));
-        TlsSettings { listen, cert, key }
+        CertificateFiles { cert, key, cert_flag: "--tls-cert", key_flag: "--tls-key" }
     }
 
-    fn write(&self, cert: &str, key: &str) -> TlsSettings {
-        let settings = self.settings();
-        fs::write(&settings.cert, cert).expect("written");
-        fs::write(&settings.key, key).expect("written");
-        settings
+    fn write(&self, cert: &str, key: &str) -> CertificateFiles {
+        let files = self.files();
+        fs::write(&files.cert, cert).expect("written");
+        fs::write(&files.key, key).expect("written");
+        files
     }
 }
 
-fn mistakes(settings: TlsSettings) -> Vec<String> {
-    let mistakes = Certificates::load(settings).err().unwrap_or_default();
+fn read(files: &CertificateFiles) -> Result<Contents, Mistakes> {
+    files.contents(fs::read(&files.cert), fs::read(&files.key))
+}
+
+fn load(files: CertificateFiles) -> Result<Certificates, Mistakes> {
+    let read = read(&files);
+    Certificates::load(files, read)
+}
+
+fn mistakes(files: CertificateFiles) -> Vec<String> {
+    let mistakes = load(files).err().unwrap_or_default();
     mistakes.iter().map(str::to_owned).collect()
 }
 
@@ -81,8 +92,8 @@ fn what_is_wrong_with_the_files_is_told_with_setting_and_mend() {
         }
         assert!(!found.contains(&secret[1..]), "{found}");
     }
-    let settings = TlsSettings { cert: "nowhere.pem".into(), key: "/".into(), ..pair.settings() };
-    let found = mistakes(settings);
+    let files = CertificateFiles { cert: "nowhere.pem".into(), key: "/".into(), ..pair.files() };
+    let found = mistakes(files);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("--tls-cert: can't read nowhere.pem: No such file"), "{found:?}");
     assert!(found[1].starts_with("--tls-key: can't read /: "), "{found:?}");
@@ -101,7 +112,7 @@ fn chains_keys_in_one_file_and_other_forms_of_keys_are_read() {
 #[test]
 fn nothing_shows_the_key() {
     let pair = Pair::new();
-    let certificates = Certificates::load(pair.write(&pair.cert, &pair.key)).expect("sound");
+    let certificates = load(pair.write(&pair.cert, &pair.key)).expect("sound");
     let config = certificates.server_config().expect("a config");
     assert!(format!("{config:?}").contains("InUse(..)"));
 }
@@ -109,23 +120,56 @@ fn nothing_shows_the_key() {
 #[test]
 fn bad_files_change_nothing_and_are_told_once() {
     let pair = Pair::new();
-    let settings = pair.write(&pair.cert, &pair.key);
-    let mut certificates = Certificates::load(settings.clone()).expect("sound");
+    let files = pair.write(&pair.cert, &pair.key);
+    let mut certificates = load(files.clone()).expect("sound");
     let first = certificates.in_use();
     let mut look = |cert: &str, key: &str| {
-        let settings = pair.write(cert, key);
-        certificates.look_at(Files::read(&settings));
-        (certificates.in_use() == first, certificates.untold().map(Mistakes::to_string))
+        let came = certificates.look_at(read(&pair.write(cert, key)));
+        (certificates.in_use() == first, came)
     };
     let next = Pair::new();
-    assert_eq!(look(&pair.cert, &pair.key), (true, None));
-    let (kept, untold) = look(&next.cert, &pair.key);
-    assert!(kept && untold.is_some_and(|mistakes| mistakes.contains("is not the key")));
+    assert_eq!(look(&pair.cert, &pair.key), (true, Look::Same));
+    // One of two: the other may be on its way.
+    assert_eq!(look(&next.cert, &pair.key), (true, Look::Same));
+    let (kept, told) = look(&next.cert, &pair.key);
+    assert!(
+        kept && matches!(&told, Look::Bad(found) if found.to_string().contains("is not the key"))
+    );
     for _ in 0..3 {
-        assert_eq!(look(&next.cert, &pair.key), (true, None), "told");
+        assert_eq!(look(&next.cert, &pair.key), (true, Look::Same), "told");
     }
-    assert_eq!(look(&next.cert, &next.key), (false, None));
-    fs::remove_file(&settings.cert).expect("removed");
-    certificates.look_at(Files::read(&settings));
-    assert!(certificates.in_use() != first && certificates.untold().is_some());
+    assert_eq!(look(&next.cert, &next.key), (false, Look::Renewed));
+    let renewed = certificates.in_use();
+    fs::remove_file(&files.cert).expect("removed");
+    assert_eq!(certificates.look_at(read(&files)), Look::Same);
+    assert!(matches!(certificates.look_at(read(&files)), Look::Bad(_)));
+    assert_eq!(certificates.in_use(), renewed);
+}
+
+#[test]
+fn the_end_of_a_certificate_is_known() {
+    let pair = Pair::new();
+    let mut params = rcgen::CertificateParams::new(["localhost".into()]).expect("names");
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    (params.not_before, params.not_after) = ((end - Duration::from_secs(60)).into(), end.into());
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let cert = params.self_signed(&key).expect("made").pem();
+    let certificates = load(pair.write(&cert, &key.serialize_pem())).expect("sound");
+    assert_eq!(certificates.ends(), Some(end));
+}
+
+#[test]
+fn authorities_are_certificates_in_pem() {
+    let pair = Pair::new();
+    let told = |text: &str| authorities(Path::new("ca.pem"), Ok(text.into()));
+    assert_eq!(told(&pair.cert).expect("sound"), pair.cert.as_bytes());
+    for (text, fault) in [
+        ("", "ca.pem holds no certificate"),
+        (&*pair.key, "ca.pem holds no certificate"),
+        (&*pem("CERTIFICATE", "AAAA"), "ca.pem holds a certificate that can't be read"),
+    ] {
+        assert!(told(text).expect_err("refused").starts_with(fault), "{text}");
+    }
+    let away = authorities(Path::new("ca.pem"), Err(std::io::ErrorKind::NotFound.into()));
+    assert!(away.expect_err("refused").contains("name a file this program may read"));
 }

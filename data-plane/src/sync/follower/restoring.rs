@@ -1,0 +1,67 @@
+//! What a node begins with: the last good state on disk.
+
+use std::time::Instant;
+
+use super::{CONFIG, Follower, list};
+use crate::sync::{
+    Holding, Namespace,
+    replica::barred,
+    state_dir::{Generation, StateDir},
+};
+
+impl Follower {
+    /// Reads what is kept of a namespace and takes the best of it into use. Whether that is the
+    /// newest.
+    pub(super) fn restore_from(&mut self, dir: &StateDir, ns: Namespace) -> bool {
+        let newest = dir.load(ns, Generation::Newest);
+        // Read only when needed: two states of a million keys are twice the memory.
+        let previous = || dir.load(ns, Generation::Previous);
+        if let (CONFIG, Some(revision)) = (ns, self.guard.condemned()) {
+            // Barring what there is nothing to replace with would only make an outage certain.
+            let condemns_all = newest.as_ref().is_some_and(|state| state.revision == revision)
+                && previous().is_none_or(|state| state.revision == revision);
+            if !condemns_all {
+                tracing::error!(revision, "this config did harm twice: it is put aside");
+                self.replica.bar(Some(revision));
+                let why = barred(revision);
+                self.progress.set_refused_config(Some(format!("revision {revision}: {why}")));
+            }
+        }
+        if let Some(state) = newest
+            && self.take(ns, state)
+        {
+            return true;
+        }
+        if let Some(state) = previous() {
+            self.take(ns, state);
+        }
+        false
+    }
+
+    /// Takes a saved state into use; false when it was refused.
+    pub(super) fn take(&mut self, ns: Namespace, state: Holding) -> bool {
+        let (revision, entities) = (state.revision, state.len());
+        if ns == CONFIG {
+            self.guard.attempt(revision, Instant::now());
+        }
+        match self.replica.restore(ns, state) {
+            Ok(()) => {
+                if ns == CONFIG {
+                    self.health.turn(revision);
+                }
+                tracing::info!(namespace = ns.name(), revision, entities, "restored from disk");
+                self.progress.set_held(ns, revision);
+                true
+            }
+            Err(nack) => {
+                let why = list(&nack);
+                tracing::error!(
+                    namespace = ns.name(),
+                    revision,
+                    "a saved state is not used: {why}"
+                );
+                false
+            }
+        }
+    }
+}
