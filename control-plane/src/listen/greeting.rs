@@ -68,7 +68,7 @@ impl Transport {
         }
         match tls.acceptor.accept(stream).await {
             Ok((stream, peer)) => {
-                attempt.is_done();
+                attempt.succeeds();
                 Some(Greeted::Tls(Box::new(stream), peer))
             }
             Err(fault) => {
@@ -95,7 +95,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn is_done(mut self) {
+    fn succeeds(mut self) {
         self.is_done = true;
     }
 }
