@@ -9,6 +9,7 @@ mod random;
 mod refusal;
 mod replicas;
 mod resume;
+mod skew;
 mod slow;
 mod staging;
 
