@@ -44,3 +44,6 @@ pub mod node {
 /// The compiled `.proto` files with their imports, as an encoded `FileDescriptorSet`: what
 /// reflection serves, and where the REST gateway and `fgctl` read field names from.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+mod tests;

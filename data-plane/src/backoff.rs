@@ -7,6 +7,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
@@ -15,7 +16,12 @@ impl Backoff {
 
     /// Before any failure.
     pub(crate) fn new() -> Self {
-        Self { next: Self::FIRST }
+        Self::up_to(Self::LONGEST)
+    }
+
+    /// The same with no wait longer than that.
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self { next: Self::FIRST, longest }
     }
 
     /// After a success: the next wait is the first again.
@@ -26,7 +32,7 @@ impl Backoff {
     /// The wait before the next try: between half and all of the current bound, as `random` says.
     pub(crate) fn wait(&mut self, random: u32) -> Duration {
         let bound = self.next;
-        self.next = (bound * 2).min(Self::LONGEST);
+        self.next = (bound * 2).min(self.longest);
         bound / 2 + (bound / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }

@@ -232,18 +232,18 @@ impl Cursor {
         if self.refused.as_ref().is_some_and(is_refused) {
             return Way::None;
         }
-        let Some(holds) = self.holds.as_ref().filter(|holds| holds.epoch == head.epoch) else {
-            return Way::Snapshot;
-        };
+        let Some(holds) = &self.holds else { return Way::Snapshot };
         if *holds == head.position() {
             return Way::None;
         }
-        if holds.revision > head.revision && !self.shared.has_read_since(self.opened) {
+        // Epochs are named so that a later one sorts after those before it.
+        let is_ahead = (&holds.epoch, holds.revision) > (&head.epoch, head.revision);
+        if is_ahead && !self.shared.has_read_since(self.opened) {
             // It had that from another replica, which may be ahead of this one for a moment, or for as
             // long as this one can't read the store: it must not be led back.
             return Way::None;
         }
-        if holds.revision >= head.revision {
+        if holds.epoch != head.epoch || holds.revision >= head.revision {
             return Way::Snapshot;
         }
         let Some(steps) = head.steps_after(holds.revision) else {

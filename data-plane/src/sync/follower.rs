@@ -52,6 +52,10 @@ const STATUS_EVERY: Duration = Duration::from_secs(2);
 /// How often the log repeats that no control plane can be reached.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
+/// The longest wait before all control planes are tried again. With a connection that is given up just then
+/// (`CONNECT_TIMEOUT`) a node is back within 5 seconds of being able to.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
 /// A stream that lasts this long was a good one.
 const LIVED: Duration = Duration::from_secs(5);
 
@@ -202,7 +206,7 @@ impl Follower {
             self.progress.set_trouble("no control plane is set: give --control-plane".into());
             return std::future::pending().await;
         }
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(LONGEST_WAIT);
         let mut reminded: Option<Instant> = None;
         for (at, uri) in uris.iter().enumerate().cycle() {
             let began = Instant::now();

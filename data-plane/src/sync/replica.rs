@@ -314,7 +314,7 @@ impl Replica {
                 });
                 let found = self.compiler.change_keys(&changed.collect::<Vec<_>>());
                 self.quarantined.retain(|error| {
-                    !changes.iter().any(|c| name(c).is_some_and(|(_, id)| id == error.id))
+                    !changes.iter().filter_map(name).any(|it| it == (error.kind, &*error.id))
                 });
                 self.quarantined.extend(found);
                 Ok(())

@@ -9,6 +9,7 @@ mod random;
 mod refusal;
 mod replicas;
 mod resume;
+mod skew;
 mod slow;
 mod staging;
 
@@ -21,7 +22,7 @@ use fastgate::{
     },
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, service::Routes, transport::Endpoint};
@@ -52,6 +53,8 @@ struct Plane {
     feed: Feed,
     stop: CancellationToken,
     address: SocketAddr,
+    /// Reads the store.
+    reader: JoinHandle<()>,
 }
 
 /// The wire of one stream, with no opinion on what is sent.
@@ -115,7 +118,7 @@ impl World {
 impl Plane {
     async fn start(store: &Arc<dyn Store>) -> Self {
         let stop = CancellationToken::new();
-        let (feed, _task) = Feed::start(Arc::clone(store), stop.clone());
+        let (feed, reader) = Feed::start(Arc::clone(store), stop.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let routes = Routes::default().add_service(feed.service());
@@ -125,7 +128,7 @@ impl Plane {
             Guard(routes),
             stop.clone(),
         ));
-        Self { feed, stop, address }
+        Self { feed, stop, address, reader }
     }
 
     /// Opens a stream and says nothing. Little can be on its way while nobody reads.

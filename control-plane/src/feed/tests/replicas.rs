@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Plane, World, model::Node};
+use fastgate::node::v1::Namespace;
+
+use super::{
+    Plane, World,
+    model::{Node, Step},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_counts_and_lists_the_nodes_of_all() {
@@ -31,4 +36,29 @@ async fn each_counts_and_lists_the_nodes_of_all() {
         "it was told, long before it had to assume so"
     );
     assert!(!world.plane.feed.nodes(None)[1].connected);
+}
+
+/// An environment was deleted and made anew, and this one can't read that: a node that was with another one
+/// must not serve the keys of the first again.
+#[tokio::test]
+async fn one_that_cannot_read_the_store_leads_nobody_back_to_an_earlier_epoch() {
+    let world = World::start().await;
+    world.add_key("k1").await;
+    let other = Plane::start(&world.store).await;
+    let node = Node::new("default").follow(&other).await.leave();
+    other.reader.abort();
+    let of_epoch = |name: &str, epoch: &str| {
+        let mut node = node.clone().named(name);
+        node.sides.values_mut().for_each(|side| (side.epoch, side.revision) = (epoch.into(), 1));
+        node
+    };
+    // They are UUIDs of version 7: this one is of a year to come.
+    let mut later = of_epoch("n2", "ffffffff00007000800000000000000f").connect(&other).await;
+    for _ in 0..3 {
+        let step = later.next().await;
+        assert!(matches!(step, Step::Heartbeat(_)), "{step:?}");
+    }
+    let mut earlier = of_epoch("n3", "00000000000070008000000000000000").connect(&other).await;
+    let step = earlier.step().await;
+    assert!(matches!(step, Step::Snapshot(Namespace::Keys, _)), "{step:?}");
 }

@@ -1,6 +1,7 @@
 //! A replica against a model of it, and message by message.
 
 mod mutated;
+mod skew;
 
 use std::collections::BTreeMap;
 
