@@ -47,6 +47,8 @@ mod route;
 mod server;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod socket;
 mod sync;

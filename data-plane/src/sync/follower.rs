@@ -1,9 +1,6 @@
 //! The task that follows a control plane and puts what it sends in force.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use fastgate::node::v1::{
     Heartbeat, Hello, Nack, NodeMessage, Status, config_stream_client::ConfigStreamClient,
@@ -14,7 +11,7 @@ use thiserror::Error;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -232,13 +229,13 @@ impl Follower {
         let mut inbound = stream.into_inner();
         let mut status_due = interval(STATUS_EVERY);
         status_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = tokio::time::Instant::now();
+        let mut heard = Instant::now();
         // Redis may take its time to answer them: revisions don't wait for it.
         let mut asked = JoinSet::new();
         loop {
+            // In this order: however many messages come, they keep nothing from its turn.
             let message = tokio::select! {
-                Some(_) = asked.join_next() => continue,
-                message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
+                biased;
                 () = connected.outdated() => return Err(Lost::Outdated),
                 _ = status_due.tick() => {
                     if self.settle() {
@@ -247,19 +244,19 @@ impl Follower {
                     say(&outbound, Body::Status(self.status())).await?;
                     continue;
                 }
+                Some(_) = asked.join_next() => continue,
+                message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
             };
             let message = message.map_err(|_| Lost::Silent)?.map_err(refused)?;
             let message = message.ok_or(Lost::Closed)?;
-            heard = tokio::time::Instant::now();
+            heard = Instant::now();
             if !self.progress.connected() {
                 self.progress.set_connected(true);
                 tracing::info!(control_plane = %uri, "following the control plane");
             }
             match self.replica.receive(message)? {
                 Step::Continue => {}
-                Step::Update(update) => {
-                    say(&outbound, self.apply(update, heard.into_std())).await?
-                }
+                Step::Update(update) => say(&outbound, self.apply(update, heard)).await?,
                 Step::Heartbeat(heartbeat) => self.note(heartbeat),
                 Step::Drain => return Err(Lost::Draining),
                 Step::Question(question) => {
