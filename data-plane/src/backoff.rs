@@ -39,6 +39,10 @@ impl Backoff {
 
 /// A random number; the same one every time where the system has none, which costs only spread.
 pub(crate) fn random() -> u32 {
+    #[cfg(test)]
+    if turmoil::in_simulation() {
+        return crate::simulation::random();
+    }
     getrandom::u32().unwrap_or(u32::MAX / 2)
 }
 

@@ -19,6 +19,11 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why it can't be reached.
 pub(crate) async fn connect_to(endpoint: &Endpoint) -> Result<Channel, String> {
+    #[cfg(test)]
+    if turmoil::in_simulation() {
+        let connected = crate::simulation::connect_to(endpoint).await;
+        return connected.map_err(|fault| innermost(&fault));
+    }
     endpoint.connect().await.map_err(|fault| innermost(&fault))
 }
 

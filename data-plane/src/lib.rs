@@ -49,6 +49,8 @@ mod route;
 mod server;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod socket;
 mod sync;

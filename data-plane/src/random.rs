@@ -19,6 +19,12 @@ impl Random {
         Ok(Self(Cell::new(getrandom::u64()?)))
     }
 
+    /// The generator whose numbers are the same every time.
+    #[cfg(test)]
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        Self(Cell::new(seed))
+    }
+
     /// The next number.
     pub(crate) fn next(&self) -> u64 {
         let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -11,8 +11,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// A process that lives this long with config will not die of taking it into use.
 pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(1);

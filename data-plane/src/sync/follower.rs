@@ -3,10 +3,7 @@
 mod fallen;
 mod restoring;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use fastgate::node::v1::{
     EntityKind, Heartbeat, Hello, Nack, NodeMessage, Status,
@@ -17,7 +14,7 @@ use thiserror::Error;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -248,20 +245,20 @@ impl Follower {
         let mut inbound = stream.into_inner();
         let mut status_due = interval(STATUS_EVERY);
         status_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = tokio::time::Instant::now();
+        let mut heard = Instant::now();
         // Redis may take its time to answer them: revisions don't wait for it.
         let mut asked = JoinSet::new();
         loop {
+            // In this order: however many messages come, they keep nothing from its turn.
             let message = tokio::select! {
-                Some(_) = asked.join_next() => continue,
+                biased;
+                () = connected.outdated() => return Err(Lost::Outdated),
                 Some(fall) = self.fallen.recv() => {
                     if self.hears_of(fall) {
                         return Err(Lost::TakenBack);
                     }
                     continue;
                 }
-                message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
-                () = connected.outdated() => return Err(Lost::Outdated),
                 _ = status_due.tick() => {
                     if self.settle() {
                         return Err(Lost::Pardoned);
@@ -269,19 +266,19 @@ impl Follower {
                     say(&outbound, Body::Status(self.status())).await?;
                     continue;
                 }
+                Some(_) = asked.join_next() => continue,
+                message = tokio::time::timeout_at(heard + SILENCE, inbound.message()) => message,
             };
             let message = message.map_err(|_| Lost::Silent)?.map_err(refused)?;
             let message = message.ok_or(Lost::Closed)?;
-            heard = tokio::time::Instant::now();
+            heard = Instant::now();
             if !self.progress.connected() {
                 self.progress.set_connected(true);
                 tracing::info!(control_plane = %uri, "following the control plane");
             }
             match self.replica.receive(message)? {
                 Step::Continue => {}
-                Step::Update(update) => {
-                    say(&outbound, self.apply(update, heard.into_std())).await?
-                }
+                Step::Update(update) => say(&outbound, self.apply(update, heard)).await?,
                 Step::Heartbeat(heartbeat) => self.note(heartbeat),
                 Step::Drain => return Err(Lost::Draining),
                 Step::Question(question) => {

@@ -1,5 +1,7 @@
 //! A follower on its disk and against a control plane in miniature, which each test plays itself.
 
+mod simulated;
+
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -144,14 +146,20 @@ struct Node {
     cell: SnapshotCell,
     progress: Progress,
     falls: Falls,
+    boot_id: String,
 }
 
 fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
+    named("n1", control_planes, dir)
+}
+
+fn named(node_id: &str, control_planes: &[&Uri], dir: Option<&Path>) -> Node {
     let environment = Id::parse("default").expect("an id");
-    let node_id = Id::parse("n1").expect("an id");
+    let node_id = Id::parse(node_id).expect("an id");
     let identity = Arc::new(Identity::of_this_boot(environment.clone(), node_id));
     let cell = SnapshotCell::default();
     let (falls, fallen) = falls();
+    let boot_id = identity.boot_id.to_string();
     let follower = Follower::restore(Parts {
         identity: identity.clone(),
         settings: Arc::new(Settings {
@@ -174,7 +182,7 @@ fn node(control_planes: &[&Uri], dir: Option<&Path>) -> Node {
         state_dir: dir.map(open).map(Arc::new),
     });
     let progress = follower.progress();
-    Node { follower, cell, progress, falls }
+    Node { follower, cell, progress, falls, boot_id }
 }
 
 /// The node before may still be letting go of it.

@@ -5,10 +5,9 @@
 //! see. Two of them soon after a change, and none shortly before, are the fault of the change: it is taken
 //! back, with those that came since. Keys are never on trial: whatever happens, a revocation stays.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 use super::Holding;
 

@@ -1,6 +1,6 @@
 //! What becomes of config when something panicked.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::{CONFIG, Follower, Namespace};
 use crate::{falls::Fall, sync::Holding};

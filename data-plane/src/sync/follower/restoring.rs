@@ -1,6 +1,6 @@
 //! What a node begins with: the last good state on disk.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::{CONFIG, Follower, list};
 use crate::sync::{
