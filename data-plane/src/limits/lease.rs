@@ -27,7 +27,8 @@
 //! their own if need be; few with the next call there is.
 
 use super::{
-    ask::{Ask, Back, Grant, Mark},
+    ask::{Ask, Back, Grant},
+    batches::{Batch, Batches},
     crowd::{Crowd, HELD, SLACK},
     gcra::{Bucket, Level, Refill},
 };
@@ -68,8 +69,7 @@ pub(super) struct Lease {
     bucket: Bucket,
     /// Number of the connection to Redis all this came over. A new one may lead to another Redis.
     epoch: u32,
-    /// The one that ends first is the first.
-    batches: [Batch; 2],
+    batches: Batches,
     /// Void tokens.
     back: Back,
     /// Whether they are enough for a call of their own.
@@ -87,24 +87,6 @@ pub(super) struct Lease {
     debt: Debt,
     /// Whether Redis is to be told how much was taken, as it may be another one.
     is_new_redis: bool,
-}
-
-/// Tokens that end at the same time.
-#[derive(Clone, Copy, Default, Debug)]
-struct Batch {
-    tokens: u64,
-    ends: u64,
-    /// When half of its time is over.
-    half: u64,
-    /// Whether they are so few that they can be spent for [`LONG`].
-    are_few: bool,
-    mark: Mark,
-}
-
-impl Batch {
-    fn is_void(&self, now: u64) -> bool {
-        self.tokens > 0 && self.ends <= now
-    }
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -142,7 +124,7 @@ impl Lease {
         Self {
             bucket,
             epoch: 0,
-            batches: Default::default(),
+            batches: Batches::default(),
             back: Back::default(),
             is_back_due: false,
             seen: Seen::default(),
@@ -187,7 +169,7 @@ impl Lease {
         if self.bucket.is_charged {
             return self.stock_to_owe(now);
         }
-        if self.batches.iter().any(|batch| batch.is_void(now)) {
+        if self.batches.are_void(now) {
             self.take_out_void(now);
         }
         if self.held() > 0 {
@@ -220,10 +202,7 @@ impl Lease {
 
     /// Spends one of the tokens held.
     pub(super) fn spend(&mut self) {
-        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.tokens > 0) {
-            batch.tokens -= 1;
-            self.used += 1;
-        }
+        self.used += u64::from(self.batches.spend());
     }
 
     /// Whether it is time to fetch more.
@@ -231,10 +210,9 @@ impl Lease {
         if self.bucket.is_charged {
             return self.seen.at + FRESH / 2 <= now;
         }
-        let [_, newest] = &self.batches;
         self.size >= WORTH_PREFETCH
             && now >= self.empty_until
-            && (self.held() <= self.last_granted / 2 || newest.half <= now)
+            && (self.held() <= self.last_granted / 2 || self.batches.are_half_over(now))
     }
 
     /// Where the bucket stands, what is held counted as if it were in it.
@@ -327,7 +305,7 @@ impl Lease {
             Refill::Steady if !are_few => SHORT,
             Refill::Steady | Refill::Calendar(_) => self.life_of_few(),
         };
-        self.put(Batch {
+        self.batches.put(Batch {
             tokens: grant.tokens,
             ends: sent + life,
             half: sent + life / 2,
@@ -353,7 +331,7 @@ impl Lease {
     /// Whether there may be tokens to be given back by a call of their own, now or soon, or a debt to be
     /// told.
     pub(super) fn has_business(&self) -> bool {
-        self.is_due() || self.batches.iter().any(|batch| batch.tokens > 0 && !batch.are_few)
+        self.is_due() || self.batches.are_many()
     }
 
     /// Whether there is something to be told by a call of its own: tokens that are given back, or what
@@ -363,16 +341,9 @@ impl Lease {
     }
 
     fn take_out_void(&mut self, now: u64) {
-        for batch in self.batches {
-            if batch.is_void(now) {
-                self.give_back(batch);
-                self.is_back_due |= !batch.are_few;
-            }
-        }
-        for batch in &mut self.batches {
-            if batch.is_void(now) {
-                batch.tokens = 0;
-            }
+        for batch in self.batches.take_void(now) {
+            self.back.add(batch.tokens, batch.mark);
+            self.is_back_due |= !batch.are_few;
         }
     }
 
@@ -384,56 +355,17 @@ impl Lease {
     }
 
     fn held(&self) -> u64 {
-        self.batches.iter().map(|batch| batch.tokens).sum()
-    }
-
-    /// Keeps a batch. Where there are two already, they become one, with the earlier end.
-    fn put(&mut self, batch: Batch) {
-        let [mut one, mut two] = self.batches;
-        if one.tokens == 0 {
-            (one, two) = (two, Batch::default());
-        }
-        if one.tokens > 0 && two.tokens > 0 {
-            one = Batch {
-                tokens: one.tokens + two.tokens,
-                are_few: one.are_few && two.are_few,
-                mark: older(one.mark, two.mark),
-                ..one
-            };
-        }
-        two = batch;
-        if one.tokens > 0 && two.ends < one.ends {
-            (one, two) = (two, one);
-        }
-        self.batches = [one, two];
-    }
-
-    fn give_back(&mut self, batch: Batch) {
-        self.back = if self.back.tokens > 0 && self.back.mark.begun == batch.mark.begun {
-            let mark = older(self.back.mark, batch.mark);
-            Back { tokens: self.back.tokens + batch.tokens, mark }
-        } else {
-            // Of the two, the later one has more left to give.
-            Back { tokens: batch.tokens, mark: batch.mark }
-        };
-    }
-}
-
-/// The mark that both can be given back by. For different ones of `begun`, none can.
-fn older(one: Mark, other: Mark) -> Mark {
-    if one.begun == other.begun {
-        Mark { gross: one.gross.min(other.gross), ..one }
-    } else if one.begun > other.begun {
-        other
-    } else {
-        one
+        self.batches.tokens()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::mirror::{self, Kept};
+    use crate::limits::{
+        ask::Mark,
+        mirror::{self, Kept},
+    };
 
     const ALONE: Crowd = Crowd { nodes: 1, workers: 1 };
 

@@ -16,6 +16,7 @@
 //! ```
 
 mod ask;
+mod batches;
 mod buckets;
 mod charges;
 mod clock;
