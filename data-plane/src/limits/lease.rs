@@ -20,6 +20,15 @@
 //! A token of a quota is spent in the day or month it was granted in, and given back after [`IDLE`];
 //! no more than an eighth of what is left is leased over all workers.
 //!
+//! Tokens are fetched when half of them are spent, so that few requests wait. Where that is one or two,
+//! a request would rather wait for its own call than have tokens end unspent; but not for a Redis that
+//! is [`FAR`]. Of that, few are fetched ahead too, where they come to be spent at the pace of late; and
+//! where requests come to an empty bucket one after the other, none waits to see whether a token is
+//! there again: the one that finds it is time sends the call and is refused, as it would have been a
+//! little earlier, and one that follows takes the token. All of that asks for no more and holds for no
+//! longer than the above. What still waits are requests of keys that are used more seldom than a token
+//! of theirs may be held.
+//!
 //! Of a bucket that requests are charged to when they are over nothing is leased. A request is admitted
 //! while there is a token, as far as was known 100 ms ago; what it cost is told with the next call.
 //!
@@ -63,6 +72,12 @@ const FRESH: u64 = SLACK;
 /// Fewer than this are not worth fetching before they are needed.
 const WORTH_PREFETCH: u64 = 4;
 
+/// A Redis whose answers take longer is far: requests of a pace are not to wait for it.
+pub(super) const FAR: u64 = MILLISECOND;
+
+/// Requests that are refused no further apart than this will spend a token that comes between them.
+const OVERLOAD: u64 = SHORT / 2;
+
 /// What a worker holds and knows of one bucket.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -76,14 +91,18 @@ pub(super) struct Lease {
     is_back_due: bool,
     /// Where the bucket stood when last heard of.
     seen: Seen,
-    /// Redis has no token before this.
+    /// Redis has no token before this, or is being asked for one.
     empty_until: u64,
+    /// When a request was refused last, since the bucket was found empty.
+    refused_at: u64,
     /// How many are asked for at a time.
     size: u64,
     last_granted: u64,
     /// Spent since tokens were last asked for.
     used: u64,
     asked_at: u64,
+    /// How long one lasted before that.
+    lasted: u64,
     debt: Debt,
     /// Whether Redis is to be told how much was taken, as it may be another one.
     is_new_redis: bool,
@@ -129,10 +148,12 @@ impl Lease {
             is_back_due: false,
             seen: Seen::default(),
             empty_until: 0,
+            refused_at: 0,
             size: 1,
             last_granted: 0,
             used: 0,
             asked_at: 0,
+            lasted: u64::MAX,
             debt: Debt::default(),
             is_new_redis: false,
         }
@@ -157,7 +178,7 @@ impl Lease {
     pub(super) fn forget(&mut self) {
         self.seen = Seen::default();
         self.debt = Debt::default();
-        self.empty_until = 0;
+        (self.empty_until, self.refused_at) = (0, 0);
     }
 
     /// Where it stands.
@@ -205,13 +226,45 @@ impl Lease {
         self.used += u64::from(self.batches.spend());
     }
 
+    /// Notes a request that was refused.
+    pub(super) fn refuse(&mut self, now: u64) {
+        self.refused_at = now;
+    }
+
+    /// Whether a request is refused though Redis may have a token, for which it is to be asked: others
+    /// were just now, and the next one will take it. If so, no other asks before the answer is there,
+    /// which takes so long.
+    pub(super) fn puts_off(&mut self, now: u64, answer_time: u64) -> bool {
+        let is_in_overload = self.refused_at > 0 && now < self.refused_at + OVERLOAD;
+        if is_in_overload && !self.bucket.is_charged {
+            // Some answers take longer than others.
+            self.empty_until = now + 2 * answer_time;
+        }
+        is_in_overload && !self.bucket.is_charged
+    }
+
     /// Whether it is time to fetch more.
     pub(super) fn runs_low(&self, now: u64) -> bool {
         if self.bucket.is_charged {
             return self.seen.at + FRESH / 2 <= now;
         }
-        self.size >= WORTH_PREFETCH
-            && now >= self.empty_until
+        self.size >= WORTH_PREFETCH && self.is_half_spent(now)
+    }
+
+    /// Whether it is time to fetch as few as are not worth it where Redis is near. Of a quota they would
+    /// be what is left to others.
+    pub(super) fn runs_low_of_few(&self, now: u64, crowd: Crowd) -> bool {
+        let then_held = self.held() + self.size;
+        let are_few = then_held <= crowd.held(self.bucket);
+        let life = if are_few { self.life_of_few() } else { SHORT };
+        self.bucket.refill == Refill::Steady
+            && !self.bucket.is_charged
+            && self.is_half_spent(now)
+            && self.lasted.saturating_mul(then_held) <= life
+    }
+
+    fn is_half_spent(&self, now: u64) -> bool {
+        now >= self.empty_until
             && (self.held() <= self.last_granted / 2 || self.batches.are_half_over(now))
     }
 
@@ -245,6 +298,7 @@ impl Lease {
             return self.settle(now);
         }
         let window = now.saturating_sub(self.asked_at).max(1);
+        self.lasted = window / self.used.max(1);
         let needed_in = |time: u64| self.used.saturating_mul(time) / window;
         let lasting = needed_in(self.life_of_few() / 2);
         // How many can be had for long.
@@ -295,6 +349,8 @@ impl Lease {
             // A small bucket must not run over meanwhile.
             let pause = PAUSE.min(self.bucket.capacity / 8);
             self.empty_until = landed + wait.max(pause).min(RECHECK);
+        } else {
+            (self.empty_until, self.refused_at) = (0, 0);
         }
         if grant.tokens == 0 {
             return;
