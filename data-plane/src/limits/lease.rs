@@ -235,12 +235,13 @@ impl Lease {
     /// were just now, and the next one will take it. If so, no other asks before the answer is there,
     /// which takes so long.
     pub(super) fn puts_off(&mut self, now: u64, answer_time: u64) -> bool {
-        let is_in_overload = self.refused_at > 0 && now < self.refused_at + OVERLOAD;
-        if is_in_overload && !self.bucket.is_charged {
+        let is_in_overload =
+            self.refused_at > 0 && now < self.refused_at + OVERLOAD && !self.bucket.is_charged;
+        if is_in_overload {
             // Some answers take longer than others.
             self.empty_until = now + 2 * answer_time;
         }
-        is_in_overload && !self.bucket.is_charged
+        is_in_overload
     }
 
     /// Whether it is time to fetch more.
@@ -520,6 +521,53 @@ mod tests {
         );
         assert_eq!(lease.stock(MILLISECOND + PAUSE), Stock::Unknown);
         assert!(bucket().free(lease.level(MILLISECOND + PAUSE).taken) > 0);
+    }
+
+    /// What Redis says of an ask that was sent at `now`, where so much is taken.
+    fn hear(lease: &mut Lease, (tokens, taken): (u64, u64), now: u64) {
+        let ask = lease.settle(now);
+        let grant = Grant { tokens, taken, mark: Mark::default(), ends_in: None };
+        lease.take((&ask, &grant), (1, now, now + MILLISECOND), ALONE);
+    }
+
+    #[test]
+    fn who_is_refused_though_there_may_be_a_token_is_one_of_many() {
+        let (mut lease, full) = (lease(), bucket().capacity);
+        let again = MILLISECOND + PAUSE;
+        hear(&mut lease, (0, full), 0);
+        assert_eq!(lease.stock(again), Stock::Unknown);
+        assert!(!lease.puts_off(again, MILLISECOND), "nobody was refused");
+        lease.refuse(again - 1);
+        assert!(lease.puts_off(again, MILLISECOND));
+        assert_eq!(lease.stock(again + MILLISECOND), Stock::Empty, "until the answer is there");
+        assert_eq!(lease.stock(again + 2 * MILLISECOND), Stock::Unknown, "or is late");
+        assert!(
+            !lease.puts_off(again + OVERLOAD, MILLISECOND),
+            "who was refused does not come back"
+        );
+        hear(&mut lease, (1, full / 2), again);
+        assert_eq!(lease.stock(again + MILLISECOND), Stock::Held);
+        lease.spend();
+        assert!(!lease.puts_off(again + MILLISECOND, MILLISECOND), "it is empty no more");
+    }
+
+    #[test]
+    fn few_are_fetched_ahead_where_they_come_to_be_spent() {
+        let crowd = Crowd { nodes: 20, workers: 10 };
+        for (every, are_wanted) in [(SHORT / 2, true), (SHORT - 1, true), (SHORT + 1, false)] {
+            let (mut lease, mut now) = (lease(), MILLISECOND);
+            for _ in 0..4 {
+                let ask = lease.ask(now, 1, crowd);
+                assert_eq!(ask.want, 1);
+                hear(&mut lease, (1, 0), now);
+                lease.spend();
+                now += every;
+            }
+            assert!(!lease.runs_low(now), "of a Redis that is near");
+            assert_eq!(lease.runs_low_of_few(now, crowd), are_wanted, "every {every} ns");
+            let alone = lease.runs_low_of_few(now, ALONE);
+            assert!(alone, "where they may be held for long");
+        }
     }
 
     #[test]
