@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An error, 50 ms in which Redis answers nobody who waits, or answers that are late again and again
-//! (over 10 ms, eight times one after the other: see `pace.rs`) open the breaker: the connection is
+//! (over 10 ms, six times one after the other: see `pace.rs`) open the breaker: the connection is
 //! given up, requests do without it at once, and a task in the background makes a new one, trying
 //! twice a second. It is used once it answered as often in time. Single stalls are a busy machine's,
 //! and no reason to count here what Redis will count too; so is a queue of calls that are answered

@@ -30,7 +30,7 @@ const BUDGET_STEPS: u32 = 2;
 
 /// So many late answers one after the other are too slow; so many in time are prompt again. Fewer would
 /// do, but for a machine whose cores are all busy: there Redis waits for its turn too.
-pub(super) const IN_A_ROW: u32 = 8;
+pub(super) const IN_A_ROW: u32 = 6;
 
 /// More calls under way than this are a queue.
 const QUEUE: usize = 32;

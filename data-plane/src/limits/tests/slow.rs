@@ -136,7 +136,7 @@ async fn a_redis_that_answers_late_again_and_again_is_done_without() {
         calls += 1;
     }
     // The background may have asked too. Of some calls it is not known: this thread was held up.
-    assert!((7..=40).contains(&calls), "{calls}");
+    assert!((5..=40).contains(&calls), "{calls}");
     assert_eq!(redis.told(), ["it answers, but too slowly"]);
 
     // It is tried all the time, and not used.
