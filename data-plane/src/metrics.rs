@@ -92,7 +92,7 @@ impl Collector for Metrics {
         counter(to, "audit_events_tailed", help, self.audit.tailed())?;
         self.encode_config(to)?;
         let state = [("state", self.limiter.state().name())];
-        let help = "Where limits are counted: redis, local (none set) or fallback (redis away)";
+        let help = "Where limits are counted: redis, local (none set) or fallback (redis away or too slow)";
         family(to, "limits_state", help, &[(state, 1)], Kind::Gauge)?;
         let calls = self.limiter.redis_calls();
         counter(to, "limits_redis_calls", "Calls that lease tokens from Redis", calls)?;

@@ -51,6 +51,31 @@ pub(super) struct Grant {
     pub(super) ends_in: Option<u64>,
 }
 
+impl Back {
+    /// These tokens too.
+    pub(super) fn add(&mut self, tokens: u64, mark: Mark) {
+        *self = if self.tokens > 0 && self.mark.begun == mark.begun {
+            Self { tokens: self.tokens + tokens, mark: self.mark.older(mark) }
+        } else {
+            // Of the two, the later one has more left to give.
+            Self { tokens, mark }
+        };
+    }
+}
+
+impl Mark {
+    /// The mark that both can be given back by. For different ones of `begun`, none can.
+    pub(super) fn older(self, other: Self) -> Self {
+        if self.begun == other.begun {
+            Self { gross: self.gross.min(other.gross), ..self }
+        } else if self.begun > other.begun {
+            other
+        } else {
+            self
+        }
+    }
+}
+
 impl Ask {
     /// As the script takes it.
     pub(super) fn arguments(&self) -> [u64; 11] {

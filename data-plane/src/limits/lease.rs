@@ -20,6 +20,15 @@
 //! A token of a quota is spent in the day or month it was granted in, and given back after [`IDLE`];
 //! no more than an eighth of what is left is leased over all workers.
 //!
+//! Tokens are fetched when half of them are spent, so that few requests wait. Where that is one or two,
+//! a request would rather wait for its own call than have tokens end unspent; but not for a Redis that
+//! is [`FAR`]. Of that, few are fetched ahead too, where they come to be spent at the pace of late; and
+//! where requests come to an empty bucket one after the other, none waits to see whether a token is
+//! there again: the one that finds it is time sends the call and is refused, as it would have been a
+//! little earlier, and one that follows takes the token. All of that asks for no more and holds for no
+//! longer than the above. What still waits are requests of keys that are used more seldom than a token
+//! of theirs may be held.
+//!
 //! Of a bucket that requests are charged to when they are over nothing is leased. A request is admitted
 //! while there is a token, as far as was known 100 ms ago; what it cost is told with the next call.
 //!
@@ -27,7 +36,8 @@
 //! their own if need be; few with the next call there is.
 
 use super::{
-    ask::{Ask, Back, Grant, Mark},
+    ask::{Ask, Back, Grant},
+    batches::{Batch, Batches},
     crowd::{Crowd, HELD, SLACK},
     gcra::{Bucket, Level, Refill},
 };
@@ -62,49 +72,40 @@ const FRESH: u64 = SLACK;
 /// Fewer than this are not worth fetching before they are needed.
 const WORTH_PREFETCH: u64 = 4;
 
+/// A Redis whose answers take longer is far: requests of a pace are not to wait for it.
+pub(super) const FAR: u64 = MILLISECOND;
+
+/// Requests that are refused no further apart than this will spend a token that comes between them.
+const OVERLOAD: u64 = SHORT / 2;
+
 /// What a worker holds and knows of one bucket.
 #[derive(Debug)]
 pub(super) struct Lease {
     bucket: Bucket,
     /// Number of the connection to Redis all this came over. A new one may lead to another Redis.
     epoch: u32,
-    /// The one that ends first is the first.
-    batches: [Batch; 2],
+    batches: Batches,
     /// Void tokens.
     back: Back,
     /// Whether they are enough for a call of their own.
     is_back_due: bool,
     /// Where the bucket stood when last heard of.
     seen: Seen,
-    /// Redis has no token before this.
+    /// Redis has no token before this, or is being asked for one.
     empty_until: u64,
+    /// When a request was refused last, since the bucket was found empty.
+    refused_at: u64,
     /// How many are asked for at a time.
     size: u64,
     last_granted: u64,
     /// Spent since tokens were last asked for.
     used: u64,
     asked_at: u64,
+    /// How long one lasted before that.
+    lasted: u64,
     debt: Debt,
     /// Whether Redis is to be told how much was taken, as it may be another one.
     is_new_redis: bool,
-}
-
-/// Tokens that end at the same time.
-#[derive(Clone, Copy, Default, Debug)]
-struct Batch {
-    tokens: u64,
-    ends: u64,
-    /// When half of its time is over.
-    half: u64,
-    /// Whether they are so few that they can be spent for [`LONG`].
-    are_few: bool,
-    mark: Mark,
-}
-
-impl Batch {
-    fn is_void(&self, now: u64) -> bool {
-        self.tokens > 0 && self.ends <= now
-    }
 }
 
 #[derive(Clone, Copy, Default, Debug)]
@@ -142,15 +143,17 @@ impl Lease {
         Self {
             bucket,
             epoch: 0,
-            batches: Default::default(),
+            batches: Batches::default(),
             back: Back::default(),
             is_back_due: false,
             seen: Seen::default(),
             empty_until: 0,
+            refused_at: 0,
             size: 1,
             last_granted: 0,
             used: 0,
             asked_at: 0,
+            lasted: u64::MAX,
             debt: Debt::default(),
             is_new_redis: false,
         }
@@ -175,7 +178,7 @@ impl Lease {
     pub(super) fn forget(&mut self) {
         self.seen = Seen::default();
         self.debt = Debt::default();
-        self.empty_until = 0;
+        (self.empty_until, self.refused_at) = (0, 0);
     }
 
     /// Where it stands.
@@ -187,7 +190,7 @@ impl Lease {
         if self.bucket.is_charged {
             return self.stock_to_owe(now);
         }
-        if self.batches.iter().any(|batch| batch.is_void(now)) {
+        if self.batches.are_void(now) {
             self.take_out_void(now);
         }
         if self.held() > 0 {
@@ -220,10 +223,25 @@ impl Lease {
 
     /// Spends one of the tokens held.
     pub(super) fn spend(&mut self) {
-        if let Some(batch) = self.batches.iter_mut().find(|batch| batch.tokens > 0) {
-            batch.tokens -= 1;
-            self.used += 1;
+        self.used += u64::from(self.batches.spend());
+    }
+
+    /// Notes a request that was refused.
+    pub(super) fn refuse(&mut self, now: u64) {
+        self.refused_at = now;
+    }
+
+    /// Whether a request is refused though Redis may have a token, for which it is to be asked: others
+    /// were just now, and the next one will take it. If so, no other asks before the answer is there,
+    /// which takes so long.
+    pub(super) fn puts_off(&mut self, now: u64, answer_time: u64) -> bool {
+        let is_in_overload =
+            self.refused_at > 0 && now < self.refused_at + OVERLOAD && !self.bucket.is_charged;
+        if is_in_overload {
+            // Some answers take longer than others.
+            self.empty_until = now + 2 * answer_time;
         }
+        is_in_overload
     }
 
     /// Whether it is time to fetch more.
@@ -231,10 +249,24 @@ impl Lease {
         if self.bucket.is_charged {
             return self.seen.at + FRESH / 2 <= now;
         }
-        let [_, newest] = &self.batches;
-        self.size >= WORTH_PREFETCH
-            && now >= self.empty_until
-            && (self.held() <= self.last_granted / 2 || newest.half <= now)
+        self.size >= WORTH_PREFETCH && self.is_half_spent(now)
+    }
+
+    /// Whether it is time to fetch as few as are not worth it where Redis is near. Of a quota they would
+    /// be what is left to others.
+    pub(super) fn runs_low_of_few(&self, now: u64, crowd: Crowd) -> bool {
+        let then_held = self.held() + self.size;
+        let are_few = then_held <= crowd.held(self.bucket);
+        let life = if are_few { self.life_of_few() } else { SHORT };
+        self.bucket.refill == Refill::Steady
+            && !self.bucket.is_charged
+            && self.is_half_spent(now)
+            && self.lasted.saturating_mul(then_held) <= life
+    }
+
+    fn is_half_spent(&self, now: u64) -> bool {
+        now >= self.empty_until
+            && (self.held() <= self.last_granted / 2 || self.batches.are_half_over(now))
     }
 
     /// Where the bucket stands, what is held counted as if it were in it.
@@ -267,6 +299,7 @@ impl Lease {
             return self.settle(now);
         }
         let window = now.saturating_sub(self.asked_at).max(1);
+        self.lasted = window / self.used.max(1);
         let needed_in = |time: u64| self.used.saturating_mul(time) / window;
         let lasting = needed_in(self.life_of_few() / 2);
         // How many can be had for long.
@@ -317,6 +350,8 @@ impl Lease {
             // A small bucket must not run over meanwhile.
             let pause = PAUSE.min(self.bucket.capacity / 8);
             self.empty_until = landed + wait.max(pause).min(RECHECK);
+        } else {
+            (self.empty_until, self.refused_at) = (0, 0);
         }
         if grant.tokens == 0 {
             return;
@@ -327,7 +362,7 @@ impl Lease {
             Refill::Steady if !are_few => SHORT,
             Refill::Steady | Refill::Calendar(_) => self.life_of_few(),
         };
-        self.put(Batch {
+        self.batches.put(Batch {
             tokens: grant.tokens,
             ends: sent + life,
             half: sent + life / 2,
@@ -353,7 +388,7 @@ impl Lease {
     /// Whether there may be tokens to be given back by a call of their own, now or soon, or a debt to be
     /// told.
     pub(super) fn has_business(&self) -> bool {
-        self.is_due() || self.batches.iter().any(|batch| batch.tokens > 0 && !batch.are_few)
+        self.is_due() || self.batches.are_many()
     }
 
     /// Whether there is something to be told by a call of its own: tokens that are given back, or what
@@ -363,16 +398,9 @@ impl Lease {
     }
 
     fn take_out_void(&mut self, now: u64) {
-        for batch in self.batches {
-            if batch.is_void(now) {
-                self.give_back(batch);
-                self.is_back_due |= !batch.are_few;
-            }
-        }
-        for batch in &mut self.batches {
-            if batch.is_void(now) {
-                batch.tokens = 0;
-            }
+        for batch in self.batches.take_void(now) {
+            self.back.add(batch.tokens, batch.mark);
+            self.is_back_due |= !batch.are_few;
         }
     }
 
@@ -384,56 +412,17 @@ impl Lease {
     }
 
     fn held(&self) -> u64 {
-        self.batches.iter().map(|batch| batch.tokens).sum()
-    }
-
-    /// Keeps a batch. Where there are two already, they become one, with the earlier end.
-    fn put(&mut self, batch: Batch) {
-        let [mut one, mut two] = self.batches;
-        if one.tokens == 0 {
-            (one, two) = (two, Batch::default());
-        }
-        if one.tokens > 0 && two.tokens > 0 {
-            one = Batch {
-                tokens: one.tokens + two.tokens,
-                are_few: one.are_few && two.are_few,
-                mark: older(one.mark, two.mark),
-                ..one
-            };
-        }
-        two = batch;
-        if one.tokens > 0 && two.ends < one.ends {
-            (one, two) = (two, one);
-        }
-        self.batches = [one, two];
-    }
-
-    fn give_back(&mut self, batch: Batch) {
-        self.back = if self.back.tokens > 0 && self.back.mark.begun == batch.mark.begun {
-            let mark = older(self.back.mark, batch.mark);
-            Back { tokens: self.back.tokens + batch.tokens, mark }
-        } else {
-            // Of the two, the later one has more left to give.
-            Back { tokens: batch.tokens, mark: batch.mark }
-        };
-    }
-}
-
-/// The mark that both can be given back by. For different ones of `begun`, none can.
-fn older(one: Mark, other: Mark) -> Mark {
-    if one.begun == other.begun {
-        Mark { gross: one.gross.min(other.gross), ..one }
-    } else if one.begun > other.begun {
-        other
-    } else {
-        one
+        self.batches.tokens()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::mirror::{self, Kept};
+    use crate::limits::{
+        ask::Mark,
+        mirror::{self, Kept},
+    };
 
     const ALONE: Crowd = Crowd { nodes: 1, workers: 1 };
 
@@ -532,6 +521,53 @@ mod tests {
         );
         assert_eq!(lease.stock(MILLISECOND + PAUSE), Stock::Unknown);
         assert!(bucket().free(lease.level(MILLISECOND + PAUSE).taken) > 0);
+    }
+
+    /// What Redis says of an ask that was sent at `now`, where so much is taken.
+    fn hear(lease: &mut Lease, (tokens, taken): (u64, u64), now: u64) {
+        let ask = lease.settle(now);
+        let grant = Grant { tokens, taken, mark: Mark::default(), ends_in: None };
+        lease.take((&ask, &grant), (1, now, now + MILLISECOND), ALONE);
+    }
+
+    #[test]
+    fn who_is_refused_though_there_may_be_a_token_is_one_of_many() {
+        let (mut lease, full) = (lease(), bucket().capacity);
+        let again = MILLISECOND + PAUSE;
+        hear(&mut lease, (0, full), 0);
+        assert_eq!(lease.stock(again), Stock::Unknown);
+        assert!(!lease.puts_off(again, MILLISECOND), "nobody was refused");
+        lease.refuse(again - 1);
+        assert!(lease.puts_off(again, MILLISECOND));
+        assert_eq!(lease.stock(again + MILLISECOND), Stock::Empty, "until the answer is there");
+        assert_eq!(lease.stock(again + 2 * MILLISECOND), Stock::Unknown, "or is late");
+        assert!(
+            !lease.puts_off(again + OVERLOAD, MILLISECOND),
+            "who was refused does not come back"
+        );
+        hear(&mut lease, (1, full / 2), again);
+        assert_eq!(lease.stock(again + MILLISECOND), Stock::Held);
+        lease.spend();
+        assert!(!lease.puts_off(again + MILLISECOND, MILLISECOND), "it is empty no more");
+    }
+
+    #[test]
+    fn few_are_fetched_ahead_where_they_come_to_be_spent() {
+        let crowd = Crowd { nodes: 20, workers: 10 };
+        for (every, are_wanted) in [(SHORT / 2, true), (SHORT - 1, true), (SHORT + 1, false)] {
+            let (mut lease, mut now) = (lease(), MILLISECOND);
+            for _ in 0..4 {
+                let ask = lease.ask(now, 1, crowd);
+                assert_eq!(ask.want, 1);
+                hear(&mut lease, (1, 0), now);
+                lease.spend();
+                now += every;
+            }
+            assert!(!lease.runs_low(now), "of a Redis that is near");
+            assert_eq!(lease.runs_low_of_few(now, crowd), are_wanted, "every {every} ns");
+            let alone = lease.runs_low_of_few(now, ALONE);
+            assert!(alone, "where they may be held for long");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! is a call of its own, but for those that wait at the same time: they share one.
 //!
 //! For one bucket there is one call at a time. A request that finds no token waits for it, then
-//! looks again. One that finds the bucket empty is refused at once, until a token may be there.
+//! looks again. One that finds the bucket empty is refused at once, until a token may be there; where
+//! requests are refused all the time and Redis is far, until one is (see `lease.rs`).
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use super::{
     ask::Ask,
     buckets::Tally,
     flight::Flight,
-    lease::{SHORT, Stock},
+    lease::{FAR, SHORT, Stock},
     places::Place,
     policy::Each,
     redis::{Away, Link},
@@ -51,6 +52,8 @@ impl Leases {
     /// Takes a token from each place, or none; `None`: Redis must be asked.
     pub(super) fn at_once(&self, places: &[Rc<Place>], now: u64) -> Option<Result<Tally, Away>> {
         let Some(epoch) = self.link.epoch() else { return Some(Err(Away)) };
+        let answer_time = self.link.answer_time();
+        let is_far = answer_time > FAR;
         let (mut all_held, mut admitted) = (true, true);
         for place in places {
             self.collect(place);
@@ -58,7 +61,16 @@ impl Leases {
             lease.follow(place.bucket(), epoch);
             match lease.stock(now) {
                 Stock::Held => {}
-                Stock::Empty => admitted = false,
+                Stock::Empty => {
+                    lease.refuse(now);
+                    admitted = false;
+                }
+                Stock::Unknown if is_far && lease.puts_off(now, answer_time) => {
+                    lease.refuse(now);
+                    admitted = false;
+                    drop(lease);
+                    self.prefetch(place, now);
+                }
                 Stock::Unknown => all_held = false,
             }
         }
@@ -72,9 +84,11 @@ impl Leases {
                 lease.spend();
             }
             levels.push(lease.level(now));
-            let runs_low = admitted && lease.runs_low(now);
+            let runs_low = admitted
+                && (lease.runs_low(now)
+                    || is_far && lease.runs_low_of_few(now, self.shared.crowd()));
             drop(lease);
-            if runs_low && place.flight.borrow().is_none() {
+            if runs_low {
                 self.prefetch(place, now);
             }
         }
@@ -137,7 +151,11 @@ impl Leases {
         self.send(&out, out.iter().map(ask).collect(), now)
     }
 
+    /// Asks for tokens that no request waits for, unless there is a call for the place already.
     fn prefetch(&self, place: &Rc<Place>, now: u64) {
+        if place.flight.borrow().is_some() {
+            return;
+        }
         let ask = place.lease.borrow_mut().ask(now, 0, self.shared.crowd());
         self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now);
     }

@@ -16,6 +16,7 @@
 //! ```
 
 mod ask;
+mod batches;
 mod buckets;
 mod charges;
 mod clock;
@@ -165,7 +166,7 @@ pub(crate) enum State {
     Redis,
     /// In this process, as set.
     Local,
-    /// Redis is set and away: each limit does what its fallback says.
+    /// Redis is set, and away or too slow: each limit does what its fallback says.
     Fallback,
 }
 

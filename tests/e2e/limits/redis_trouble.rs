@@ -15,13 +15,19 @@ struct Trouble {
     end: fn(&mut Redis),
 }
 
-const TROUBLES: [Trouble; 5] = [
+const TROUBLES: [Trouble; 6] = [
     Trouble { name: "killed", seconds: 3.0, begin: Redis::kill, end: Redis::restart },
     Trouble { name: "frozen", seconds: 3.0, begin: Redis::freeze, end: Redis::thaw },
     Trouble {
         name: "slowed by 5 ms",
         seconds: 3.0,
         begin: |redis| redis.wire.slow_by(Duration::from_millis(5)),
+        end: |redis| redis.wire.slow_by(Duration::ZERO),
+    },
+    Trouble {
+        name: "slowed by 20 ms",
+        seconds: 3.0,
+        begin: |redis| redis.wire.slow_by(Duration::from_millis(20)),
         end: |redis| redis.wire.slow_by(Duration::ZERO),
     },
     Trouble {

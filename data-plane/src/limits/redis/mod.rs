@@ -3,20 +3,24 @@
 //! ```text
 //! address (what --redis-url says) -> server (one, watched by sentinels, a cluster) -> connection
 //! Link (here: the connection and its breaker) -> script (how limit.lua is called) -> connection
+//!                                             -> pace (how fast it answers)
 //! ```
 //!
-//! An error, or 50 ms in which Redis answers nobody who waits, open the breaker: the connection is
+//! An error, 50 ms in which Redis answers nobody who waits, or answers that are late again and again
+//! (over 10 ms, six times one after the other: see `pace.rs`) open the breaker: the connection is
 //! given up, requests do without it at once, and a task in the background makes a new one, trying
-//! twice a second. Shorter stalls are a busy machine's, and no reason to count here what Redis will
-//! count too; so is a queue of calls that are answered one after another. For the same reason time
-//! is counted in steps as this thread lives through them: one in which it was held up is one step.
-//! As leases may need no call for a while, the background asks now and then whether Redis is there.
+//! twice a second. It is used once it answered as often in time. Single stalls are a busy machine's,
+//! and no reason to count here what Redis will count too; so is a queue of calls that are answered
+//! one after another. For the same reason time is counted in steps as this thread lives through them:
+//! one in which it was held up is one step. As leases may need no call for a while, the background
+//! asks now and then whether Redis is there, and how fast.
 //!
 //! A cluster is there or away as a whole: it serves no key itself, unless told otherwise, while one
 //! of its masters is missing. Who is a master is found out anew with each connection.
 
 mod address;
 mod look;
+mod pace;
 mod script;
 mod server;
 mod told;
@@ -44,6 +48,7 @@ use tokio::{
 pub use self::address::{RedisAddress, RedisAddressError, RedisSettings};
 pub(super) use self::{look::Looker, server::Server};
 use self::{
+    pace::{IN_A_ROW, Pace},
     script::{Script, try_out},
     server::Connection,
     told::{Told, why},
@@ -55,15 +60,15 @@ use super::{
     policy::Each,
 };
 
-/// The time calls are waited for, piece by piece.
-const STEP: Duration = Duration::from_millis(5);
-
 /// How long Redis may answer nobody who waits before it counts as away: 50 ms.
 const SILENT_STEPS: u32 = 10;
 
 /// How long a call waits for a Redis that answers others before it: 75 ms. What it brings can be
 /// spent for 80.
 const QUEUE_STEPS: u32 = 15;
+
+/// Why the breaker is open, where all that is wrong is the pace.
+const TOO_SLOW: &str = "it answers, but too slowly";
 
 /// How long a new connection may take: finding the masters, and their first answers included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -104,6 +109,7 @@ struct Shared {
     tripped: Notify,
     /// Calls that were answered.
     answers: AtomicU64,
+    pace: Pace,
     script: Script,
     slots: Script,
     clock: Clock,
@@ -132,6 +138,7 @@ impl Link {
             epoch: AtomicU32::new(0),
             tripped: Notify::new(),
             answers: AtomicU64::new(0),
+            pace: Pace::default(),
             script: Script::limit(),
             slots: Script::slots(),
             clock,
@@ -149,6 +156,7 @@ impl Link {
             epoch: AtomicU32::new(1),
             tripped: Notify::new(),
             answers: AtomicU64::new(0),
+            pace: Pace::default(),
             script: Script::limit(),
             slots: Script::slots(),
             clock,
@@ -160,6 +168,11 @@ impl Link {
     /// The number of the connection there is.
     pub(super) fn epoch(&self) -> Option<u32> {
         Some(self.shared.epoch.load(Acquire)).filter(|epoch| *epoch > 0)
+    }
+
+    /// How long an answer takes of late, in nanoseconds.
+    pub(super) fn answer_time(&self) -> u64 {
+        self.shared.pace.answer_time()
     }
 
     /// Asks the buckets of these names; `None`: the breaker is open.
@@ -230,7 +243,8 @@ impl Shared {
         flight.land(answer.map(|grants| Landing { at: self.clock.now(), grants }));
     }
 
-    /// Waits for an answer as long as Redis gives any. Without one, the breaker is open.
+    /// Waits for an answer as long as Redis gives any. Without one, the breaker is open; it is also
+    /// after one that was the last too late.
     async fn patiently<T>(
         &self,
         connection: &Arc<Connection>,
@@ -238,21 +252,28 @@ impl Shared {
     ) -> Option<T> {
         let mut call = pin!(call);
         let (mut silent_steps, mut answers) = (0, self.answers.load(Relaxed));
+        let (sent, mut wait) = (self.clock.now(), self.pace.wait());
         for _ in 0..QUEUE_STEPS {
-            match timeout(STEP, &mut call).await {
-                Ok(Ok(answer)) => {
+            match wait.step(call.as_mut()).await {
+                Some(Ok(answer)) => {
                     self.answers.fetch_add(1, Relaxed);
+                    if wait.is_too_slow(sent, self.clock.now()) {
+                        self.trip(connection, TOO_SLOW);
+                        return None;
+                    }
                     return Some(answer);
                 }
                 // Keys on their way from one server of a cluster to another: others are not.
-                Ok(Err(fault)) if fault.kind() == ErrorKind::Server(ServerErrorKind::TryAgain) => {
+                Some(Err(fault))
+                    if fault.kind() == ErrorKind::Server(ServerErrorKind::TryAgain) =>
+                {
                     return None;
                 }
-                Ok(Err(fault)) => {
+                Some(Err(fault)) => {
                     self.trip(connection, &why(&fault));
                     return None;
                 }
-                Err(_) => {}
+                None => {}
             }
             let before = std::mem::replace(&mut answers, self.answers.load(Relaxed));
             silent_steps = if answers == before { silent_steps + 1 } else { 0 };
@@ -300,6 +321,7 @@ async fn keep_connected(server: Server, shared: Arc<Shared>) {
             Ok(Ok(connection)) if is_prompt(&connection).await => {
                 let connection = Arc::new(connection);
                 epoch += 1;
+                shared.pace.begin();
                 shared.connection.store(Some(connection.clone()));
                 shared.epoch.store(epoch, Release);
                 shared.counts.up.fetch_add(1, Relaxed);
@@ -309,7 +331,7 @@ async fn keep_connected(server: Server, shared: Arc<Shared>) {
             failed if !told => {
                 let why = match failed {
                     Ok(Err(fault)) => why(&fault),
-                    Ok(Ok(_)) => "it takes too long to answer".to_owned(),
+                    Ok(Ok(_)) => TOO_SLOW.to_owned(),
                     Err(_) => "it does not answer".to_owned(),
                 };
                 shared.counts.told.away(&why);
@@ -327,9 +349,27 @@ async fn connect(server: &Server) -> RedisResult<Connection> {
     Ok(connection)
 }
 
-/// Whether a server is so fast that calls would not open the breaker again at once.
+/// Whether a server is so fast that calls would not open the breaker again at once. Answers that may
+/// have been there before this thread could look don't count.
 async fn is_prompt(connection: &Connection) -> bool {
-    let mut own = connection.clone();
-    let ping = cmd("PING");
-    matches!(timeout(STEP * SILENT_STEPS, ping.query_async::<()>(&mut own)).await, Ok(Ok(())))
+    let (pace, mut own, mut in_time) = (Pace::default(), connection.clone(), 0);
+    for _ in 0..4 * IN_A_ROW {
+        let ping = cmd("PING");
+        let (mut call, mut wait) = (pin!(ping.query_async::<()>(&mut own)), pace.wait());
+        let mut answer = None;
+        for _ in 0..SILENT_STEPS {
+            answer = wait.step(call.as_mut()).await;
+            if answer.is_some() || wait.is_late() {
+                break;
+            }
+        }
+        if !matches!(answer, Some(Ok(()))) {
+            return false;
+        }
+        in_time += u32::from(wait.is_in_time());
+        if in_time == IN_A_ROW {
+            return true;
+        }
+    }
+    false
 }

