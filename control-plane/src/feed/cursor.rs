@@ -31,6 +31,8 @@ pub(super) struct Cursor {
     head: Arc<History>,
     /// When the node came.
     opened: Instant,
+    /// The epoch and revision it came with, whatever that is worth.
+    brought: Option<(String, u64)>,
     /// `None`: the node holds nothing worth building upon.
     holds: Option<Position>,
     /// Refused, so not sent again.
@@ -111,6 +113,7 @@ impl Cursor {
             let nack = refusal.nack.as_ref().filter(|nack| nack.ns() == wire)?;
             Some(Refused { epoch: refusal.epoch.clone(), revision: nack.revision })
         });
+        let brought = held.map(|held| (held.epoch.clone(), held.revision));
         let (opened, stage) = (Instant::now(), Stage::Idle);
         Some(Self {
             ns,
@@ -120,6 +123,7 @@ impl Cursor {
             member,
             head,
             opened,
+            brought,
             holds,
             refused,
             stage,
@@ -232,15 +236,16 @@ impl Cursor {
         if self.refused.as_ref().is_some_and(is_refused) {
             return Way::None;
         }
-        let Some(holds) = &self.holds else { return Way::Snapshot };
-        if *holds == head.position() {
-            return Way::None;
-        }
         // Epochs are named so that a later one sorts after those before it.
-        let is_ahead = (&holds.epoch, holds.revision) > (&head.epoch, head.revision);
-        if is_ahead && !self.shared.has_read_since(self.opened) {
+        let is_ahead =
+            |(epoch, revision): &(String, u64)| (epoch, *revision) > (&head.epoch, head.revision);
+        if self.brought.as_ref().is_some_and(is_ahead) && !self.shared.has_read_since(self.opened) {
             // It had that from another replica, which may be ahead of this one for a moment, or for as
             // long as this one can't read the store: it must not be led back.
+            return Way::None;
+        }
+        let Some(holds) = &self.holds else { return Way::Snapshot };
+        if *holds == head.position() {
             return Way::None;
         }
         if holds.epoch != head.epoch || holds.revision >= head.revision {

@@ -201,14 +201,15 @@ impl Replica {
         let mut said = Vec::new();
         for ns in Namespace::ALL {
             let side = self.side(ns);
-            if let Some(held) = side.held.as_ref().filter(|_| !side.distrusted) {
-                said.push(Held {
-                    ns: ns.to_wire().into(),
-                    epoch: held.epoch.to_string(),
-                    revision: held.revision,
-                    digest: held.digest().to_bytes().to_vec(),
-                });
-            }
+            let Some(held) = &side.held else { continue };
+            // Without it what is held is worth nothing, but a control plane that is behind does not lead back.
+            let digest = (!side.distrusted).then(|| held.digest().to_bytes().to_vec());
+            said.push(Held {
+                ns: ns.to_wire().into(),
+                epoch: held.epoch.to_string(),
+                revision: held.revision,
+                digest: digest.unwrap_or_default(),
+            });
         }
         said
     }

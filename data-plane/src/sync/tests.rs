@@ -106,7 +106,8 @@ impl Drop for ControlPlane {
 
 impl Stream {
     fn held(&self) -> Vec<(i32, u64)> {
-        self.hello.held.iter().map(|held| (held.ns, held.revision)).collect()
+        let trusted = self.hello.held.iter().filter(|held| !held.digest.is_empty());
+        trusted.map(|held| (held.ns, held.revision)).collect()
     }
 
     async fn say(&self, messages: Vec<ControlMessage>) {

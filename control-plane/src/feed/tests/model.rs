@@ -89,8 +89,14 @@ impl Node {
     }
 
     pub(super) async fn connect(self, plane: &Plane) -> Stream {
+        let hello = self.hello();
+        self.connect_with(plane, hello).await
+    }
+
+    /// Connects, and says something else of itself.
+    pub(super) async fn connect_with(self, plane: &Plane, hello: Hello) -> Stream {
         let wire = plane.dial().await;
-        wire.say(Body::Hello(self.hello())).await;
+        wire.say(Body::Hello(hello)).await;
         self.on(wire)
     }
 

@@ -62,3 +62,28 @@ async fn one_that_cannot_read_the_store_leads_nobody_back_to_an_earlier_epoch() 
     let step = earlier.step().await;
     assert!(matches!(step, Step::Snapshot(Namespace::Keys, _)), "{step:?}");
 }
+
+/// What the node holds is not what it should be, so it is to have all anew: but not as it was before.
+#[tokio::test]
+async fn nor_one_that_distrusts_what_it_holds_to_an_earlier_revision() {
+    let world = World::start().await;
+    let other = Plane::start(&world.store).await;
+    drop(Node::new("default").follow(&other).await);
+    other.reader.abort();
+    let revision = world.add_key("k1").await;
+    let mut stream = Node::new("default").follow(&world.plane).await;
+    stream.take(Namespace::Keys, revision).await;
+    let node = stream.leave();
+    let mut hello = node.hello();
+    let mut held = hello.held.iter_mut();
+    held.find(|held| held.ns() == Namespace::Keys).expect("they are held").digest.clear();
+
+    let mut blind = node.clone().connect_with(&other, hello.clone()).await;
+    for _ in 0..3 {
+        let step = blind.next().await;
+        assert!(matches!(step, Step::Heartbeat(_)), "{step:?}");
+    }
+    let mut sighted = node.connect_with(&world.plane, hello).await;
+    let Step::Snapshot(Namespace::Keys, keys) = sighted.step().await else { panic!("no keys") };
+    assert_eq!(keys.entities.len(), 1);
+}

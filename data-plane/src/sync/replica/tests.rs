@@ -130,7 +130,9 @@ fn revisions(replica: &Replica) -> (u64, u64) {
 }
 
 fn said(replica: &mut Replica) -> Vec<(i32, u64)> {
-    replica.open_stream().iter().map(|held| (held.ns, held.revision)).collect()
+    let said = replica.open_stream();
+    let trusted = said.iter().filter(|held| !held.digest.is_empty());
+    trusted.map(|held| (held.ns, held.revision)).collect()
 }
 
 #[test]

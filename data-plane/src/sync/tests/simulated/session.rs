@@ -34,6 +34,8 @@ const CHUNK: usize = 10;
 /// Where a node stands in one namespace.
 struct Cursor {
     ns: Namespace,
+    /// The epoch and revision the node came with, whatever that is worth.
+    brought: Option<(u32, u64)>,
     /// `None`: nothing worth building upon.
     holds: Option<Position>,
     stage: Stage,
@@ -79,7 +81,8 @@ pub(super) async fn serve(
     let [mut keys, mut config] = Namespace::ALL.map(|ns| {
         let held = hello.held.iter().find(|held| held.ns == i32::from(ns.to_wire()));
         let holds = held.and_then(|held| Position::parse(&held.epoch, held.revision, &held.digest));
-        Cursor { ns, holds, stage: Stage::Idle }
+        let brought = held.and_then(|held| Position::place(&held.epoch, held.revision));
+        Cursor { ns, brought, holds, stage: Stage::Idle }
     });
     let (node_id, opened) = (hello.node_id.clone(), now());
     let number = replica.open(hello, [keys.holds, config.holds]);
@@ -169,13 +172,13 @@ fn turn(
 impl Cursor {
     fn way(&self, state: &State, opened: Duration) -> Way {
         let (Stage::Idle, Some(log)) = (&self.stage, state.log(self.ns)) else { return Way::None };
-        let Some(holds) = &self.holds else { return Way::Snapshot };
-        if *holds == log.at {
+        let is_ahead = self.brought.is_some_and(|at| at > (log.at.epoch, log.at.revision));
+        if is_ahead && !state.has_read_since(opened) {
+            // It had that from a replica that has read on: it must not be led back.
             return Way::None;
         }
-        let place = |at: &Position| (at.epoch, at.revision);
-        if place(holds) > place(&log.at) && !state.has_read_since(opened) {
-            // It had that from a replica that has read on: it must not be led back.
+        let Some(holds) = &self.holds else { return Way::Snapshot };
+        if *holds == log.at {
             return Way::None;
         }
         log.steps_from(holds).map_or(Way::Snapshot, Way::Delta)

@@ -62,8 +62,13 @@ impl Position {
 
     /// Reads what a node says; `None`: it is nothing of ours.
     pub(super) fn parse(epoch: &str, revision: u64, digest: &[u8]) -> Option<Self> {
-        let epoch = epoch.strip_prefix('e')?.parse().ok()?;
+        let (epoch, revision) = Self::place(epoch, revision)?;
         Some(Self { epoch, revision, digest: Digest::from_bytes(digest)? })
+    }
+
+    /// The same, without what it is worth.
+    pub(super) fn place(epoch: &str, revision: u64) -> Option<(u32, u64)> {
+        Some((epoch.strip_prefix('e')?.parse().ok()?, revision))
     }
 }
 
