@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use smallvec::SmallVec;
 
-use crate::limits::{Standing, Standings};
+use crate::limits::{Counted, Standing, Standings};
 
 /// Which headers tell clients where their limits stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,13 +109,17 @@ type Text = SmallVec<[u8; 128]>;
 /// draft-ietf-httpapi-ratelimit-headers-10 sections 3 and 4.
 fn put_lists(standings: &Standings, put: &mut impl FnMut(&[u8], &[u8])) {
     let (mut policies, mut states) = (Text::new(), Text::new());
-    for Standing { label, quota, window, remaining, reset } in standings {
+    for Standing { label, quota, counts, window, remaining, reset } in standings {
         put_name(&mut policies, label.as_str());
         put_parameter(&mut policies, b";q=", *quota);
-        match window {
-            Some(window) => put_parameter(&mut policies, b";w=", (*window).into()),
-            None => policies.extend_from_slice(b";qu=\"concurrent-requests\""),
+        if let Some(window) = window {
+            put_parameter(&mut policies, b";w=", (*window).into());
         }
+        policies.extend_from_slice(match counts {
+            Counted::Units => b"",
+            Counted::ContentBytes => b";qu=\"content-bytes\"",
+            Counted::ConcurrentRequests => b";qu=\"concurrent-requests\"",
+        });
         put_name(&mut states, label.as_str());
         put_parameter(&mut states, b";r=", *remaining);
         if let Some(reset) = reset {
@@ -172,9 +176,15 @@ mod tests {
     fn limits_are_told_as_the_operator_chose() {
         let (key, daily) =
             (standing("key", (100, 60), (7, 56)), standing("daily", (5000, 86_400), (7, 9000)));
-        let parallel =
-            Standing { window: None, reset: None, ..standing("parallel", (9, 0), (2, 0)) };
-        let standings = [key, daily, parallel];
+        let counts = Counted::ContentBytes;
+        let bytes = Standing { counts, ..standing("bytes", (9000, 3600), (8000, 600)) };
+        let parallel = Standing {
+            counts: Counted::ConcurrentRequests,
+            window: None,
+            reset: None,
+            ..standing("parallel", (9, 0), (2, 0))
+        };
+        let standings = [key, daily, bytes, parallel];
         let mut shown = String::new();
         for setting in ["draft-10", "draft-06", "x-ratelimit", "draft-10, x-ratelimit", "none"] {
             shown += &format!("# {setting}\n{}", told(setting, &standings));
@@ -182,10 +192,10 @@ mod tests {
         assert_eq!(told("draft-10,x-ratelimit", &[]), "");
         insta::assert_snapshot!(shown, @r#"
         # draft-10
-        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400, "parallel";q=9;qu="concurrent-requests"
-        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000, "parallel";r=2
+        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400, "bytes";q=9000;w=3600;qu="content-bytes", "parallel";q=9;qu="concurrent-requests"
+        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000, "bytes";r=8000;t=600, "parallel";r=2
         # draft-06
-        ratelimit-policy: 100;w=60, 5000;w=86400
+        ratelimit-policy: 100;w=60, 5000;w=86400, 9000;w=3600
         ratelimit-limit: 5000
         ratelimit-remaining: 7
         ratelimit-reset: 9000
@@ -194,8 +204,8 @@ mod tests {
         x-ratelimit-remaining: 7
         x-ratelimit-reset: 9000
         # draft-10, x-ratelimit
-        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400, "parallel";q=9;qu="concurrent-requests"
-        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000, "parallel";r=2
+        ratelimit-policy: "key";q=100;w=60, "daily";q=5000;w=86400, "bytes";q=9000;w=3600;qu="content-bytes", "parallel";q=9;qu="concurrent-requests"
+        ratelimit: "key";r=7;t=56, "daily";r=7;t=9000, "bytes";r=8000;t=600, "parallel";r=2
         x-ratelimit-limit: 5000
         x-ratelimit-remaining: 7
         x-ratelimit-reset: 9000

@@ -227,11 +227,8 @@ impl Server {
             .enable_all()
             .build()?;
         let _inside = background.enter();
-        let recall = Recall {
-            identity: self.identity.clone(),
-            control_planes: self.control_planes.clone(),
-            limiter: self.limiter.clone(),
-        };
+        let (identity, control_planes) = (self.identity.clone(), self.control_planes.clone());
+        let recall = Recall::new(identity, control_planes, self.limiter.clone());
         let (falls, fallen) = self.falls;
         // Held until the spool is done as well: another process must not find it in use.
         let _state_dir = self.state_dir.clone();

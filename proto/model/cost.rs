@@ -42,8 +42,8 @@ impl Cost {
         }
     }
 
-    /// Reads the wire form of what a request costs of so many tokens.
-    pub(super) fn parse(wire: &v1::Limit, tokens: Tokens, faults: &mut Violations) -> Self {
+    /// Reads the wire form of what a request costs of so many tokens; `None`: of nobody knows how many.
+    pub(super) fn parse(wire: &v1::Limit, tokens: Option<Tokens>, faults: &mut Violations) -> Self {
         let charge = match wire.charge.as_str() {
             "" => None,
             "request_bytes" => Some(Charge::RequestBytes),
@@ -63,8 +63,9 @@ impl Cost {
             faults.add("cost", "is given beside charge: give one of them");
         }
         let (most, larger) = match tokens {
-            Tokens::Rate(rate) => (rate.burst().into(), "burst"),
-            Tokens::Quota(quota) => (quota.amount(), "amount"),
+            Some(Tokens::Rate(rate)) => (rate.burst().into(), "burst"),
+            Some(Tokens::Quota(quota)) => (quota.amount(), "amount"),
+            None => (u64::MAX, "amount"),
         };
         match count(cost, "units") {
             Ok(cost) if u64::from(cost.get()) > most => {

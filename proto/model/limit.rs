@@ -214,7 +214,7 @@ impl NamedLimit {
         match Measure::parse(wire) {
             Ok(measure) => {
                 let cost = match measure {
-                    Measure::Tokens(tokens) => Cost::parse(wire, tokens, &mut faults),
+                    Measure::Tokens(tokens) => Cost::parse(wire, Some(tokens), &mut faults),
                     Measure::Concurrent(_) => {
                         for (field, is_given) in
                             [("cost", wire.cost.is_some()), ("charge", !wire.charge.is_empty())]
@@ -231,6 +231,10 @@ impl NamedLimit {
             }
             Err((field, fault)) => {
                 faults.add(field, fault);
+                if field == "period" && wire.amount < 1 {
+                    faults.add("amount", format!("is {}: give 1 or more", wire.amount));
+                }
+                Cost::parse(wire, None, &mut faults);
                 Err(faults)
             }
         }
@@ -350,6 +354,12 @@ mod tests {
         ] {
             assert_eq!(parse(&[limit]), Err(format!("limits[0].{told}")));
         }
+        // The first of several mistakes hides none of the others.
+        let all_wrong = v1::Limit { cost: Some(0), ..wire("a", -1, "week") };
+        let told = "limits[0].period: is 'week': give second, minute, hour, day, month or concurrent; \
+                    limits[0].amount: is -1: give 1 or more; \
+                    limits[0].cost: is 0: give units, from 1 to 1000000000";
+        assert_eq!(parse(&[all_wrong]), Err(told.into()));
         let twice = [wire("a", 5, ""), wire("a", 5, "day")];
         let told = "limits[1].name: is 'a' again: give each limit another name";
         assert_eq!(parse(&twice), Err(told.into()));

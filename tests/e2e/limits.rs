@@ -5,6 +5,7 @@ mod clock_off;
 mod forgotten;
 mod overload;
 mod redis_trouble;
+mod restarted_alone;
 mod show;
 mod unknown_keys;
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Subcommand;
+use fastgate::model::bounds;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LimitCommand {
@@ -76,7 +77,10 @@ impl FromStr for LimitArg {
 
 fn whole(what: &str, text: &str) -> Result<i64, String> {
     text.parse().map_err(|fault: ParseIntError| match fault.kind() {
-        IntErrorKind::PosOverflow => format!("{what} is {text}: give {} at most", i64::MAX),
+        IntErrorKind::PosOverflow => {
+            let (rate, quota) = (bounds::RATE, bounds::QUOTA);
+            format!("{what} is {text}: give {rate} at most, {quota} of a day or month")
+        }
         _ => format!("{what} is '{text}': give a whole number"),
     })
 }
@@ -137,7 +141,7 @@ mod tests {
             ("daily=many/day", format!("amount is 'many': give a whole number: {form}")),
             (
                 "daily=18446744073709551615/day",
-                format!("amount is 18446744073709551615: give 9223372036854775807 at most: {form}"),
+                format!("amount is 18446744073709551615: give 1000000000 at most, 1000000000000 of a day or month: {form}"),
             ),
             ("a=1/day,burst=x", "burst is 'x': give a whole number".into()),
             ("a=1/day,burst=2,burst=3", "burst is given twice: give it once".into()),

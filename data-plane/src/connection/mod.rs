@@ -98,13 +98,16 @@ impl Connection {
         Http1::new(socket, gateway, self.watch)
     }
 
-    /// Reads enough to tell the protocol by; false: the connection ends before that.
+    /// Reads enough to tell the protocol by; false: the connection ends before that. What begins like
+    /// HTTP/2 and does not go on in time is refused as HTTP/1.1 is: whoever can't tell yet reads that.
     async fn has_begun(&self, socket: &Socket, begun: &mut Vec<u8>) -> bool {
         let buffers = &self.worker.buffers;
         poll_fn(|cx| {
             loop {
-                if self.watch.poll_order(cx) != Order::GoOn {
-                    return Poll::Ready(false);
+                match self.watch.poll_order(cx) {
+                    Order::GoOn => {}
+                    Order::RefuseHead => return Poll::Ready(true),
+                    Order::Finish | Order::Abort => return Poll::Ready(false),
                 }
                 if !begun.is_empty() && (begun.starts_with(PREFACE) || !PREFACE.starts_with(begun))
                 {

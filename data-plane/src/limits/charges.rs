@@ -1,6 +1,6 @@
 //! What requests turn out to cost, taken out of buckets when they are over.
 
-use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
+use std::rc::Rc;
 
 use fastgate::model::{Charge, Cost};
 use http::HeaderName;
@@ -75,7 +75,7 @@ impl WorkerLimiter {
                 return;
             }
             // Against this node's share too, while that is all there is.
-            bucket = bucket.share(nodes.load(Relaxed).into());
+            bucket = bucket.share(nodes.sharing());
         }
         buckets.charge(Claim { hold: &place.hold, bucket }, units, clock.now());
     }

@@ -199,9 +199,7 @@ impl Concurrency {
         let slot = match policy.fallback {
             Fallback::Closed => return Err(Refused::Closed),
             Fallback::Open => room.take_here(None),
-            Fallback::LocalShare => {
-                room.take_here(Some(share(limit, self.shared.nodes.load(Relaxed).into())))
-            }
+            Fallback::LocalShare => room.take_here(Some(share(limit, self.shared.nodes.sharing()))),
         };
         let slot = slot.ok_or(Refused::Full)?;
         self.list(room);

@@ -1,5 +1,7 @@
 //! Who leases from the same buckets, and how much of them one may hold.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use super::gcra::{Bucket, Refill};
 
 /// L of the promise: see `lease.rs`.
@@ -10,6 +12,42 @@ pub(super) const HELD: u64 = 10_000_000;
 
 /// The most a worker is granted at a time: as many tokens as the rate gives in this time.
 const LARGEST: u64 = SLACK;
+
+/// How many nodes share the limits of the environment.
+#[derive(Default, Debug)]
+pub(super) struct Nodes {
+    /// 0: not known yet.
+    now: AtomicU32,
+    /// When this node ran before; 0: not known either.
+    before: AtomicU32,
+}
+
+impl Nodes {
+    /// Notes how many there are. True: they are not as many as was known.
+    pub(super) fn set(&self, nodes: u32) -> bool {
+        let nodes = nodes.max(1);
+        self.now.swap(nodes, Relaxed) != nodes
+    }
+
+    /// Notes how many there were.
+    pub(super) fn set_before(&self, nodes: u32) {
+        self.before.store(nodes, Relaxed);
+    }
+
+    /// How many there are; 0: that is not known.
+    pub(super) fn known(&self) -> u64 {
+        self.now.load(Relaxed).into()
+    }
+
+    /// How many a limit is divided among where each enforces its share: at least 1.
+    pub(super) fn sharing(&self) -> u64 {
+        let now = match self.now.load(Relaxed) {
+            0 => self.before.load(Relaxed),
+            now => now,
+        };
+        now.max(1).into()
+    }
+}
 
 /// Who else leases from the same buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fastgate::model::{Calendar, Charge, Cost, Id};
+use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
@@ -23,8 +24,9 @@ const WAITING: usize = 1024;
 /// How long Redis may take to hear of one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How far the clocks of Redis and of a control plane may differ in when a period ends.
-const SKEW: Duration = Duration::from_secs(30);
+/// How far the clocks of Redis and of a control plane may differ in when a period ends. Far less than a
+/// day, so that nobody tells of one day's use what another's was.
+const SKEW: Duration = Duration::from_secs(4 * 3600);
 
 /// A quota that may be forgotten.
 #[derive(Debug)]
@@ -43,6 +45,16 @@ pub(crate) struct Forgotten {
     pub(super) ends: Instant,
     /// Whoever found it looks whether this is still there: until it is gone, it need not be found again.
     pub(super) _mark: Arc<()>,
+}
+
+/// Why Redis was not told what was used of a quota.
+#[derive(Debug, Error)]
+pub(crate) enum Untold {
+    #[error(transparent)]
+    Unseen(#[from] Unseen),
+    /// The clocks of Redis and of who counted differ, or they are in different periods.
+    #[error("the clocks of redis and of the control plane are {} seconds apart", .0.as_secs())]
+    Apart(Duration),
 }
 
 /// What a limit counts.
@@ -96,31 +108,36 @@ impl Limiter {
         self.0.lost.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Tells Redis how many requests, or bytes, of a quota were used in the period that ends so soon.
+    /// Tells Redis how many requests, or bytes, of a quota were used in the period that ends so soon, by
+    /// the clock of who counted them.
     ///
     /// # Errors
-    /// When Redis can't be told.
+    /// When Redis can't be told, or counts another period.
     pub(crate) async fn recall(
         &self,
         forgotten: &Forgotten,
         used: u64,
         ends_in: Duration,
-    ) -> Result<(), Unseen> {
+    ) -> Result<(), Untold> {
         let Some(redis) = &self.0.redis else { return Ok(()) };
-        // At midnight one may be in the old day and the other in the new.
         let remaining = forgotten.ends.saturating_duration_since(Instant::now());
-        if remaining.abs_diff(ends_in) > SKEW {
+        if remaining.is_zero() {
+            // The next period has begun for Redis, in which nothing is forgotten yet.
             return Ok(());
+        }
+        // Around midnight one may be in the old day and the other in the new: before long both are in it.
+        let apart = remaining.abs_diff(ends_in);
+        if apart > SKEW {
+            return Err(Untold::Apart(apart));
         }
         let bucket = forgotten.bucket;
         let floor = bucket.charge(0, used);
         let back = Back::default();
         let ask = Ask { bucket, want: 0, spent: 0, back, floor, is_recall: true };
-        timeout(PATIENCE, async {
-            Looker::connect(redis).await?.limit(&forgotten.name, ask).await.map(drop)
-        })
-        .await??;
-        Ok(())
+        let told =
+            async { Looker::connect(redis).await?.limit(&forgotten.name, ask).await.map(drop) };
+        let told = timeout(PATIENCE, told).await.map_err(Unseen::from)?;
+        Ok(told.map_err(Unseen::from)?)
     }
 }
 

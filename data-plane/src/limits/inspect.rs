@@ -149,7 +149,7 @@ impl Inspection {
     fn look_here(&self, asked: &Asked) -> Found {
         let Shared { buckets, clock, nodes, under_way, .. } = &*self.shared;
         let nodes = match self.state {
-            State::Fallback => u64::from(nodes.load(Relaxed)),
+            State::Fallback => nodes.sharing(),
             State::Local | State::Redis => 1,
         };
         match asked.what {

@@ -151,13 +151,15 @@ impl Leases {
         self.send(&out, out.iter().map(ask).collect(), now)
     }
 
-    /// Asks for tokens that no request waits for, unless there is a call for the place already.
+    /// Asks for tokens that no request waits for, unless there is a call for the place already. None may
+    /// come for them either: so they are looked after from now on.
     fn prefetch(&self, place: &Rc<Place>, now: u64) {
         if place.flight.borrow().is_some() {
             return;
         }
         let ask = place.lease.borrow_mut().ask(now, 0, self.shared.crowd());
         self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now);
+        self.list(place);
     }
 
     fn send(&self, places: &[Rc<Place>], asks: Each<Ask>, now: u64) -> Option<Arc<Flight>> {
@@ -171,10 +173,9 @@ impl Leases {
 
     /// Takes what came for a place, if it is there.
     fn collect(&self, place: &Rc<Place>) {
-        let mut in_flight = place.flight.borrow_mut();
-        let Some((flight, seat)) = in_flight.as_ref() else { return };
+        let Some((flight, seat)) = place.landed() else { return };
         let Some(answer) = flight.answer() else { return };
-        let (ask, grant) = (flight.asks.get(*seat), answer.and_then(|a| a.grants.get(*seat)));
+        let (ask, grant) = (flight.asks.get(seat), answer.and_then(|a| a.grants.get(seat)));
         if let (Some(ask), Some(grant), Some(landing)) = (ask, grant, answer) {
             let mut lease = place.lease.borrow_mut();
             let when = (flight.epoch, flight.sent, landing.at);
@@ -185,11 +186,10 @@ impl Leases {
             }
             self.list(place);
         }
-        *in_flight = None;
     }
 
     fn list(&self, place: &Rc<Place>) {
-        if place.lease.borrow().has_business() && !place.is_listed.replace(true) {
+        if place.has_business() && !place.is_listed.replace(true) {
             self.unspent.borrow_mut().push(place.clone());
             self.filled.notify_one();
         }
@@ -210,7 +210,7 @@ impl Leases {
                 let ask = place.lease.borrow_mut().settle(now);
                 self.send(std::slice::from_ref(&place), std::iter::once(ask).collect(), now);
             }
-            if place.lease.borrow().has_business() {
+            if place.has_business() {
                 place.is_listed.set(true);
                 self.unspent.borrow_mut().push(place);
             }

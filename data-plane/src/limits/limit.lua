@@ -11,11 +11,12 @@
 -- All that want tokens get the same number, at least one, or none at all: of several limits on the
 -- same requests, what one gives beyond the others would be spent on nothing.
 --
--- A value is "seconds.nanoseconds begun gross". Of a rate: when the bucket is full again (as one
+-- A value is "seconds.nanoseconds begun gross written". Of a rate: when the bucket is full again (as one
 -- number it would not fit a Lua number exactly), the microsecond from which on it never was, and the
 -- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
 -- second its day or month ends, and 1 once somebody told what is stored of its use; until then 0, for
--- it may be forgotten. The last two are the mark.
+-- it may be forgotten. These two are the mark. Last comes the microsecond of this write: where that is
+-- yet to come, the clock was set back, and time goes on from there. A value of another type is none.
 local PER_BUCKET = 11
 -- A day or month that began so few seconds ago is taken for new to everybody: no use of it is forgotten.
 local NEW = 60
@@ -59,8 +60,16 @@ for i, key in ipairs(KEYS) do
   end
   local is_recall = arg(11) == 1
   local begun, gross, changed, known = ends or seconds * 1000000 + micros, 0, is_recall, nil
-  local s, ns, b, g = string.match(redis.call('GET', key) or '', '^(%d+)%.(%d+) (%d+) (%d+)$')
+  local value = redis.pcall('GET', key)
+  if type(value) == 'table' then
+    if not string.find(value.err, 'WRONGTYPE', 1, true) then
+      return value
+    end
+    value = nil
+  end
+  local s, ns, b, g, w = string.match(value or '', '^(%d+)%.(%d+) (%d+) (%d+) ?(%d*)$')
   local left = s and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
+  local ahead = (tonumber(w or '') or 0) - (seconds * 1000000 + micros)
   if ends then
     local is_of_now = tonumber(b) == ends
     left = is_of_now and left or 0
@@ -69,6 +78,9 @@ for i, key in ipairs(KEYS) do
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
   elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)
+  end
+  if not ends and left > 0 and ahead > 0 then
+    left, changed = left - ahead * 1000, true
   end
   local taken = math.min(math.max(left, 0), most)
   -- What was granted after it lies on top of what is given back and stays; what time has taken
@@ -108,7 +120,8 @@ for i, key in ipairs(KEYS) do
   if changed and (taken > 0 or ends) then
     local at = nanos + taken
     local full = string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
-    local value = string.format('%s %.0f %.0f', full, begun, gross)
+    local written = seconds * 1000000 + micros
+    local value = string.format('%s %.0f %.0f %.0f', full, begun, gross, written)
     local ttl = ends and (ends - seconds) * 1000 or math.ceil(taken / 1000000)
     redis.call('SET', key, value, 'PX', ttl)
   elseif changed then

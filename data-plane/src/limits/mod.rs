@@ -42,7 +42,7 @@ use std::{
     slice,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -57,14 +57,14 @@ pub(crate) use inspect::Inspection;
 pub(crate) use places::AtHand;
 #[cfg(test)]
 pub(crate) use policy::standing;
-pub(crate) use policy::{Entered, Policies, Scope, Standing, Standings, Subject, Verdict};
+pub(crate) use policy::{Counted, Entered, Policies, Scope, Standing, Standings, Subject, Verdict};
 
 pub use self::redis::{RedisAddress, RedisAddressError, RedisSettings};
 use self::{
     buckets::{Buckets, Claim, Tally},
     clock::Clock,
     concurrency::{Concurrency, UnderWay},
-    crowd::Crowd,
+    crowd::{Crowd, Nodes},
     forgotten::Lost,
     gcra::Bucket,
     label::{Labels, Ledger},
@@ -84,8 +84,7 @@ struct Shared {
     redis: Option<Server>,
     clock: Clock,
     buckets: Buckets,
-    /// 0: not known yet.
-    nodes: AtomicU32,
+    nodes: Nodes,
     workers: AtomicUsize,
     counts: Arc<Counts>,
     ledger: Arc<Ledger>,
@@ -96,7 +95,7 @@ struct Shared {
 
 impl Shared {
     fn crowd(&self) -> Crowd {
-        Crowd { nodes: self.nodes.load(Relaxed).into(), workers: self.workers.load(Relaxed) as u64 }
+        Crowd { nodes: self.nodes.known(), workers: self.workers.load(Relaxed) as u64 }
     }
 }
 
@@ -112,7 +111,7 @@ impl Limiter {
             redis: redis.map(Server::new).transpose()?,
             clock,
             buckets: Buckets::new(clock),
-            nodes: AtomicU32::new(0),
+            nodes: Nodes::default(),
             workers: AtomicUsize::new(0),
             counts: Arc::default(),
             ledger: Arc::default(),
@@ -122,9 +121,15 @@ impl Limiter {
         })))
     }
 
-    /// Says how many nodes share the limits of the environment.
-    pub(crate) fn set_node_count(&self, nodes: u32) {
-        self.0.nodes.store(nodes.max(1), Relaxed);
+    /// Says how many nodes share the limits of the environment. True: they are not as many as was known.
+    pub(crate) fn set_node_count(&self, nodes: u32) -> bool {
+        self.0.nodes.set(nodes)
+    }
+
+    /// Says how many nodes did when this one ran before: where each enforces its share, they count until
+    /// it is known how many there are.
+    pub(crate) fn set_node_count_before(&self, nodes: u32) {
+        self.0.nodes.set_before(nodes);
     }
 
     /// Where limits are counted at the moment.
@@ -286,7 +291,7 @@ impl WorkerLimiter {
             return Verdict::Unavailable;
         }
         let Shared { buckets, clock, nodes, .. } = &*self.shared;
-        let (now, nodes) = (clock.now(), u64::from(nodes.load(Relaxed)));
+        let (now, nodes) = (clock.now(), nodes.sharing());
         let mut shared: Each<&Place> = Each::new();
         let mut claims: Each<Claim<'_>> = Each::new();
         for (policy, place) in policies.iter().zip(places) {

@@ -17,7 +17,7 @@ use super::{
     gcra::{Bucket, Refill},
     label::{Label, Labels},
     lease::Lease,
-    policy::{Policy, Subject},
+    policy::{Counted, Policy, Subject},
     resets::Resets,
     shelf::{Keep, Shelves, Spot},
     waiting::Waiters,
@@ -127,6 +127,26 @@ impl Place {
             Unit::Requests(units) => units.into(),
             Unit::RequestBytes | Unit::ResponseBytes | Unit::Told => 1,
         }
+    }
+
+    /// What it counts.
+    pub(super) fn counts(&self) -> Counted {
+        match self.limit.get().1 {
+            Unit::Requests(_) | Unit::Told => Counted::Units,
+            Unit::RequestBytes | Unit::ResponseBytes => Counted::ContentBytes,
+        }
+    }
+
+    /// Takes the call under way for it, and which of its buckets it is, if that was answered.
+    pub(super) fn landed(&self) -> Option<(Arc<Flight>, usize)> {
+        let is_answered =
+            self.flight.borrow().as_ref().is_some_and(|(flight, _)| flight.answer().is_some());
+        if is_answered { self.flight.take() } else { None }
+    }
+
+    /// Whether there is something to be told to Redis, or to be heard of it, that no request may come for.
+    pub(super) fn has_business(&self) -> bool {
+        self.flight.borrow().is_some() || self.lease.borrow().has_business()
     }
 
     /// Whether one call can reach the buckets of both, which are in one slot of a Redis Cluster then.

@@ -224,6 +224,8 @@ pub(crate) struct Standing {
     pub(crate) label: Label,
     /// What it admits in a window, or at a time.
     pub(crate) quota: u64,
+    /// What it counts.
+    pub(crate) counts: Counted,
     /// The length of the window, in seconds; `None` for requests at a time.
     pub(crate) window: Option<u32>,
     /// Requests it would admit at once from here.
@@ -231,6 +233,15 @@ pub(crate) struct Standing {
     /// Until all are there again, or where there is none until there is one, as `Retry-After` says of
     /// the same; in seconds, rounded up; `None`: who knows.
     pub(crate) reset: Option<u32>,
+}
+
+/// What a quota is told in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Counted {
+    /// Requests, or what answers say they cost.
+    Units,
+    ContentBytes,
+    ConcurrentRequests,
 }
 
 impl Standing {
@@ -248,12 +259,14 @@ impl Standing {
         // A month at most.
         let reset = u32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
         let (window, reset) = (Some(window), Some(reset));
-        Self { label: place.label.clone(), quota, window, remaining, reset }
+        let counts = place.counts();
+        Self { label: place.label.clone(), quota, counts, window, remaining, reset }
     }
 
     /// Where a limit of requests at a time stands.
     pub(super) fn concurrent(label: Label, quota: u64, remaining: u64) -> Self {
-        Self { label, quota, window: None, remaining, reset: None }
+        let counts = Counted::ConcurrentRequests;
+        Self { label, quota, counts, window: None, remaining, reset: None }
     }
 }
 
@@ -265,5 +278,6 @@ pub(crate) fn standing(
     (remaining, reset): (u64, u32),
 ) -> Standing {
     let (window, reset) = (Some(window), Some(reset));
-    Standing { label: Label::named(name), quota, window, remaining, reset }
+    let counts = Counted::Units;
+    Standing { label: Label::named(name), quota, counts, window, remaining, reset }
 }

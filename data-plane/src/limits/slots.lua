@@ -10,8 +10,16 @@ local holder, slots, want, life = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]),
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
+-- A value of another type is none.
+local before = redis.pcall('GET', KEYS[1])
+if type(before) == 'table' then
+  if not string.find(before.err, 'WRONGTYPE', 1, true) then
+    return before
+  end
+  before = nil
+end
 local taken, value, last = 0, '', 0
-for other, count, ends in string.gmatch(redis.call('GET', KEYS[1]) or '', '(%d+) (%d+) (%d+);') do
+for other, count, ends in string.gmatch(before or '', '(%d+) (%d+) (%d+);') do
   -- Where a clock was set back, nobody has slots for longer than anyone can ask for.
   local left = math.min(tonumber(ends) - now, life)
   if other ~= holder and left > 0 then

@@ -162,6 +162,7 @@ impl Follower {
             disk: None,
         };
         follower.disk = dir.map(|dir| {
+            follower.limiter.set_node_count_before(dir.node_count().unwrap_or_default());
             let [keys, config] = Namespace::ALL.map(|ns| {
                 let newest_is_sound = follower.restore_from(&dir, ns);
                 Saver::start(dir.clone(), ns, newest_is_sound)
@@ -366,7 +367,11 @@ impl Follower {
     fn note(&self, heartbeat: Heartbeat) {
         self.progress.set_head(Namespace::Keys, heartbeat.keys_revision);
         self.progress.set_head(Namespace::Config, heartbeat.config_revision);
-        self.limiter.set_node_count(heartbeat.node_count);
+        if self.limiter.set_node_count(heartbeat.node_count)
+            && let Some(disk) = &self.disk
+        {
+            disk.dir.keep_node_count(heartbeat.node_count);
+        }
     }
 
     fn hello(&mut self) -> Hello {

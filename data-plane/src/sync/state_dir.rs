@@ -140,6 +140,27 @@ impl StateDir {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// How many nodes there were when that was known last.
+    pub(crate) fn node_count(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.dir.join(NODE_COUNT)).ok()?;
+        let (environment, count) = text.trim_end().split_once(' ')?;
+        count.parse().ok().filter(|_| environment == self.environment.as_str())
+    }
+
+    /// Notes how many nodes there are. That it is lost with the machine, or not to be written, does no
+    /// great harm: it is written again when it changes.
+    pub(crate) fn keep_node_count(&self, count: u32) {
+        let draft = self.dir.join(format!("{NODE_COUNT}.draft"));
+        let write = || {
+            let mut file = private::file().truncate(true).open(&draft)?;
+            writeln!(file, "{} {count}", self.environment)?;
+            fs::rename(&draft, self.dir.join(NODE_COUNT))
+        };
+        if let Err(fault) = write() {
+            tracing::debug!(%fault, "can't note how many nodes there are");
+        }
+    }
+
     fn file(&self, ns: Namespace, generation: Generation) -> PathBuf {
         let extension = match generation {
             Generation::Newest => "state",
@@ -185,7 +206,10 @@ impl StateDir {
     }
 }
 
-/// What every file begins with; the last byte is the version of the format.
+/// The file with the environment and how many nodes it had.
+const NODE_COUNT: &str = "node-count";
+
+/// What every file of a state begins with; the last byte is the version of the format.
 const FORMAT: &[u8] = b"FASTGATE\x02";
 
 /// Entities in one frame.
@@ -318,6 +342,24 @@ mod tests {
         drop(dir);
         let dir = StateDir::open(temp.path(), environment("staging")).expect("opens");
         assert_eq!(revision(&dir, Generation::Newest), None);
+    }
+
+    #[test]
+    fn how_many_nodes_there_were_is_known_again_in_the_same_environment() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = StateDir::open(temp.path(), environment("default")).expect("opens");
+        assert_eq!(dir.node_count(), None);
+        dir.keep_node_count(4);
+        dir.keep_node_count(12);
+        assert_eq!(dir.node_count(), Some(12));
+        for text in ["", "default", "default x", "12", "default -1\n"] {
+            fs::write(temp.path().join(NODE_COUNT), text).expect("writes");
+            assert_eq!(dir.node_count(), None, "{text:?}");
+        }
+        dir.keep_node_count(3);
+        drop(dir);
+        let dir = StateDir::open(temp.path(), environment("staging")).expect("opens");
+        assert_eq!(dir.node_count(), None);
     }
 
     #[test]

@@ -82,7 +82,7 @@ mod tests {
     /// What a script calls of Redis.
     fn calls(script: &str) -> BTreeSet<&str> {
         let code = script.lines().filter(|line| !line.starts_with("--"));
-        let behind = code.flat_map(|line| line.split("redis.call('").skip(1));
+        let behind = code.flat_map(|line| line.split("call('").skip(1));
         behind.filter_map(|call| call.split('\'').next()).collect()
     }
 

@@ -13,7 +13,9 @@ fn at<'a>(cost: &'a Cost, key: &'a str, limit: Limit) -> Policies<'a> {
 /// One that counts in Redis, and one that counts for itself.
 async fn limiters(server: &Server) -> [Limiter; 2] {
     let limiters = [limiter(&server.url()), Limiter::new(&id("default"), None).expect("local")];
-    limiters.iter().for_each(|limiter| limiter.set_node_count(1));
+    for limiter in &limiters {
+        limiter.set_node_count(1);
+    }
     limiters
 }
 

@@ -96,7 +96,9 @@ async fn what_is_under_way_is_counted_again_when_redis_is_back() {
     let server = Server::start();
     let port = server.port;
     let nodes = [limiter(&server.url()), limiter(&server.url())];
-    nodes.iter().for_each(|node| node.set_node_count(2));
+    for node in &nodes {
+        node.set_node_count(2);
+    }
     let workers: Vec<_> = nodes.iter().map(Limiter::for_worker).collect();
     connected(&nodes).await;
     let policies = at_a_time(3, Fallback::LocalShare);

@@ -10,13 +10,14 @@ mod servers;
 mod slow;
 
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use ::redis::{Commands as _, Script};
 use fastgate::model::{
-    Calendar, Charge, Cost, Fallback, Id, Limit, Measure, Quota, RateLimit, Tokens,
+    Calendar, Charge, Cost, Fallback, Id, Limit, Measure, Period, Quota, Rate, RateLimit, Tokens,
 };
 use futures_util::FutureExt as _;
 
@@ -109,10 +110,27 @@ fn rust_and_lua_agree_to_the_nanosecond() {
             let tokens = match dice.roll(4) {
                 0 => Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")),
                 1 => Tokens::Quota(Quota::parse(amount, Calendar::Month).expect("a quota")),
-                _ => Tokens::Rate(RateLimit::parse(amount).expect("a rate").into()),
+                _ => {
+                    let periods = [Period::Second, Period::Minute, Period::Hour];
+                    let period = periods[dice.roll(3) as usize];
+                    let burst = Some(1 + dice.roll(amount as u64 * 2) as i64);
+                    // A burst may take longer than a day to be refilled.
+                    let rate = Rate::parse(amount, period, burst);
+                    rate.map_or_else(|_| RateLimit::parse(amount).map(Rate::from), Ok)
+                        .map(Tokens::Rate)
+                        .expect("a rate")
+                }
             };
-            let charged = Cost::Charged(Charge::RequestBytes);
-            Bucket::new(tokens, if dice.roll(3) == 0 { &charged } else { &Cost::ONE })
+            let most = match tokens {
+                Tokens::Rate(rate) => u64::from(rate.burst()),
+                Tokens::Quota(quota) => quota.amount(),
+            };
+            let cost = match dice.roll(4) {
+                0 => Cost::Charged(Charge::RequestBytes),
+                1 => Cost::Fixed(NonZeroU32::new(1 + dice.roll(most.min(9)) as u32).expect("some")),
+                _ => Cost::ONE,
+            };
+            Bucket::new(tokens, &cost)
         };
         let buckets: Vec<_> = (0..count).map(bucket).collect();
         let names: Vec<_> = (0..buckets.len()).map(|at| format!("{round}:{at}")).collect();
@@ -130,6 +148,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                 8 if dice.roll(2) == 0 => micros + dice.roll(90_000_000_000),
                 8 => micros + dice.roll(100_000_000_000_000),
                 0 => micros + dice.roll(120_000_000),
+                1 if dice.roll(4) == 0 => micros - dice.roll(3_600_000_000),
                 1 => micros - dice.roll(5_000_000),
                 _ => micros + dice.roll(buckets[0].interval / 500 + 1),
             };
@@ -194,6 +213,27 @@ async fn nodes_share_a_limit_in_redis() {
     assert_eq!(keys, ["fg:rl:{default:k1}:key"]);
     let ttl: i64 = redis.pttl(&keys[0]).expect("has a TTL");
     assert!((1..=60_000).contains(&ttl), "{ttl}");
+}
+
+#[tokio::test]
+async fn what_somebody_else_put_in_the_place_of_a_bucket_is_in_nobodys_way() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    until("is connected", || limiter.state() == State::Redis).await;
+    let _: u64 = server.admin("RPUSH fg:rl:{default:k1}:key 1");
+    let _: u64 = server.admin("RPUSH fg:rl:{default:k1}:route:r1:one:slots 1");
+    let mut admitted = 0;
+    for _ in 0..9 {
+        admitted += u64::from(admits(&worker, "k1", limit(4, Fallback::Closed)).await);
+    }
+    assert_eq!((admitted, limiter.state()), (4, State::Redis));
+
+    let (route, name) = (id("r1"), id("one"));
+    let measure = Measure::Concurrent(NonZeroU32::MIN);
+    let one = Limit { measure, fallback: Fallback::Closed, shadow: false };
+    let policies = of_key("k1", &[(Scope::OfRoute(&route, &name), one)]);
+    assert_eq!(worker.enter(&policies).await.expect("enters").len(), 1);
 }
 
 #[tokio::test]
@@ -486,7 +526,9 @@ async fn what_was_spent_without_redis_is_debited_when_it_is_back() {
 async fn a_quota_is_shared_to_the_last_one_and_leased_in_blocks() {
     let server = Server::start();
     let nodes = [limiter(&server.url()), limiter(&server.url())];
-    nodes.iter().for_each(|node| node.set_node_count(2));
+    for node in &nodes {
+        node.set_node_count(2);
+    }
     let workers: Vec<_> = nodes.iter().map(Limiter::for_worker).collect();
     until("both are connected", || nodes.iter().all(|n| n.state() == State::Redis)).await;
     let mut admitted = 0;

@@ -104,6 +104,31 @@ fn carry(near: TcpStream, far: TcpStream, late_by: Arc<AtomicU64>) {
     });
 }
 
+/// What is fetched ahead of requests that never come.
+#[tokio::test]
+async fn tokens_fetched_ahead_of_nobody_are_given_back() {
+    let slow = Slow::start().await;
+    slow.slow_by(3);
+    let limit = limit(10, Fallback::Closed);
+    // The first answers tell that Redis is far.
+    ask(&slow.worker, super::limit(60_000, Fallback::Closed), 40, Duration::from_millis(1)).await;
+    for _ in 0..6 {
+        assert!(admits(&slow.worker, "k2", limit).await);
+    }
+    let given_back = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let mut inspection = slow.limiter.inspect();
+        inspection.add(Subject::Key("k2"), Scope::Key, limit, &Cost::ONE);
+        inspection.look().await.expect("looks").first().expect("one limit").remaining
+    };
+    let remaining = tokio::select! {
+        () = slow.worker.give_back() => unreachable!("it runs for ever"),
+        remaining = given_back => remaining,
+    };
+    // A token comes every six seconds.
+    assert!((4..=5).contains(&remaining), "{remaining}");
+}
+
 /// Asks at a pace; how many were admitted, and how many were answered without waiting.
 async fn ask(worker: &WorkerLimiter, limit: Limit, requests: u32, every: Duration) -> [u32; 2] {
     let (mut admitted, mut at_once) = (0, 0);
