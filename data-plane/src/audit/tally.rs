@@ -13,18 +13,40 @@ use uuid::Uuid;
 
 use crate::private;
 
-/// The counts of one worker, on a cache line of their own: the worker writes the first two with
+/// The counts of one worker, on cache lines of their own: the worker writes the first two with
 /// plain stores, the collector the third.
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 #[derive(Default, Debug)]
 pub(crate) struct Counts {
-    produced: AtomicU64,
-    dropped: AtomicU64,
+    produced: Count,
+    dropped: Count,
     /// Of those dropped, how many a batch on disk tells of.
-    told: AtomicU64,
+    told: Count,
 }
 
 const ROW: usize = size_of::<Counts>();
+
+/// A number that is kept thrice, so that a bit that flips on a disk changes nothing. One thread writes
+/// it, so that loads and stores do.
+#[repr(C)]
+#[derive(Default, Debug)]
+struct Count([AtomicU64; 3]);
+
+impl Count {
+    fn get(&self) -> u64 {
+        let Self([first, ..]) = self;
+        first.load(Relaxed)
+    }
+
+    fn set(&self, number: u64) {
+        self.0.iter().for_each(|copy| copy.store(number, Relaxed));
+    }
+
+    /// What two of the three say, also where a kill came between their stores.
+    fn read([first, second, third]: [u64; 3]) -> u64 {
+        if second == third { third } else { first }
+    }
+}
 
 impl Counts {
     /// Counts in memory alone, for as long as the process lives.
@@ -34,26 +56,24 @@ impl Counts {
 
     /// Events recorded, dropped ones included.
     pub(crate) fn produced(&self) -> u64 {
-        self.produced.load(Relaxed)
+        self.produced.get()
     }
 
     /// Events lost because there was no room for them.
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+        self.dropped.get()
     }
 
-    // Each count has one thread that writes it, so that loads and stores do.
-
     pub(super) fn count_produced(&self) {
-        self.produced.store(self.produced() + 1, Relaxed);
+        self.produced.set(self.produced() + 1);
     }
 
     pub(super) fn count_dropped(&self) {
-        self.dropped.store(self.dropped() + 1, Relaxed);
+        self.dropped.set(self.dropped() + 1);
     }
 
     pub(super) fn tell(&self, dropped: u64) {
-        self.told.store(dropped, Relaxed);
+        self.told.set(dropped);
     }
 }
 
@@ -109,14 +129,24 @@ impl Tally {
         let mut sum = Self::default();
         for row in bytes.as_chunks::<ROW>().0 {
             let (numbers, _) = row.as_chunks::<8>();
-            let [produced, dropped, told, ..] = numbers else { continue };
+            let (counts, _) = numbers.as_chunks::<3>();
+            let [produced, dropped, told, ..] = counts else { continue };
             let [produced, dropped, told] =
-                [produced, dropped, told].map(|n| u64::from_ne_bytes(*n));
+                [produced, dropped, told].map(|copies| Count::read(copies.map(u64::from_ne_bytes)));
             sum.produced = sum.produced.saturating_add(produced);
             let untold = dropped.saturating_sub(told);
             sum.dropped_untold = sum.dropped_untold.saturating_add(untold);
         }
         sum
+    }
+
+    /// Leaves what a worker would have: events produced, dropped, and told to be.
+    #[cfg(test)]
+    pub(super) fn leave(dir: &Path, boot: Uuid, numbers: [u64; 3]) {
+        let mut row = numbers.map(|number| [number; 3]).as_flattened().to_vec();
+        row.resize(ROW / size_of::<u64>(), 0);
+        let bytes: Vec<u8> = row.into_iter().flat_map(u64::to_ne_bytes).collect();
+        fs::write(path(dir, boot), bytes).expect("written");
     }
 
     /// Forgets that of a boot.
@@ -149,6 +179,29 @@ mod tests {
         assert_eq!(found, [(boot, Tally { produced: 6, dropped_untold: 1 })]);
         Tally::remove(dir.path(), boot);
         assert_eq!(Tally::list(dir.path()).expect("listed"), []);
+    }
+
+    #[test]
+    fn a_bit_that_flipped_changes_no_count() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let boot = Uuid::now_v7();
+        let counts = create(dir.path(), boot, 2).expect("mapped");
+        for _ in 0..300 {
+            counts[0].count_produced();
+            counts[1].count_dropped();
+        }
+        counts[1].tell(200);
+        let file = path(dir.path(), boot);
+        let sound = fs::read(&file).expect("reads");
+        let tally = Tally { produced: 300, dropped_untold: 100 };
+        for bit in 0..sound.len() * 8 {
+            let mut bytes = sound.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Tally::sum(&bytes), tally, "bit {bit}");
+        }
+        for (copies, number) in [([8, 7, 7], 7), ([8, 8, 7], 8), ([8, 8, 8], 8)] {
+            assert_eq!(Count::read(copies), number, "{copies:?}");
+        }
     }
 
     #[test]

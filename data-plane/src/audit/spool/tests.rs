@@ -123,9 +123,7 @@ fn one_segment(batches: &[Sealed], produced: u64) -> (TempDir, PathBuf, Vec<u8>)
 
 fn count(dir: &Path, boot: Uuid, produced: u64) {
     Tally::remove(dir, boot);
-    let mut row = [0; 64];
-    row[..8].copy_from_slice(&produced.to_ne_bytes());
-    fs::write(dir.join(format!("{}.counts", boot.simple())), row).expect("written");
+    Tally::leave(dir, boot, [produced, 0, 0]);
 }
 
 /// As it was before a restart changed it.
@@ -466,11 +464,7 @@ fn damage_of_this_boot_is_found_when_it_is_read_and_told_once() {
 fn dropped_events_that_no_batch_tells_of_are_no_killed_ones() {
     let dir = tempfile::tempdir().expect("a folder");
     let boot = Uuid::now_v7();
-    let mut row = [0; 64];
-    for (at, number) in [100u64, 30, 10].into_iter().enumerate() {
-        row[at * 8..][..8].copy_from_slice(&number.to_ne_bytes());
-    }
-    fs::write(dir.path().join(format!("{}.counts", boot.simple())), row).expect("written");
+    Tally::leave(dir.path(), boot, [100, 30, 10]);
     let (found, lost) = restart(dir.path());
     assert_eq!(found, []);
     assert_eq!(lost, [Gap::of((0, 20), Reason::Dropped), Gap::of((20, 100), Reason::Killed)]);
