@@ -1,5 +1,6 @@
 """A real control plane on real Postgres and Redis; keys and route are made through its API."""
 
+import contextlib
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ class ControlPlane:
     """All that nodes need. It runs away from the gateway's CPU."""
 
     def __init__(self, machine, folder, upstream, stack):
+        self.machine = machine
         self.postgres = Postgres(machine, folder)
         stack.callback(self.postgres.stop)
         self.redis = Redis(machine, folder)
@@ -45,6 +47,15 @@ class ControlPlane:
             self.create("/admin/routes", {
                 "route_id": route_id, "path_prefix": prefix, "strip_prefix": True,
                 "targets": [{"url": upstream.url}], "timeout": 30, "limits": limits})
+
+    @contextlib.contextmanager
+    def on_all_cpus(self):
+        """Where what it does is measured, not what a gateway does beside it."""
+        with contextlib.ExitStack() as stack:
+            for process in (self.process, self.postgres.process):
+                stack.callback(process.run_on, self.machine.server_cpus)
+                process.run_on(range(self.machine.cpus))
+            yield
 
     @property
     def node_url(self):

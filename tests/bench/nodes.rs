@@ -43,7 +43,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const BATCH: usize = 1000;
 
 /// Changes under way at a time.
-const CALLS: usize = 64;
+const CALLS: usize = 256;
 
 /// How long nodes may take to come to the same state after the last change.
 const PATIENCE: Duration = Duration::from_secs(60);

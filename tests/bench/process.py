@@ -1,5 +1,6 @@
 """A program beside the benchmark: pinned to CPUs, ended with it, its time and memory read."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -78,6 +79,14 @@ class Process:
             for task in Path(f"/proc/{pid}/task").glob("*/children"):
                 left += map(int, task.read_text().split())
         return found
+
+    def run_on(self, cpus):
+        """Moves all its processes and threads to these CPUs; those they start follow."""
+        for pid in self.tree():
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                # A thread may have ended since.
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(task.name), cpus)
 
     def cpu_seconds(self):
         """User and system time of all its processes and threads, those that ended included."""

@@ -120,7 +120,8 @@ TABLES = (
           by_name=True, note="the keys stay, so ask for other tables in another run"),
     Table("nodes", "100 nodes, 1,000 keys changed a second for 30 s; 10 more nodes read nothing",
           nodes(fleet.MANY_CHANGES), (OURS,), figures=("lag_p99_ms",), rounds=1, by_name=True,
-          note="lag is from when a change was due until a node was sent it"),
+          note="each change is a call and a revision; lag is from when it was due until a node was "
+               "sent it; nodes, load, control plane and Postgres share all CPUs"),
     Table("nodes-million", "50 nodes that come at once to 1,000,000 keys",
           nodes(fleet.MANY_KEYS), (OURS,), figures=("cold_s",), rounds=1, by_name=True,
           note="the keys stay, so ask for other tables in another run"),

@@ -36,12 +36,14 @@ pub(super) trait Kept: Clone + PartialEq + Send + Sync {
     const KIND: &'static str;
     /// As users see it.
     type Wire: Answer;
+    /// What is read along with it and no change of it writes.
+    type Aside: Send;
 
     async fn read(
         store: &Arc<dyn Store>,
         environment: &Id,
         id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError>;
+    ) -> Result<Option<(Stored<Self>, Self::Aside)>, StoreError>;
 
     fn put(self, expect: Expect) -> Op;
 
@@ -83,26 +85,26 @@ impl Admin {
         id: &str,
         sent_etag: &str,
         change: impl Fn(&T) -> Result<T, Error> + Send,
-    ) -> Result<Stored<T>, Error> {
+    ) -> Result<(Stored<T>, T::Aside), Error> {
         let mut tries = ATTEMPTS;
         loop {
-            let stored = self.read::<T>(&draft.environment, id).await?;
+            let (stored, aside) = self.read::<T>(&draft.environment, id).await?;
             if !sent_etag.is_empty() && sent_etag != stored.etag {
                 return Err(StoreError::Stale { kind: T::KIND, id: id.to_owned() }.into());
             }
             let object = change(&stored.object)?;
             if object == stored.object {
-                return Ok(stored);
+                return Ok((stored, aside));
             }
             tries -= 1;
             let op = object.clone().put(Expect::Etag(stored.etag.clone()));
             match self.store.commit(&draft.change(vec![op], None)).await {
                 Ok(Outcome::Committed(_)) if draft.validate_only => {
-                    return Ok(Stored { object, ..stored });
+                    return Ok((Stored { object, ..stored }, aside));
                 }
                 Ok(Outcome::Committed(committed)) => {
                     let (updated_at, etag) = (committed.at, committed.etag());
-                    return Ok(Stored { object, created_at: stored.created_at, updated_at, etag });
+                    return Ok((Stored { object, updated_at, etag, ..stored }, aside));
                 }
                 Ok(Outcome::Replayed(_)) => {
                     return Err(Error::Bug("a change without a request id was replayed"));
@@ -125,13 +127,18 @@ impl Admin {
         Ok(())
     }
 
+    /// Reads an object; where it is not there, the environment is looked for, too, so that nobody has
+    /// to do so before.
     pub(super) async fn read<T: Kept>(
         &self,
         environment: &Id,
         id: &str,
-    ) -> Result<Stored<T>, Error> {
-        let found = T::read(&self.store, environment, id).await?;
-        found.ok_or_else(|| not_found(T::KIND, id))
+    ) -> Result<(Stored<T>, T::Aside), Error> {
+        if let Some(found) = T::read(&self.store, environment, id).await? {
+            return Ok(found);
+        }
+        self.check_environment(environment).await?;
+        Err(not_found(T::KIND, id))
     }
 }
 

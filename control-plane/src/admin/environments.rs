@@ -62,7 +62,7 @@ impl EnvironmentService for Admin {
         request: Request<GetEnvironmentRequest>,
     ) -> Result<Response<WireEnvironment>, Status> {
         let id = parse_id("environment", &request.into_inner().environment)?;
-        let stored = self.read(&id, id.as_str()).await?;
+        let (stored, ()) = self.read(&id, id.as_str()).await?;
         Ok(Response::new(wire(&stored, &self.heads().await?)))
     }
 
@@ -96,7 +96,7 @@ impl EnvironmentService for Admin {
             let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
             parse(id.clone(), &after)
         });
-        Ok(Response::new(wire(&updated.await?, &self.heads().await?)))
+        Ok(Response::new(wire(&updated.await?.0, &self.heads().await?)))
     }
 
     async fn delete_environment(
@@ -147,13 +147,14 @@ impl Kept for Environment {
     const KIND: &'static str = "environment";
 
     type Wire = WireEnvironment;
+    type Aside = ();
 
     async fn read(
         store: &Arc<dyn Store>,
         environment: &Id,
         _: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.environment(environment.as_str()).await
+    ) -> Result<Option<(Stored<Self>, ())>, StoreError> {
+        Ok(store.environment(environment.as_str()).await?.map(|found| (found, ())))
     }
 
     fn put(self, expect: Expect) -> Op {

@@ -23,7 +23,7 @@ use super::{
     change::{Draft, Kept, caller},
     check_text, future,
     mask::Updatable,
-    missing, new_id, not_found, now,
+    missing, named_environment, new_id, now,
     page::Paging,
     parse_id,
     repeat::Answer,
@@ -89,10 +89,9 @@ impl KeyService for Admin {
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
         let GetKeyRequest { key_id, environment } = request.into_inner();
-        let environment = self.environment(&environment, "").await?;
+        let environment = named_environment(&environment, "")?;
         let id = parse_id("key_id", &key_id)?;
-        let found = self.store.key(&environment, id.as_str()).await.map_err(Error::from)?;
-        let (stored, usage) = found.ok_or_else(|| not_found("key", id.as_str()))?;
+        let (stored, usage) = self.read(&environment, id.as_str()).await?;
         Ok(Response::new(wire(&environment, &stored, usage)))
     }
 
@@ -129,7 +128,7 @@ impl KeyService for Admin {
         let UpdateKeyRequest { key, update_mask, environment, validate_only } =
             request.into_inner();
         let sent = key.ok_or_else(|| missing("key"))?;
-        let environment = self.environment(&environment, &sent.environment).await?;
+        let environment = named_environment(&environment, &sent.environment)?;
         let id = parse_id("key_id", &sent.key_id)?;
         let action = "fastgate.admin.v1.KeyService/UpdateKey";
         let draft = Draft { environment, actor, action, validate_only };
@@ -138,7 +137,8 @@ impl KeyService for Admin {
             let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
             updated_key(stored, &after, now())
         });
-        Ok(Response::new(self.shown(&draft.environment, &updated.await?).await?))
+        let (key, usage) = updated.await?;
+        Ok(Response::new(wire(&draft.environment, &key, usage)))
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
@@ -159,7 +159,7 @@ impl KeyService for Admin {
         let actor = caller(&request)?;
         let RotateKeyRequest { key_id, environment, overlap, etag, validate_only } =
             request.into_inner();
-        let environment = self.environment(&environment, "").await?;
+        let environment = named_environment(&environment, "")?;
         let id = parse_id("key_id", &key_id)?;
         let overlap = parse_overlap(overlap)?;
         let secret = Secret::generate(Kind::ApiKey).map_err(Error::from)?;
@@ -169,7 +169,8 @@ impl KeyService for Admin {
             let secrets = rotated(&stored.secrets, &secret, overlap, now());
             Ok(ApiKey { secrets, ..stored.clone() })
         });
-        let mut key = self.shown(&draft.environment, &updated.await?).await?;
+        let (key, usage) = updated.await?;
+        let mut key = wire(&draft.environment, &key, usage);
         if !validate_only {
             key.key_value = secret.expose().to_owned();
         }
@@ -182,14 +183,15 @@ impl KeyService for Admin {
     ) -> Result<Response<Key>, Status> {
         let actor = caller(&request)?;
         let RevokeKeyRequest { key_id, environment, etag, validate_only } = request.into_inner();
-        let environment = self.environment(&environment, "").await?;
+        let environment = named_environment(&environment, "")?;
         let id = parse_id("key_id", &key_id)?;
         let action = "fastgate.admin.v1.KeyService/RevokeKey";
         let draft = Draft { environment, actor, action, validate_only };
         let updated = self.update(&draft, id.as_str(), &etag, |stored: &ApiKey| {
             Ok(ApiKey { is_active: false, ..stored.clone() })
         });
-        Ok(Response::new(self.shown(&draft.environment, &updated.await?).await?))
+        let (key, usage) = updated.await?;
+        Ok(Response::new(wire(&draft.environment, &key, usage)))
     }
 
     async fn import_keys(
@@ -205,15 +207,6 @@ impl KeyService for Admin {
         request: Request<ExportKeysRequest>,
     ) -> Result<Response<ExportKeysResponse>, Status> {
         Ok(Response::new(self.export(request.into_inner()).await?))
-    }
-}
-
-impl Admin {
-    /// A key that was just written, with its usage, which no write knows.
-    async fn shown(&self, environment: &Id, stored: &Stored<ApiKey>) -> Result<Key, Error> {
-        let found = self.store.key(environment, stored.object.key_id.as_str()).await?;
-        let usage = found.map(|(_, usage)| usage).unwrap_or_default();
-        Ok(wire(environment, stored, usage))
     }
 }
 
@@ -314,14 +307,14 @@ impl Kept for ApiKey {
     const KIND: &'static str = "key";
 
     type Wire = Key;
+    type Aside = Usage;
 
     async fn read(
         store: &Arc<dyn Store>,
         environment: &Id,
         id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        let Ok(id) = Id::parse(id) else { return Ok(None) };
-        Ok(store.keys_named(environment, &[id]).await?.pop())
+    ) -> Result<Option<(Stored<Self>, Usage)>, StoreError> {
+        store.key(environment, id).await
     }
 
     fn put(self, expect: Expect) -> Op {

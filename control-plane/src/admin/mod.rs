@@ -112,17 +112,25 @@ impl Admin {
 
     /// The environment a request is about, which must exist.
     async fn environment(&self, in_request: &str, in_object: &str) -> Result<Id, Error> {
-        if !in_request.is_empty() && !in_object.is_empty() && in_request != in_object {
-            let both = format!("is '{in_request}' in the request and '{in_object}' in the object");
-            return Err(Error::field("environment", format!("{both}: give one of them")));
-        }
-        let named = [in_request, in_object].into_iter().find(|name| !name.is_empty());
-        let id = parse_id("environment", named.unwrap_or(Id::DEFAULT_ENVIRONMENT))?;
-        match self.store.environment(id.as_str()).await? {
-            Some(_) => Ok(id),
-            None => Err(not_found("environment", id.as_str())),
-        }
+        let id = named_environment(in_request, in_object)?;
+        self.check_environment(&id).await?;
+        Ok(id)
     }
+
+    async fn check_environment(&self, id: &Id) -> Result<(), Error> {
+        let found = self.store.environment(id.as_str()).await?;
+        found.map(drop).ok_or_else(|| not_found("environment", id.as_str()))
+    }
+}
+
+/// The environment a request is about, whether it exists or not.
+fn named_environment(in_request: &str, in_object: &str) -> Result<Id, Error> {
+    if !in_request.is_empty() && !in_object.is_empty() && in_request != in_object {
+        let both = format!("is '{in_request}' in the request and '{in_object}' in the object");
+        return Err(Error::field("environment", format!("{both}: give one of them")));
+    }
+    let named = [in_request, in_object].into_iter().find(|name| !name.is_empty());
+    parse_id("environment", named.unwrap_or(Id::DEFAULT_ENVIRONMENT))
 }
 
 fn parse_id(field: &str, text: &str) -> Result<Id, Error> {

@@ -63,7 +63,7 @@ impl PlanService for Admin {
         let GetPlanRequest { plan_id, environment } = request.into_inner();
         let environment = self.environment(&environment, "").await?;
         let id = parse_id("plan_id", &plan_id)?;
-        let stored = self.read(&environment, id.as_str()).await?;
+        let (stored, ()) = self.read(&environment, id.as_str()).await?;
         Ok(Response::new(wire(&environment, &stored)))
     }
 
@@ -99,7 +99,7 @@ impl PlanService for Admin {
             let mask = update_mask.as_ref();
             Ok(Plan::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
         });
-        Ok(Response::new(wire(&draft.environment, &updated.await?)))
+        Ok(Response::new(wire(&draft.environment, &updated.await?.0)))
     }
 
     async fn delete_plan(
@@ -122,13 +122,14 @@ impl Kept for Plan {
     const KIND: &'static str = "plan";
 
     type Wire = WirePlan;
+    type Aside = ();
 
     async fn read(
         store: &Arc<dyn Store>,
         environment: &Id,
         id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.plan(environment, id).await
+    ) -> Result<Option<(Stored<Self>, ())>, StoreError> {
+        Ok(store.plan(environment, id).await?.map(|found| (found, ())))
     }
 
     fn put(self, expect: Expect) -> Op {

@@ -69,7 +69,7 @@ impl RouteService for Admin {
         let GetRouteRequest { route_id, environment } = request.into_inner();
         let environment = self.environment(&environment, "").await?;
         let id = parse_id("route_id", &route_id)?;
-        let stored = self.read(&environment, id.as_str()).await?;
+        let (stored, ()) = self.read(&environment, id.as_str()).await?;
         Ok(Response::new(wire(&environment, &stored)))
     }
 
@@ -105,7 +105,7 @@ impl RouteService for Admin {
             let mask = update_mask.as_ref();
             Ok(Route::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
         });
-        let updated = updated.await.map_err(|error| at_field(error, path_field(&sent)))?;
+        let (updated, ()) = updated.await.map_err(|error| at_field(error, path_field(&sent)))?;
         Ok(Response::new(wire(&draft.environment, &updated)))
     }
 
@@ -130,13 +130,14 @@ impl Kept for Route {
     const KIND: &'static str = "route";
 
     type Wire = WireRoute;
+    type Aside = ();
 
     async fn read(
         store: &Arc<dyn Store>,
         environment: &Id,
         id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.route(environment, id).await
+    ) -> Result<Option<(Stored<Self>, ())>, StoreError> {
+        Ok(store.route(environment, id).await?.map(|found| (found, ())))
     }
 
     fn put(self, expect: Expect) -> Op {

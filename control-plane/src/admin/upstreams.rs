@@ -64,7 +64,7 @@ impl UpstreamService for Admin {
         let GetUpstreamRequest { upstream_id, environment } = request.into_inner();
         let environment = self.environment(&environment, "").await?;
         let id = parse_id("upstream_id", &upstream_id)?;
-        let stored = self.read(&environment, id.as_str()).await?;
+        let (stored, ()) = self.read(&environment, id.as_str()).await?;
         Ok(Response::new(wire(&environment, &stored)))
     }
 
@@ -100,7 +100,7 @@ impl UpstreamService for Admin {
             let mask = update_mask.as_ref();
             Ok(Upstream::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
         });
-        Ok(Response::new(wire(&draft.environment, &updated.await?)))
+        Ok(Response::new(wire(&draft.environment, &updated.await?.0)))
     }
 
     async fn delete_upstream(
@@ -124,13 +124,14 @@ impl Kept for Upstream {
     const KIND: &'static str = "upstream";
 
     type Wire = WireUpstream;
+    type Aside = ();
 
     async fn read(
         store: &Arc<dyn Store>,
         environment: &Id,
         id: &str,
-    ) -> Result<Option<Stored<Self>>, StoreError> {
-        store.upstream(environment, id).await
+    ) -> Result<Option<(Stored<Self>, ())>, StoreError> {
+        Ok(store.upstream(environment, id).await?.map(|found| (found, ())))
     }
 
     fn put(self, expect: Expect) -> Op {

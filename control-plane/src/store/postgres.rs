@@ -37,6 +37,15 @@ const NOW_US: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 /// Where a text stands in another, from 1; 0 where it does not.
 const FIND: &str = "strpos";
 
+/// The keys `k` that `wanted` names, between whose halves their environment goes. Each is looked up by
+/// itself: left to the planner, forty keys are joined with all there are as long as nobody has counted
+/// these, and more are at any time.
+const WANTED_KEYS: (&str, &str) = (
+    "wanted CROSS JOIN LATERAL (SELECT * FROM api_keys a WHERE a.key_id = wanted.key_id \
+     AND a.environment = ",
+    " LIMIT 1) k",
+);
+
 /// What a change announces itself on; the payload says nothing: who hears it looks.
 const fn channel(news: News) -> &'static str {
     match news {

@@ -33,6 +33,10 @@ const NOW_US: &str = "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
 /// Where a text stands in another, from 1; 0 where it does not.
 const FIND: &str = "instr";
 
+/// The keys `k` that `wanted` names, between whose halves their environment goes.
+const WANTED_KEYS: (&str, &str) =
+    ("wanted JOIN api_keys k ON k.key_id = wanted.key_id AND k.environment = ", "");
+
 /// Rows a statement deletes at most: nobody else can write meanwhile.
 const AT_ONCE: i64 = 10_000;
 

@@ -394,3 +394,26 @@ async fn what_nodes_lost_is_listed_page_by_page_where_it_belongs() {
     let gone = plane.rest(Method::GET, "/admin/logs/gaps?environment=gone", "").await;
     assert_eq!(gone.status, 404);
 }
+
+#[tokio::test]
+async fn who_changes_a_key_is_shown_its_use() {
+    let plane = Plane::start().await;
+    let made = plane.rest(Method::POST, "/admin/keys", json!({"source_path": "app"}).to_string());
+    let key_id = made.await.json()["key_id"].as_str().expect("an id").to_owned();
+    let of_it = events(3, SystemTime::now());
+    let of_it = of_it.into_iter().map(|event| LogEvent { key_id: key_id.clone(), ..event });
+    push(&plane, 0, of_it.collect()).await;
+    let path = format!("/admin/keys/{key_id}");
+    let new = json!({"rate_limit": 5}).to_string();
+    for (verb, path, body) in [
+        (Method::GET, path.clone(), String::new()),
+        (Method::PUT, path.clone(), new.clone()),
+        (Method::PUT, path.clone(), new),
+        (Method::POST, format!("{path}/rotate"), "{}".into()),
+        (Method::POST, format!("{path}/revoke"), "{}".into()),
+    ] {
+        let answer = plane.rest(verb.clone(), &path, body).await.json();
+        assert_eq!(answer["usage_count"], 3, "{verb} {path} {answer}");
+        assert!(answer["last_used_at"].is_string(), "{verb} {path} {answer}");
+    }
+}

@@ -292,3 +292,25 @@ async fn times_up_to_the_year_9999_are_taken_and_shown() {
     let keys = plane.rest(Method::GET, "/admin/keys", "").await;
     assert_eq!(keys.json()["keys"].as_array().map(Vec::len), Some(2), "{:?}", keys.body);
 }
+
+#[tokio::test]
+async fn of_a_key_that_is_not_there_it_is_said_whether_its_environment_is() {
+    let plane = Plane::start().await;
+    for (environment, missing) in [("default", "key 'k1'"), ("nope", "environment 'nope'")] {
+        let path = "/admin/keys/k1";
+        let asked = format!("{path}?environment={environment}");
+        let within = json!({ "environment": environment }).to_string();
+        for (verb, path, body) in [
+            (Method::GET, asked.clone(), ""),
+            (Method::PUT, asked.clone(), r#"{"rate_limit": 5}"#),
+            (Method::DELETE, asked, ""),
+            (Method::POST, format!("{path}/rotate"), &*within),
+            (Method::POST, format!("{path}/revoke"), &*within),
+        ] {
+            let answer = plane.rest(verb.clone(), &path, body.to_owned()).await;
+            let told = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
+            assert_eq!(answer.status, 404, "{verb} {path} {told}");
+            assert!(told.contains(missing), "{verb} {path} {told}");
+        }
+    }
+}

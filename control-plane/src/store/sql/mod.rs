@@ -9,6 +9,7 @@ mod events;
 mod gaps;
 mod history;
 mod joining;
+mod lookups;
 mod metrics;
 mod nodes;
 mod objects;
@@ -37,10 +38,11 @@ use fastgate::{
 use sqlx::{Transaction, pool::PoolConnection};
 
 use self::{
+    lookups::WantedKey,
     objects::{PLANS, ROUTES, UPSTREAMS},
     together::Together,
 };
-use super::{Backend, Db, FIND, NOW_US, rows::Rows};
+use super::{Backend, Db, FIND, NOW_US, WANTED_KEYS, rows::Rows};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
@@ -68,13 +70,15 @@ const ROWS: usize = 1000;
 /// A store on one of the databases.
 pub(crate) struct SqlStore {
     backend: Arc<Backend>,
-    together: Together,
+    changes: Together<Change>,
+    keys: Together<WantedKey>,
 }
 
 impl SqlStore {
     /// A store that holds the environment `default`, whatever else it holds.
     pub(super) async fn open(backend: Backend) -> Result<Self> {
-        let store = Self { backend: Arc::new(backend), together: Together::default() };
+        let (changes, keys) = (Together::default(), Together::default());
+        let store = Self { backend: Arc::new(backend), changes, keys };
         let id = Id::default_environment();
         if store.environment(id.as_str()).await?.is_some() {
             return Ok(store);
@@ -121,7 +125,7 @@ impl SqlStore {
 impl Store for SqlStore {
     async fn commit(&self, change: &Change) -> Result<Outcome> {
         if !change.validate_only {
-            return self.together.commit(&self.backend, change).await;
+            return self.changes.ask(&self.backend, &change.environment, change.clone()).await;
         }
         let mut tx = self.write().await?;
         let outcome = commit::run(&mut tx, change).await?;
@@ -135,7 +139,9 @@ impl Store for SqlStore {
     }
 
     async fn key(&self, environment: &Id, key_id: &str) -> Result<Option<(Stored<ApiKey>, Usage)>> {
-        objects::key(&mut self.read().await?, environment, key_id).await
+        // What is no id names no key.
+        let Ok(key_id) = Id::parse(key_id) else { return Ok(None) };
+        self.keys.ask(&self.backend, environment, WantedKey(key_id)).await
     }
 
     async fn keys_named(&self, environment: &Id, key_ids: &[Id]) -> Result<Vec<Stored<ApiKey>>> {

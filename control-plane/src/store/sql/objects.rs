@@ -6,7 +6,7 @@ use fastgate::{admin::v1, model::Id, node::v1::KeyRecord, secret::SecretHash};
 use prost::Message;
 
 use super::{
-    Connection, Db, ROWS, Result, Tx, revisions, rollouts, rollups,
+    Connection, Db, ROWS, Result, Tx, WANTED_KEYS, revisions, rollouts, rollups,
     value::{broken, from_us, id, not_found, to_u64},
 };
 use crate::{
@@ -24,16 +24,21 @@ const KEYS: &str = "SELECT k.entity, k.etag, k.created_us, k.updated_us, k.descr
      u.last_used_us FROM api_keys k LEFT JOIN key_usage u \
      ON u.environment = k.environment AND u.key_id = k.key_id WHERE k.environment = ";
 
-pub(super) async fn key(
+/// The use of a key, where it is asked for: two look-ups, which no planner makes a join of.
+const USE: &str = "(SELECT u.used FROM key_usage u WHERE u.environment = k.environment \
+     AND u.key_id = k.key_id), (SELECT u.last_used_us FROM key_usage u \
+     WHERE u.environment = k.environment AND u.key_id = k.key_id)";
+
+const NO_USE: &str = "CAST(NULL AS BIGINT), CAST(NULL AS BIGINT)";
+
+/// Those of a few keys that are there, with their use, in no order.
+pub(super) async fn keys_used(
     tx: &mut Tx,
     environment: &Id,
-    key_id: &str,
-) -> Result<Option<(Stored<ApiKey>, Usage)>> {
-    let mut query = sqlx::QueryBuilder::<Db>::new(KEYS);
-    query.push_bind(environment.as_str()).push(" AND k.key_id = ").push_bind(key_id);
-    let row: Option<KeyRow> = query.build_query_as().fetch_optional(&mut **tx).await?;
-    let mut found = row.map(key_of).transpose()?;
-    add_unsettled_use(tx, environment, found.as_mut_slice()).await?;
+    key_ids: &[Id],
+) -> Result<Vec<(Stored<ApiKey>, Usage)>> {
+    let mut found = named(tx, environment, key_ids, USE).await?;
+    add_unsettled_use(tx, environment, &mut found).await?;
     Ok(found)
 }
 
@@ -44,24 +49,37 @@ pub(super) async fn keys_named(
 ) -> Result<Vec<Stored<ApiKey>>> {
     let mut found = Vec::new();
     for some in key_ids.chunks(ROWS) {
-        // Joined, where a list behind IN is looked through for every row of the table as long as the
-        // planner takes it to be as small as it was: a filling table would take ever longer.
-        let mut query = sqlx::QueryBuilder::<Db>::new("WITH wanted (key_id) AS (");
-        query.push_values(some, |mut row, key_id| {
-            row.push_bind(key_id.as_str());
-        });
-        query.push(
-            ") SELECT k.entity, k.etag, k.created_us, k.updated_us, k.description, \
-             CAST(NULL AS BIGINT), CAST(NULL AS BIGINT) \
-             FROM wanted JOIN api_keys k ON k.key_id = wanted.key_id WHERE k.environment = ",
-        );
-        query.push_bind(environment.as_str());
-        let rows: Vec<KeyRow> = query.build_query_as().fetch_all(&mut *connection).await?;
-        for row in rows {
-            found.push(key_of(row)?.0);
-        }
+        let keys = named(connection, environment, some, NO_USE).await?;
+        found.extend(keys.into_iter().map(|(key, _)| key));
     }
     Ok(found)
+}
+
+async fn named(
+    connection: &mut Connection,
+    environment: &Id,
+    key_ids: &[Id],
+    usage: &str,
+) -> Result<Vec<(Stored<ApiKey>, Usage)>> {
+    let columns = format!("k.entity, k.etag, k.created_us, k.updated_us, k.description, {usage}");
+    let mut query = select_named(&columns, environment, key_ids.iter().map(Id::as_str));
+    let rows: Vec<KeyRow> = query.build_query_as().fetch_all(connection).await?;
+    rows.into_iter().map(key_of).collect()
+}
+
+/// Reads columns of those of the keys that are there.
+pub(super) fn select_named<'a>(
+    columns: &str,
+    environment: &'a Id,
+    key_ids: impl Iterator<Item = &'a str>,
+) -> sqlx::QueryBuilder<Db> {
+    let mut query = sqlx::QueryBuilder::<Db>::new("WITH wanted (key_id) AS (");
+    query.push_values(key_ids, |mut row, key_id| {
+        row.push_bind(key_id);
+    });
+    query.push(") SELECT ").push(columns).push(" FROM ").push(WANTED_KEYS.0);
+    query.push_bind(environment.as_str()).push(WANTED_KEYS.1);
+    query
 }
 
 pub(super) async fn keys(

@@ -1,8 +1,9 @@
-//! Changes of an environment that come at the same time are committed in one transaction, each as a
-//! revision of its own.
+//! What is asked for at the same time of one environment is done together: while some of it is under way,
+//! what comes waits for the next.
 //!
-//! Until a change is on disk, the head it has moved is locked: one after the other, changes would be as
-//! slow as the disk. While one transaction is under way, those that come wait for the next.
+//! Changes are committed in one transaction, each as a revision of its own. Until one is on disk, the head
+//! it has moved is locked: one after the other, changes would be as slow as the disk. Keys are looked up
+//! by one query, where each alone would cost the database several.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -12,76 +13,100 @@ use std::{
 use fastgate::model::Id;
 use tokio::sync::oneshot;
 
-use super::{
-    super::Backend,
-    Result, Tx,
-    commit::{self, key_updates},
-    value::broken,
-};
-use crate::{
-    domain::{Change, Outcome},
-    store::{News, StoreError},
-};
+use super::{super::Backend, Result, value::broken};
+use crate::store::StoreError;
 
-/// Changes of one transaction.
-const AT_ONCE: usize = 64;
+/// What can be done for several at once.
+pub(super) trait Joint: Sized + Send + Sync + 'static {
+    type Answer: Send + 'static;
 
-/// Changes that wait, by environment.
-#[derive(Clone, Default)]
-pub(super) struct Together(Arc<Mutex<HashMap<Id, VecDeque<Waiting>>>>);
+    /// How many at a time.
+    const AT_ONCE: usize;
 
-struct Waiting {
-    change: Change,
-    answer: oneshot::Sender<Result<Outcome>>,
+    /// Answers those asked, in their order. Answers that are there count whatever it returns.
+    ///
+    /// # Errors
+    /// What is said to all others.
+    fn run(
+        backend: &Backend,
+        environment: &Id,
+        asked: &[Self],
+        answers: &mut Vec<Result<Self::Answer>>,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Commits what waits for an environment. There is one for each that has an entry.
-struct Driver {
-    together: Together,
+/// Those that wait, by environment.
+pub(super) struct Together<T: Joint>(Arc<Mutex<HashMap<Id, VecDeque<Waiting<T>>>>>);
+
+struct Waiting<T: Joint> {
+    asked: T,
+    answer: oneshot::Sender<Result<T::Answer>>,
+}
+
+/// Does what waits for an environment. There is one for each that has an entry.
+struct Driver<T: Joint> {
+    together: Together<T>,
     environment: Id,
     backend: Arc<Backend>,
 }
 
-impl Together {
-    /// Commits a change, with others or alone. It goes on when nobody waits for it any more.
-    pub(super) async fn commit(&self, backend: &Arc<Backend>, change: &Change) -> Result<Outcome> {
-        let (answer, outcome) = oneshot::channel();
-        let waiting = Waiting { change: change.clone(), answer };
-        match self.waiting().entry(change.environment.clone()) {
+impl<T: Joint> Together<T> {
+    /// Does this, with others or alone. It goes on when nobody waits for it any more.
+    pub(super) async fn ask(
+        &self,
+        backend: &Arc<Backend>,
+        environment: &Id,
+        asked: T,
+    ) -> Result<T::Answer> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { asked, answer };
+        match self.waiting().entry(environment.clone()) {
             Entry::Occupied(mut entry) => entry.get_mut().push_back(waiting),
             Entry::Vacant(entry) => {
                 entry.insert(VecDeque::from([waiting]));
-                let (together, environment) = (self.clone(), change.environment.clone());
+                let (together, environment) = (self.clone(), environment.clone());
                 let driver = Driver { together, environment, backend: backend.clone() };
                 tokio::spawn(driver.run());
             }
         }
-        outcome.await.map_err(|_| broken("a change that nobody committed"))?
+        answered.await.map_err(|_| broken("a call that nobody did"))?
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Id, VecDeque<Waiting>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Id, VecDeque<Waiting<T>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Driver {
+impl<T: Joint> Clone for Together<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Joint> Default for Together<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Joint> Driver<T> {
     async fn run(self) {
         while let Some(group) = self.next() {
-            let (changes, answers): (Vec<_>, Vec<_>) =
-                group.into_iter().map(|waiting| (waiting.change, waiting.answer)).unzip();
-            let mut outcomes = Vec::with_capacity(changes.len());
-            let committed = commit_all(&self.backend, &changes, &mut outcomes).await;
-            let mut outcomes = outcomes.into_iter();
-            for answer in answers {
-                let outcome = match (outcomes.next(), &committed) {
-                    (Some(Ok(Outcome::Committed(_))) | None, Err(fault)) => Err(copy(fault)),
-                    (Some(outcome), _) => outcome,
-                    (None, Ok(())) => Err(broken("a change that nobody looked at")),
+            let (asked, waiting): (Vec<_>, Vec<_>) =
+                group.into_iter().map(|waiting| (waiting.asked, waiting.answer)).unzip();
+            let mut answers = Vec::with_capacity(asked.len());
+            let done = T::run(&self.backend, &self.environment, &asked, &mut answers).await;
+            let mut answers = answers.into_iter();
+            for answer in waiting {
+                let said = match (answers.next(), &done) {
+                    (Some(said), _) => said,
+                    (None, Err(fault)) => Err(copy(fault)),
+                    (None, Ok(())) => Err(broken("a call that was passed over")),
                 };
                 // Nobody may wait for it.
-                drop(answer.send(outcome));
+                drop(answer.send(said));
             }
-            let Err(fault) = committed else { continue };
+            let Err(fault) = done else { continue };
             // Those that came meanwhile have waited for the same database.
             let Some(group) = self.next() else { return };
             for waiting in group {
@@ -91,76 +116,30 @@ impl Driver {
     }
 
     /// `None`: nothing waits, and the next to come needs another driver.
-    fn next(&self) -> Option<Vec<Waiting>> {
+    fn next(&self) -> Option<Vec<Waiting<T>>> {
         let mut all = self.together.waiting();
         let waiting = all.get_mut(&self.environment)?;
         if waiting.is_empty() {
             all.remove(&self.environment);
             return None;
         }
-        let count = waiting.len().min(AT_ONCE);
+        let count = waiting.len().min(T::AT_ONCE);
         Some(waiting.drain(..count).collect())
     }
 }
 
-impl Drop for Driver {
+impl<T: Joint> Drop for Driver<T> {
     /// Where it ends as it should, its entry is gone, or another one's already.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Changes must not wait for one that is no more.
+            // Nobody must wait for one that is no more.
             self.together.waiting().remove(&self.environment);
         }
     }
 }
 
-/// Commits those of the changes that can be; `outcomes` says what becomes of each if this succeeds.
-///
-/// # Errors
-/// Why none was committed.
-async fn commit_all(
-    backend: &Backend,
-    changes: &[Change],
-    outcomes: &mut Vec<Result<Outcome>>,
-) -> Result<()> {
-    let mut tx = backend.write().await?;
-    if let [change] = changes {
-        outcomes.push(commit::run(&mut tx, change).await);
-    } else {
-        commit::hold_heads(&mut tx, changes).await?;
-        let mut left = changes;
-        while let [first, rest @ ..] = left {
-            let (many, others) = left.split_at(key_updates::leading(left));
-            left = if many.len() > 1 {
-                outcomes.extend(key_updates::run(&mut tx, many).await?);
-                others
-            } else {
-                outcomes.push(commit_one(&mut tx, first).await?);
-                rest
-            };
-        }
-    }
-    if !outcomes.iter().any(|outcome| matches!(outcome, Ok(Outcome::Committed(_)))) {
-        return Ok(tx.rollback().await?);
-    }
-    backend.announce(&mut tx, News::Config).await?;
-    tx.commit().await?;
-    backend.committed(News::Config);
-    Ok(())
-}
-
-/// Writes one change of several; what it was refused for leaves those before it as they are.
-async fn commit_one(tx: &mut Tx, change: &Change) -> Result<Result<Outcome>> {
-    sqlx::query("SAVEPOINT one").execute(&mut **tx).await?;
-    let outcome = commit::run(tx, change).await;
-    if outcome.is_err() {
-        sqlx::query("ROLLBACK TO SAVEPOINT one").execute(&mut **tx).await?;
-    }
-    sqlx::query("RELEASE SAVEPOINT one").execute(&mut **tx).await?;
-    Ok(outcome)
-}
-
 /// One fault told to several.
-fn copy(fault: &StoreError) -> StoreError {
+pub(super) fn copy(fault: &StoreError) -> StoreError {
     match fault {
         StoreError::Unavailable(fault) => StoreError::Unavailable(fault.clone()),
         other => StoreError::Internal(other.to_string().into()),

@@ -3,12 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use fastgate::{
+    admin::v1::LogEvent,
     digest::Digest,
     node::v1::{self, Delta, Entity},
 };
+use futures_util::future::join_all;
 use prost::Message as _;
 
-use super::samples::{change, commit, commit_change, environment, id, key, on_plan, put_plan};
+use super::{
+    events::{batch, event, is_new},
+    samples::{change, commit, commit_change, environment, id, key, on_plan, put_plan},
+};
 use crate::{
     domain::{ApiKey, Change, Expect, Namespace, Op},
     store::{News, Page, Store, StoreError},
@@ -108,6 +113,11 @@ pub(super) async fn updates_of_keys_stand_and_fall_one_by_one(store: Arc<dyn Sto
         let put = Op::PutKey(key.clone(), Expect::Absent);
         commit(&store, vec![put]).await.expect("commits");
     }
+    let made_at = async |name: &str| {
+        let found = store.key(&id("default"), name).await.expect("reads");
+        found.expect("is there").0.created_at
+    };
+    let made = join_all(keys.iter().map(|key| made_at(key.key_id.as_str()))).await;
     // Of two that have seen the same state, one comes too late.
     let updates = (0..2 * KEYS).map(|n| {
         let (store, seen) = (Arc::clone(&store), n % KEYS);
@@ -144,12 +154,51 @@ pub(super) async fn updates_of_keys_stand_and_fall_one_by_one(store: Arc<dyn Sto
         let (stored, _) = store.key(&id("default"), &name).await.expect("reads").expect("is there");
         assert_eq!(stored.object.source_path, format!("by{n}"));
         assert_eq!(stored.etag, format!("{revision:x}"));
+        assert_eq!(stored.created_at, made[key as usize]);
+        assert!(stored.updated_at > stored.created_at);
     }
     log_leads_to_the_state(&store, KEYS + KEYS / 2).await;
     let page = Page { after: None, limit: 1_000 };
     let events = store.admin_events(None, &page).await.expect("reads");
     let of_keys = events.iter().filter(|(_, event)| event.kind == "key").count() as u64;
     assert_eq!(of_keys, KEYS + KEYS / 2, "one for each change that was made");
+}
+
+/// Keys that are asked for together are read together; each who asks is told of the one it named.
+pub(super) async fn each_key_asked_for_is_the_one_that_is_told(store: Arc<dyn Store>) {
+    let other = id("other");
+    let in_other = |ops| Change { environment: other.clone(), ..change(ops) };
+    let put = Op::PutEnvironment(environment("other"), Expect::Absent);
+    commit_change(&store, &in_other(vec![put])).await.expect("commits");
+    let put = Op::PutKey(key("k0"), Expect::Absent);
+    commit_change(&store, &in_other(vec![put])).await.expect("commits");
+    let puts = (1..=60).map(|n| Op::PutKey(key(&format!("k{n}")), Expect::Absent)).collect();
+    commit(&store, puts).await.expect("commits");
+    let used = LogEvent { key_id: "k7".into(), environment: "default".into(), ..event(1) };
+    assert!(is_new(&store, &batch(0, vec![used])).await);
+
+    // Many ask twice, and some for what is not there, or no id.
+    let asked = (0..200).map(|n| {
+        let (store, name) = (Arc::clone(&store), format!("k{}", n % 100));
+        tokio::spawn(async move {
+            let (name, environment) = match n {
+                150.. => ("k0", "other"),
+                100.. => ("\0", "default"),
+                _ => (&*name, "default"),
+            };
+            let found = store.key(&id(environment), name).await.expect("reads");
+            (n, found.map(|(key, usage)| (key.object.key_id.to_string(), usage.count)))
+        })
+    });
+    for asked in asked.collect::<Vec<_>>() {
+        let (n, found) = asked.await.expect("asks");
+        let there = match n {
+            1..=60 => Some((format!("k{n}"), u64::from(n == 7))),
+            150.. => Some(("k0".to_owned(), 0)),
+            _ => None,
+        };
+        assert_eq!(found, there, "{n}");
+    }
 }
 
 pub(super) async fn nothing_is_put_into_an_environment_that_goes(store: Arc<dyn Store>) {

@@ -28,7 +28,7 @@ pub(super) async fn is_new(store: &Db, batch: &EventBatch) -> bool {
     appended.events > 0
 }
 
-fn batch(first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
+pub(super) fn batch(first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
     EventBatch {
         node_id: "n1".into(),
         boot_id: "b1".into(),
@@ -40,7 +40,7 @@ fn batch(first_seq: u64, events: Vec<LogEvent>) -> EventBatch {
     }
 }
 
-fn event(second: u64) -> LogEvent {
+pub(super) fn event(second: u64) -> LogEvent {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
     LogEvent {
         timestamp: Some(time.into()),

@@ -13,6 +13,7 @@ use fastgate::model::Id;
 use super::{
     super::{
         Db, Result, Tx,
+        objects::select_named,
         tokens::{self, Done},
         value::{from_us, not_found, to_us},
     },
@@ -27,7 +28,7 @@ use crate::{
 
 /// How many of the changes, from the first on, can be written together: each updates one key that no
 /// other of them does, in a state its author has seen.
-pub(in super::super) fn leading(changes: &[Change]) -> usize {
+pub(super) fn leading(changes: &[Change]) -> usize {
     let mut seen = HashSet::new();
     let keys = changes.iter().map_while(update_of);
     keys.take_while(|(key, _)| seen.insert(&key.key_id)).count()
@@ -37,7 +38,7 @@ pub(in super::super) fn leading(changes: &[Change]) -> usize {
 ///
 /// # Errors
 /// Why none is written.
-pub(in super::super) async fn run(tx: &mut Tx, changes: &[Change]) -> Result<Vec<Result<Outcome>>> {
+pub(super) async fn run(tx: &mut Tx, changes: &[Change]) -> Result<Vec<Result<Outcome>>> {
     let Some(Change { environment, .. }) = changes.first() else { return Ok(Vec::new()) };
     let now_us = to_us(SystemTime::now());
     // Its head is locked from here on: what is read now stays so.
@@ -116,12 +117,8 @@ async fn kept(
     environment: &Id,
     changes: &[Change],
 ) -> Result<HashMap<String, (Vec<u8>, String)>> {
-    let mut query = sqlx::QueryBuilder::<Db>::new("WITH wanted (key_id) AS (");
-    query.push_values(changes.iter().filter_map(update_of), |mut row, (key, _)| {
-        row.push_bind(key.key_id.as_str());
-    });
-    query.push(") SELECT k.key_id, k.entity, k.etag FROM api_keys k JOIN wanted w ");
-    query.push("ON w.key_id = k.key_id WHERE k.environment = ").push_bind(environment.as_str());
+    let key_ids = changes.iter().filter_map(update_of).map(|(key, _)| key.key_id.as_str());
+    let mut query = select_named("k.key_id, k.entity, k.etag", environment, key_ids);
     let rows: Vec<(String, Vec<u8>, String)> = query.build_query_as().fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|(key_id, entity, etag)| (key_id, (entity, etag))).collect())
 }
@@ -148,26 +145,30 @@ async fn update(
     written: &[(&ApiKey, String)],
     now_us: i64,
 ) -> Result<()> {
+    // All of them are there, and each is found as one that is to be new would be: a join would be left
+    // to the planner, as that of those that are read (`WANTED_KEYS`).
     let mut query = sqlx::QueryBuilder::<Db>::new(
-        "WITH new (key_id, source_path, is_active, description, entity, etag, plan_id) AS (",
+        "INSERT INTO api_keys (environment, key_id, source_path, is_active, description, entity, \
+         etag, plan_id, created_us, updated_us) ",
     );
     query.push_values(written, |mut row, (key, etag)| {
-        row.push_bind(key.key_id.as_str())
+        row.push_bind(environment.as_str())
+            .push_bind(key.key_id.as_str())
             .push_bind(&key.source_path)
             .push_bind(key.is_active)
             .push_bind(&key.description)
             .push_bind(key.entity().value.to_vec())
             .push_bind(etag)
-            .push_bind(given(&key.plan_id));
+            .push_bind(given(&key.plan_id))
+            .push_bind(now_us)
+            .push_bind(now_us);
     });
     query.push(
-        ") UPDATE api_keys SET source_path = new.source_path, is_active = new.is_active, \
-         description = new.description, entity = new.entity, etag = new.etag, \
-         plan_id = new.plan_id, updated_us = ",
+        " ON CONFLICT (environment, key_id) DO UPDATE SET source_path = excluded.source_path, \
+         is_active = excluded.is_active, description = excluded.description, \
+         entity = excluded.entity, etag = excluded.etag, plan_id = excluded.plan_id, \
+         updated_us = excluded.updated_us",
     );
-    query.push_bind(now_us);
-    query.push(" FROM new WHERE api_keys.key_id = new.key_id AND api_keys.environment = ");
-    query.push_bind(environment.as_str());
     query.build().execute(&mut **tx).await?;
     Ok(())
 }

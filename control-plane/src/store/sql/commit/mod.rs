@@ -1,7 +1,8 @@
 //! One change in one transaction: revisions, objects, checks, change log, admin events.
 
 mod check;
-pub(super) mod key_updates;
+mod group;
+mod key_updates;
 mod keys;
 mod objects;
 mod revision;
