@@ -11,7 +11,7 @@ use super::history::History;
 /// the first on top.
 pub(super) fn keys_by(head: &History, until: SystemTime) -> Vec<(i64, String)> {
     let (now, until) = (unix_ms(SystemTime::now()), unix_ms(until));
-    let records = head.entities().filter(|entity| entity.kind() == EntityKind::Key);
+    let records = head.entities().iter().filter(|entity| entity.kind() == EntityKind::Key);
     let records = records.filter_map(|entity| KeyRecord::decode(entity.value).ok());
     let ending = records.filter(|record| record.is_active).filter_map(|record| {
         let ends = record.expires_at_ms.filter(|ends| (now..=until).contains(ends))?;

@@ -5,14 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use fastgate::{
     digest::Digest,
-    node::v1::{Change, Delta, Entity, EntityKind, change},
+    node::v1::{Change, Delta, Entity, change},
 };
 use prost::Message as _;
 use thiserror::Error;
 
+use super::{entities::Entities, round::UnderWay};
 use crate::store::{Head, LoggedRevision};
 
 /// Steps kept in memory; a node further behind is caught up from the store's log, or anew.
@@ -31,7 +31,9 @@ pub(super) struct History {
     pub(super) epoch: String,
     pub(super) revision: u64,
     pub(super) digest: Digest,
-    entities: imbl::HashMap<Name, Bytes>,
+    entities: Entities,
+    /// What takes all of it to nodes at the moment.
+    pub(super) under_way: UnderWay,
     /// The revision the oldest step starts from, and its digest.
     base: (u64, Digest),
     /// The last steps, oldest first, without gaps, from `base` up to `revision`.
@@ -46,12 +48,6 @@ pub(super) struct Position {
     pub(super) epoch: String,
     pub(super) revision: u64,
     pub(super) digest: Digest,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Name {
-    kind: EntityKind,
-    id: String,
 }
 
 #[derive(Clone)]
@@ -86,7 +82,8 @@ impl History {
             epoch: head.epoch.clone(),
             revision: head.revision,
             digest: Digest::default(),
-            entities: imbl::HashMap::new(),
+            entities: Entities::default(),
+            under_way: UnderWay::default(),
             base: (head.revision, head.digest),
             steps: imbl::Vector::new(),
             steps_size: 0,
@@ -158,19 +155,17 @@ impl History {
         self.entities.len()
     }
 
-    /// All entities as they are now, in no order.
-    pub(super) fn entities(&self) -> impl Iterator<Item = Entity> + Send + use<> {
-        let entities = self.entities.clone().into_iter();
-        entities.map(|(Name { kind, id }, value)| Entity { kind: kind.into(), id, value })
+    /// All entities as they are now.
+    pub(super) fn entities(&self) -> Entities {
+        self.entities.clone()
     }
 
     fn change(&mut self, change: &Change) {
         match &change.change {
             Some(change::Change::Upsert(entity)) => self.upsert(entity),
             Some(change::Change::Delete(gone)) => {
-                let name = Name { kind: gone.kind(), id: gone.id.clone() };
-                if let Some(old) = self.entities.remove(&name) {
-                    self.digest.remove(&name.entity(old));
+                if let Some(old) = self.entities.remove(gone.kind(), &gone.id) {
+                    self.digest.remove(&old);
                 }
             }
             None => {}
@@ -178,19 +173,10 @@ impl History {
     }
 
     fn upsert(&mut self, entity: &Entity) {
-        let name = Name { kind: entity.kind(), id: entity.id.clone() };
-        // A copy: what was read is a slice of the whole row.
-        let value = Bytes::copy_from_slice(&entity.value);
         self.digest.add(entity);
-        if let Some(old) = self.entities.insert(name.clone(), value) {
-            self.digest.remove(&name.entity(old));
+        if let Some(old) = self.entities.insert(entity) {
+            self.digest.remove(&old);
         }
-    }
-}
-
-impl Name {
-    fn entity(&self, value: Bytes) -> Entity {
-        Entity { kind: self.kind.into(), id: self.id.clone(), value }
     }
 }
 

@@ -14,9 +14,11 @@
 mod catch_up;
 mod cursor;
 mod ending;
+mod entities;
 mod follow;
 mod history;
 mod outbox;
+mod round;
 mod service;
 mod session;
 mod set_back;
