@@ -353,18 +353,6 @@ fn an_answer_that_comes_first_leaves_a_waiting_client_unasked() {
 }
 
 #[test]
-fn what_may_become_a_preface_has_the_time_of_a_head() {
-    let node = open_node(&Upstream::hello(), |settings| {
-        settings.header_timeout = Duration::from_millis(200);
-    });
-    let mut client = node.connect();
-    client.write("P");
-    let began = std::time::Instant::now();
-    assert!(client.is_closed());
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-}
-
-#[test]
 fn an_answer_that_was_not_taken_is_recorded_as_such() {
     let upstream = Upstream::scripted(|_, stream| {
         drop(write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 50000000\r\n\r\n"));
