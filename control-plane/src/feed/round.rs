@@ -2,7 +2,7 @@
 //!
 //! Each piece is made once: fifty nodes that start before a million keys cost little more than one. They go
 //! round: who comes later begins where the others are, and takes what they had before it at the end. Of the
-//! pieces made last some are kept; who falls behind those goes on alone, and holds up nobody.
+//! pieces made last a few are kept for each of them; who falls behind those goes on alone, and holds up nobody.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,11 @@ use super::entities::Entities;
 /// the 1 MiB of the contract.
 pub(super) const PIECE: usize = 64 << 10;
 
-/// Pieces kept for those who are a little behind: 16 MiB.
+/// Pieces kept for those who are a little behind, for each node that takes part: 1 MiB. Nodes that come while
+/// keys change all the time make a round each, so what is kept is bounded by the node, not by the round.
+const KEPT_EACH: usize = 16;
+
+/// The most kept of one round: 16 MiB.
 pub(super) const KEPT: usize = 256;
 
 /// The pieces of one state, as some nodes take them.
@@ -81,8 +85,9 @@ impl Round {
     }
 
     /// What comes for a node that began with the piece `first` and has taken so many.
-    pub(super) fn take(&self, first: u64, taken: u64) -> Take {
-        self.lock().take(first, taken)
+    pub(super) fn take(self: &Arc<Self>, first: u64, taken: u64) -> Take {
+        let nodes = Arc::strong_count(self);
+        self.lock().take(first, taken, if nodes == 1 { 1 } else { KEPT.min(KEPT_EACH * nodes) })
     }
 
     /// The same pieces from one on, for one node alone.
@@ -92,7 +97,7 @@ impl Round {
             (pieces.state.clone(), pieces.count)
         };
         let mut alone = Pieces::of(state);
-        // To pass over a million entities takes a tenth of a second, which others don't wait for.
+        // To pass over a million entities takes a tenth of a second. Others of the round don't wait for it.
         let of_this_time_round = count.map_or(number, |count| number % count.max(1));
         (0..of_this_time_round).for_each(|_| drop(alone.entities_of_one()));
         (alone.next, alone.count) = (number, count);
@@ -114,7 +119,7 @@ impl Pieces {
         self.next - self.kept.len() as u64
     }
 
-    fn take(&mut self, first: u64, taken: u64) -> Take {
+    fn take(&mut self, first: u64, taken: u64, most: usize) -> Take {
         let number = first + taken;
         if number < self.oldest() {
             return Take::Gone;
@@ -127,18 +132,16 @@ impl Pieces {
             return Take::Nothing;
         }
         if number == self.next {
-            self.make();
+            self.make(most);
         }
         let place = usize::try_from(number - self.oldest()).unwrap_or(usize::MAX);
         self.kept.get(place).cloned().map_or(Take::Nothing, Take::Piece)
     }
 
-    fn make(&mut self) {
+    fn make(&mut self, most: usize) {
         let data = EntitySet { entities: self.entities_of_one() }.encode_to_vec();
         let crc32 = crc32fast::hash(&data);
-        if self.kept.len() == KEPT {
-            self.kept.pop_front();
-        }
+        self.kept.drain(..(self.kept.len() + 1).saturating_sub(most));
         self.kept.push_back(SnapshotChunk { crc32, data: data.into() });
         self.next += 1;
     }

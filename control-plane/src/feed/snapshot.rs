@@ -145,6 +145,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_bounded_by_the_nodes_that_take_part() {
+        let state = state(100);
+        let kept = |snapshot: &Snapshot| snapshot.taken - snapshot.round.oldest();
+        let mut slow = Snapshot::of(Namespace::Keys, &state);
+        take(&mut slow, 21, &mut Vec::new());
+        assert_eq!(kept(&slow), 1, "alone");
+        let mut fast = Snapshot::of(Namespace::Keys, &state);
+        take(&mut fast, 60, &mut Vec::new());
+        assert_eq!(fast.first + kept(&fast), 32, "two of them");
+        let before = Arc::clone(&slow.round);
+        take(&mut slow, 20, &mut Vec::new());
+        assert!(!Arc::ptr_eq(&slow.round, &before), "it fell behind");
+        assert_eq!(kept(&slow), 1, "alone again");
+    }
+
+    #[test]
     fn nodes_that_come_together_share_what_is_made_and_later_states_begin_anew() {
         let state = state(20);
         let [mut one, mut other] = [(); 2].map(|()| Snapshot::of(Namespace::Keys, &state));
