@@ -143,8 +143,8 @@ fn separate(list: &mut Text) {
     }
 }
 
-/// As RFC 9651 section 4.1.1.2 writes it; `key` with what stands around it. Not by `format!`, which costs several times as much, for
-/// every request.
+/// As RFC 9651 section 4.1.1.2 writes it; `key` with what stands around it. Not by `format!`, which costs
+/// several times as much, for every request.
 fn put_parameter(list: &mut Text, key: &[u8], value: u64) {
     list.extend_from_slice(key);
     put_number(list, value);

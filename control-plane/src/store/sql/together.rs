@@ -106,8 +106,9 @@ impl<T: Joint> Driver<T> {
                 // Nobody may wait for it.
                 drop(answer.send(said));
             }
-            let Err(fault) = done else { continue };
-            // Those that came meanwhile have waited for the same database.
+            // Those that came meanwhile have waited for the same database. Any other fault is that of the
+            // group it came of.
+            let Err(fault @ StoreError::Unavailable(_)) = done else { continue };
             let Some(group) = self.next() else { return };
             for waiting in group {
                 drop(waiting.answer.send(Err(copy(&fault))));
