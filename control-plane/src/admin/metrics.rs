@@ -111,7 +111,7 @@ fn parse(
     let query = MetricsQuery {
         environment,
         from: step.begin(from),
-        until: step.begin(until + step.length() - Duration::from_micros(1)),
+        until: step.begin(until + step.length() - Duration::from_micros(1)).min(latest()),
         step,
         key_id: text("key_id", request.key_id),
         source_path: text("source_path", request.source_path),
@@ -122,6 +122,11 @@ fn parse(
         top: usize::try_from(top).unwrap_or_default(),
     };
     Ok(faults.or(query)?)
+}
+
+/// The last time there is that can be written (RFC 3339, as JSON has them).
+fn latest() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799)
 }
 
 /// So that a picture of the time has some tens of steps, up to about two hundred.
@@ -169,6 +174,9 @@ mod tests {
 
     use super::*;
 
+    /// 9999-12-31T23:59:59Z.
+    const LAST: i64 = 253_402_300_799;
+
     /// What is asked for at 100,000 s after 1970, as seconds.
     fn window(request: GetMetricsRequest) -> Option<(u64, u64, Step)> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100_000);
@@ -198,6 +206,8 @@ mod tests {
             (asked(60, 10_861, "week"), None),
             (asked(0, 90_001, "minute"), Some((0, 90_060, Step::Minute))),
             (asked(0, 90_120, "minute"), None),
+            // Where the last step of all time would end there is no time to show.
+            (asked(LAST, LAST, ""), Some((LAST as u64 / 60 * 60, LAST as u64, Step::Minute))),
             (asked(120, 60, ""), None),
             (GetMetricsRequest { start_time: at(200_000), ..Default::default() }, None),
             (GetMetricsRequest { top: 101, ..Default::default() }, None),

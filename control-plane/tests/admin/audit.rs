@@ -275,6 +275,39 @@ async fn tails_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_list_without_a_start_holds_to_the_end_what_it_began_with() {
+    let plane = Plane::start().await;
+    // The older ones are about to be an hour old.
+    let border = SystemTime::now() - Duration::from_secs(3600) + Duration::from_secs(2);
+    push(&plane, 0, events(4, border)).await;
+    let mut listed = Vec::new();
+    let mut token = String::new();
+    loop {
+        let path = format!("/admin/logs?page_size=1&page_token={token}");
+        let page = plane.rest(Method::GET, &path, "").await.json();
+        listed.push(page["logs"][0]["request_id"].as_str().expect("an event").to_owned());
+        token = page["next_page_token"].as_str().expect("a token").to_owned();
+        if token.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+    }
+    assert_eq!(listed, ["r3", "r2", "r1", "r0"]);
+}
+
+#[tokio::test]
+async fn metrics_reach_to_the_end_of_all_time() {
+    let plane = Plane::start().await;
+    for step in ["minute", "hour", "day"] {
+        let path = format!("/admin/metrics?end_time=9999-12-31T23:59:59Z&step={step}");
+        let answer = plane.rest(Method::GET, &path, "").await;
+        assert_eq!(answer.status, 200, "{step}");
+        assert_eq!(answer.json()["step"], step);
+        assert_eq!(answer.json()["end_time"], "9999-12-31T23:59:59Z");
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_before_any_file() {
     let plane = Plane::start().await;
     for (path, field) in [

@@ -4,7 +4,7 @@ mod export;
 mod filter;
 mod tail;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fastgate::{
     admin::v1::{
@@ -37,10 +37,14 @@ impl LogService for Admin {
         let list = format!("{environment} {request:?}");
         let paging = Paging::parse(size, &token, &["logs", &list])?;
         let page = paging.query();
-        let after = page.after.as_ref().map(position).transpose()?;
-        let filter = filter::parse(environment, request, SystemTime::now())?;
+        let turned = page.after.as_ref().map(Turned::parse).transpose()?;
+        // All pages are of the time that the first one was of.
+        let now = turned.as_ref().map_or_else(now_us, |turned| turned.now_us);
+        let filter = filter::parse(environment, request, at(now))?;
+        let after = turned.map(|turned| turned.after);
         let found = self.store.events(&filter, after, page.limit).await.map_err(Error::from)?;
-        let (page, next_page_token) = paging.cut(found, |(position, _)| cursor(*position));
+        let (page, next_page_token) =
+            paging.cut(found, |(after, _)| Turned { after: *after, now_us: now }.cursor());
         let logs = page.into_iter().map(|(_, event)| event).collect();
         Ok(Response::new(ListLogsResponse { logs, next_page_token }))
     }
@@ -93,12 +97,35 @@ impl LogService for Admin {
     }
 }
 
-fn cursor(position: EventPosition) -> Cursor {
-    Cursor { at_us: position.at_us, id: position.id.to_string() }
+/// Where a page ends, and when the first one of its list was asked for: a list without a start begins
+/// an hour before that.
+struct Turned {
+    after: EventPosition,
+    /// In microseconds since 1970.
+    now_us: u64,
 }
 
-fn position(cursor: &Cursor) -> Result<EventPosition, Error> {
-    let id = cursor.id.parse();
-    let id = id.map_err(|_| Error::field("page_token", "is none of this list: begin anew"))?;
-    Ok(EventPosition { at_us: cursor.at_us, id })
+impl Turned {
+    fn cursor(&self) -> Cursor {
+        let Self { after: EventPosition { at_us, id }, now_us } = self;
+        Cursor { at_us: *at_us, id: format!("{id} {now_us}") }
+    }
+
+    fn parse(cursor: &Cursor) -> Result<Self, Error> {
+        let read = || {
+            let (id, now_us) = cursor.id.split_once(' ')?;
+            let after = EventPosition { at_us: cursor.at_us, id: id.parse().ok()? };
+            Some(Self { after, now_us: now_us.parse().ok()? })
+        };
+        read().ok_or_else(|| Error::field("page_token", "is none of this list: begin anew"))
+    }
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn at(us: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(us)
 }
