@@ -232,3 +232,42 @@ async fn a_full_spool_refuses_requests_until_it_is_stored() {
     let listed = gate.fgctl_json(&["nodes", "list"]);
     assert_eq!(listed["nodes"][0]["spool_limit"], json!(1 << 20), "{listed}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_requests_until_what_is_on_it_is_stored() {
+    let upstream = Upstream::start("up").await;
+    let mut gate = Gate::with_nodes(1).with_node_disk("4m").start().await;
+    open_route(&gate, &upstream).await;
+    let client = gate.nodes[0].proxy.clone().with("user-agent", &"x".repeat(500));
+    let long = format!("/{}", "x".repeat(2000));
+    for round in 0..3 {
+        gate.kill_control_plane();
+        let mut served = 0;
+        while client.get(&long).await.status == StatusCode::OK {
+            served += 1;
+            assert!(served < 3000, "never full");
+        }
+        assert!(served > 500, "round {round}: {served}");
+        assert_eq!(gate.nodes[0].metric("fastgate_audit_spool_full").await, 1.0);
+        gate.start_control_plane().await;
+        eventually("requests are served again", async || {
+            (client.get("/").await.status == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+    // With everything stored a moment later, more passes than the disk holds.
+    let mut served = 0;
+    while served < 3000 {
+        match client.get(&long).await.status {
+            StatusCode::OK => served += 1,
+            refused => {
+                assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    shipped(&gate.nodes[0]).await;
+    assert_eq!(gate.all_logs_by(1000).await.len() as u64, upstream.served());
+    let log = gate.nodes[0].process().log();
+    assert!(log.contains("the audit spool can't be written"), "{log}");
+}

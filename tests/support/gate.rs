@@ -37,6 +37,7 @@ pub(crate) struct Gate {
     node_port: u16,
     /// How long the certificates of nodes hold; `None`: they need none.
     certificate_life: Option<String>,
+    node_disk: Option<&'static str>,
     node_variables: Vec<(String, String)>,
     dir: TempDir,
     // Last: everything above has ended when another test takes its turn.
@@ -59,6 +60,7 @@ pub(crate) struct GateBuilder {
     standby: bool,
     alone: bool,
     hours_off: Vec<i32>,
+    node_disk: Option<&'static str>,
     node_args: Vec<String>,
     node_variables: Vec<(String, String)>,
     labels: Vec<String>,
@@ -107,6 +109,12 @@ impl GateBuilder {
     /// Flags of the nodes.
     pub(crate) fn with_node_args(mut self, args: &[&str]) -> Self {
         self.node_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self
+    }
+
+    /// Nodes have their state on a disk of this size, such as `4m`, which is empty at each start.
+    pub(crate) fn with_node_disk(mut self, size: &'static str) -> Self {
+        self.node_disk = Some(size);
         self
     }
 
@@ -159,6 +167,7 @@ impl GateBuilder {
             admin_port,
             node_port,
             certificate_life: self.certificate_life,
+            node_disk: self.node_disk,
             node_variables: self.node_variables,
             dir,
             _turn: turn,
@@ -189,6 +198,7 @@ impl Gate {
             standby: false,
             alone: false,
             hours_off: Vec::new(),
+            node_disk: None,
             node_args: Vec::new(),
             node_variables: Vec::new(),
             labels: Vec::new(),
@@ -442,6 +452,7 @@ impl Gate {
             process: None,
             command,
             variables: self.node_variables.clone(),
+            disk: self.node_disk,
             hours_off,
             name,
         };

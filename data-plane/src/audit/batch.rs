@@ -98,7 +98,7 @@ impl Gap {
 
 /// Makes batches of what is in the rings.
 pub(super) struct Batcher {
-    identity: Arc<Identity>,
+    encoder: Encoder,
     taps: Vec<Tap>,
     /// The ring to look into next, so that a busy one does not starve the others.
     turn: usize,
@@ -108,8 +108,6 @@ pub(super) struct Batcher {
     sealed: u64,
     /// What the next batch has to tell.
     gaps: Vec<Gap>,
-    /// Bytes of the last batch: the next one is likely to be as long.
-    len: usize,
     /// Shown every event.
     spotter: Option<Spotter>,
 }
@@ -117,7 +115,8 @@ pub(super) struct Batcher {
 impl Batcher {
     /// Batches the events of one boot.
     pub(super) fn new(identity: Arc<Identity>, taps: Vec<Tap>) -> Self {
-        Self { identity, taps, turn: 0, seq: 0, sealed: 0, gaps: Vec::new(), len: 0, spotter: None }
+        let encoder = Encoder::new(identity);
+        Self { encoder, taps, turn: 0, seq: 0, sealed: 0, gaps: Vec::new(), spotter: None }
     }
 
     /// Shows every event that is kept to those who watch the log.
@@ -184,28 +183,26 @@ impl Batcher {
 
     fn seal(&mut self) -> Sealed {
         let (from, first_seq) = (self.sealed, self.seq);
-        let identity = self.identity.clone();
-        let mut encoder = Encoder::new(&identity, first_seq, self.len + self.len / 8);
+        self.encoder.begin(first_seq);
         let mut events = 0;
-        while events < EVENTS && encoder.len() < BYTES {
+        while events < EVENTS && self.encoder.len() < BYTES {
             let Some(event) = self.pop() else { break };
-            encoder.push(&event);
+            self.encoder.push(&event);
             // What is only counted is in no list, and so in no tail.
             if let Some(spotter) = &mut self.spotter
                 && !event.is_counted_only
             {
-                spotter.look(encoder.last());
+                spotter.look(self.encoder.last());
             }
             events += 1;
         }
         // Those of before the batch come first: its frame counts them as told.
         self.gaps.sort_by_key(|gap| gap.reason);
         let told: Vec<_> = self.gaps.drain(..self.gaps.len().min(TOLD)).collect();
-        let encoded = encoder.finish(&told);
-        self.len = encoded.len();
+        let encoded = self.encoder.finish(&told);
         self.seq += events;
         self.sealed = self.seq;
-        Sealed { boot: identity.boot_id, from, first_seq, events, encoded }
+        Sealed { boot: self.encoder.identity().boot_id, from, first_seq, events, encoded }
     }
 
     fn pop(&mut self) -> Option<Event> {

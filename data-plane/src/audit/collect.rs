@@ -2,7 +2,8 @@
 //! the spool, and keeps the sender supplied.
 //!
 //! A batch just written goes to the sender as the bytes that were written. The spool is read only
-//! where the sender is behind by more than the window, or earlier boots left something.
+//! where the sender is behind by more than the window, or earlier boots left something. When the
+//! node ends, what the disk has no room for goes to the sender from memory.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -13,12 +14,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    alarm::Alarm,
     batch::{Batcher, Gap, Sealed},
+    disk::Disk,
     ledger::Totals,
     outlet::{Kind, Outlet},
-    ring::Gate,
-    spool::{Read, Spool, Unwritten},
+    spool::Read,
 };
 
 /// How long an event waits for others to fill its batch. It is in the spool within 50 ms, the
@@ -35,9 +35,6 @@ const WINDOW_OF_SINK: usize = 4 << 20;
 /// rings, and what does not fit there is dropped.
 const IN_MEMORY: usize = 32 << 20;
 
-/// How long until a disk that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// Moves events from the rings to where they are kept until they are stored.
 pub(super) struct Collector {
     batcher: Batcher,
@@ -48,17 +45,11 @@ pub(super) struct Collector {
     disk: Option<Disk>,
     /// A batch that found no room.
     unkept: Option<Sealed>,
+    /// Whether no request will come any more.
+    is_ending: bool,
+    /// Whether outlets were passed on what is not on the disk.
+    has_unwritten: bool,
     in_memory: usize,
-}
-
-/// A spool and what goes with it.
-pub(super) struct Disk {
-    pub(super) spool: Spool,
-    /// Shut while the spool is full; `None`: what does not fit is dropped.
-    pub(super) gate: Option<Arc<Gate>>,
-    pub(super) alarm: Alarm,
-    /// Not written before, as it failed.
-    pub(super) retry_at: Option<Instant>,
 }
 
 impl Collector {
@@ -68,7 +59,16 @@ impl Collector {
         totals: Arc<Totals>,
         disk: Option<Disk>,
     ) -> Self {
-        Self { batcher, outlets, totals, disk, unkept: None, in_memory: IN_MEMORY }
+        Self {
+            batcher,
+            outlets,
+            totals,
+            disk,
+            unkept: None,
+            is_ending: false,
+            has_unwritten: false,
+            in_memory: IN_MEMORY,
+        }
     }
 
     /// Keeps no more than this in memory where there is no spool.
@@ -90,6 +90,7 @@ impl Collector {
             self.step(began);
             thread::sleep(EVERY.saturating_sub(began.elapsed()));
         }
+        self.is_ending = true;
         let asked = Instant::now();
         while !self.has_ended() && !sender_is_gone.is_cancelled() && asked.elapsed() < patience {
             thread::sleep(EVERY / 4);
@@ -101,18 +102,9 @@ impl Collector {
         self.let_go();
         self.collect(now);
         self.supply();
-        let Some(Disk { spool, gate, alarm, .. }) = &mut self.disk else { return };
-        spool.sync_closed(now);
-        let is_full = self.unkept.is_some();
-        // The last sixteenth is for requests that are under way by then.
-        let is_shut = is_full || (gate.is_some() && spool.bytes() > spool.limit() / 16 * 15);
-        // The log says why before a request is refused.
-        alarm.look(spool.bytes(), is_shut, now);
-        if let Some(gate) = gate {
-            gate.set_shut(is_shut);
+        if let Some(disk) = &mut self.disk {
+            disk.look_after(self.unkept.is_some(), &self.totals, now);
         }
-        self.totals.spool_bytes.store(spool.bytes(), Relaxed);
-        self.totals.is_full.store(is_full.into(), Relaxed);
     }
 
     /// Takes in what was stored, and what recovery found.
@@ -152,37 +144,36 @@ impl Collector {
     }
 
     fn keep(&mut self, batch: Sealed, now: Instant) -> Result<(), Sealed> {
-        let Some(Disk { spool, alarm, retry_at, .. }) = &mut self.disk else {
+        let Some(disk) = &mut self.disk else {
             if !self.outlets.iter().all(|outlet| outlet.window.has_room(self.in_memory)) {
                 return Err(batch);
             }
             self.outlets.iter().for_each(|outlet| outlet.window.push(batch.clone(), None));
             return Ok(());
         };
-        if retry_at.is_some_and(|at| now < at) {
-            return Err(batch);
-        }
         // Before there is one more to read.
         let outlets = self.outlets.iter().enumerate();
         let next: Vec<_> =
-            outlets.filter(|(at, outlet)| spool.is_read(*at) && has_room(outlet)).collect();
-        match spool.append(&batch) {
-            Ok(place) => {
-                *retry_at = None;
-                self.batcher.is_written();
-                for (at, outlet) in next {
-                    spool.passed_on(at, place);
-                    outlet.window.push(batch.clone(), Some(place));
-                }
-                Ok(())
+            outlets.filter(|(at, outlet)| disk.spool.is_read(*at) && has_room(outlet)).collect();
+        // What came behind one that is not on the disk would be found without it.
+        let written = if self.has_unwritten { None } else { disk.write(&batch, now) };
+        if let Some(place) = written {
+            self.batcher.is_written();
+            for (at, outlet) in next {
+                disk.spool.passed_on(at, place);
+                outlet.window.push(batch.clone(), Some(place));
             }
-            Err(Unwritten::Full) => Err(batch),
-            Err(Unwritten::Disk(fault)) => {
-                alarm.tell(&fault, now);
-                *retry_at = Some(now + RETRY);
-                Err(batch)
-            }
+            return Ok(());
         }
+        if !self.is_ending || next.len() < self.outlets.len() {
+            return Err(batch);
+        }
+        self.has_unwritten = true;
+        for (at, outlet) in next {
+            let place = disk.spool.pass_unwritten(at, &batch);
+            outlet.window.push(batch.clone(), Some(place));
+        }
+        Ok(())
     }
 
     /// Reads what the senders need next and do not have.
@@ -226,7 +217,7 @@ impl Collector {
         self.is_all_kept() && outlets.all(|(at, outlet)| outlet.window.is_empty() && is_read(at))
     }
 
-    /// Whether every event there will be is in the spool, or in memory where there is none.
+    /// Whether every event there will be is in the spool, or with the outlets where there is none.
     fn is_all_kept(&self) -> bool {
         self.unkept.is_none() && self.batcher.is_exhausted()
     }
@@ -234,9 +225,10 @@ impl Collector {
     fn finish(mut self) {
         let is_over = self.has_ended();
         if self.is_all_kept()
-            && let Some(Disk { spool, .. }) = self.disk
+            && (is_over || !self.has_unwritten)
+            && let Some(disk) = self.disk
         {
-            spool.finish();
+            disk.spool.finish();
             if !is_over {
                 tracing::info!("audit events wait on disk for the next start");
             }

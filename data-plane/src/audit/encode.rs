@@ -1,7 +1,11 @@
 //! Writes events as protobuf, straight from what the request path left: no text is copied but into
 //! the batch. The messages are `LogEvent` and `Batch` of the API; a test holds this to them.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use prost::{
@@ -16,9 +20,10 @@ use crate::{
     recorded::{Recorded, Tap},
 };
 
-/// A `Batch` under way.
-pub(super) struct Encoder<'a> {
-    identity: &'a Identity,
+/// Writes one `Batch` after another, in room that it keeps.
+pub(super) struct Encoder {
+    identity: Arc<Identity>,
+    /// The batch under way.
     batch: Vec<u8>,
     /// The event being written, whose length must be known before it.
     event: Vec<u8>,
@@ -26,17 +31,25 @@ pub(super) struct Encoder<'a> {
     part: Vec<u8>,
 }
 
-impl<'a> Encoder<'a> {
-    /// A batch of this node that begins with the event of this number, and will have about so many
-    /// bytes.
-    pub(super) fn new(identity: &'a Identity, first_seq: u64, len: usize) -> Self {
-        let mut batch = Vec::with_capacity(len);
-        let Identity { node_id, boot_id, environment } = identity;
-        begin(&mut batch, (node_id.as_str(), *boot_id, environment.as_str()), first_seq);
-        Self { identity, batch, event: Vec::new(), part: Vec::new() }
+impl Encoder {
+    /// Writes batches of this node.
+    pub(super) fn new(identity: Arc<Identity>) -> Self {
+        Self { identity, batch: Vec::new(), event: Vec::new(), part: Vec::new() }
     }
 
-    /// Bytes written so far.
+    /// Whose batches it writes.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Begins a batch with the event of this number.
+    pub(super) fn begin(&mut self, first_seq: u64) {
+        let Identity { node_id, boot_id, environment } = &*self.identity;
+        self.batch.clear();
+        begin(&mut self.batch, (node_id.as_str(), *boot_id, environment.as_str()), first_seq);
+    }
+
+    /// Bytes of the batch so far.
     pub(super) fn len(&self) -> usize {
         self.batch.len()
     }
@@ -49,7 +62,7 @@ impl<'a> Encoder<'a> {
         let out = &mut self.event;
         out.clear();
         let key = event.key.as_ref();
-        message::encode(1, &prost_types::Timestamp::from(event.timestamp), out);
+        moment(out, 1, event.timestamp);
         text(out, 2, event.texts.request_id());
         text(out, 3, key.map_or(&[], |key| key.key_id().as_bytes()));
         text(out, 4, key.map_or(&[], |key| key.source_path().as_bytes()));
@@ -89,7 +102,7 @@ impl<'a> Encoder<'a> {
         let out = &mut self.event;
         out.clear();
         let key = event.key.as_ref();
-        message::encode(1, &prost_types::Timestamp::from(event.timestamp), out);
+        moment(out, 1, event.timestamp);
         text(out, 3, key.map_or(&[], |key| key.key_id().as_bytes()));
         text(out, 4, key.map_or(&[], |key| key.source_path().as_bytes()));
         text(out, 7, event.target_url.as_deref().unwrap_or_default().as_bytes());
@@ -103,10 +116,13 @@ impl<'a> Encoder<'a> {
         delimited(&mut self.batch, 7, &self.event);
     }
 
-    /// The whole batch, which tells of these events before it.
-    pub(super) fn finish(mut self, gaps: &[Gap]) -> Bytes {
+    /// The whole batch, which tells of these events before it, in memory of just its
+    /// size: what waits to be stored takes no more than the bytes it is counted with.
+    pub(super) fn finish(&mut self, gaps: &[Gap]) -> Bytes {
         tell(&mut self.batch, gaps);
-        self.batch.into()
+        // A batch seldom is as long as the longest one, which came after a pause.
+        self.batch.shrink_to(2 * self.batch.len());
+        Bytes::copy_from_slice(&self.batch)
     }
 }
 
@@ -215,6 +231,13 @@ fn number(out: &mut Vec<u8>, tag: u32, number: u64) {
         encode_key(tag, WireType::Varint, out);
         encode_varint(number, out);
     }
+}
+
+/// To the microsecond: what is stored and what sinks get is one time.
+fn moment(out: &mut Vec<u8>, tag: u32, time: SystemTime) {
+    let mut time = prost_types::Timestamp::from(time);
+    time.nanos -= time.nanos % 1000;
+    message::encode(tag, &time, out);
 }
 
 /// To the microsecond: what is beyond it says nothing.
@@ -364,7 +387,8 @@ mod tests {
             ..Default::default()
         };
         let identity = Identity::of_this_boot(id("default"), id("node-1"));
-        let mut encoder = Encoder::new(&identity, 0, 0);
+        let mut encoder = Encoder::new(identity.into());
+        encoder.begin(0);
         let body = br#"{"user":"u","password":"opens-it"}"#;
         encoder.push(&Event { recorded: Some(recorded(&rules, body)), ..event() });
         let bytes = encoder.finish(&[]);
@@ -403,12 +427,13 @@ mod tests {
     #[test]
     fn what_is_only_counted_holds_what_is_counted() {
         let identity = Identity::of_this_boot(id("default"), id("node-1"));
-        let mut encoder = Encoder::new(&identity, 0, 0);
+        let mut encoder = Encoder::new(identity.into());
+        encoder.begin(0);
         encoder.push(&Event { is_counted_only: true, ..event() });
         encoder.push(&nothing());
         let batch = Batch::decode(encoder.finish(&[])).expect("a batch");
         let counted = LogEvent {
-            timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 }),
+            timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_000 }),
             key_id: "k1".into(),
             source_path: "mobile_app".into(),
             target_url: "http://up:80".into(),
@@ -427,14 +452,15 @@ mod tests {
     #[test]
     fn a_batch_is_what_the_api_says_it_is() {
         let identity = Identity::of_this_boot(id("default"), id("node-1"));
-        let mut encoder = Encoder::new(&identity, 7, 0);
+        let mut encoder = Encoder::new(identity.clone().into());
+        encoder.begin(7);
         encoder.push(&event());
         encoder.push(&nothing());
         let gaps = [Gap::of((1, 3), Reason::Damaged), Gap::of((4, 7), Reason::Dropped)];
         let encoded = encoder.finish(&gaps);
         let batch = Batch::decode(&*encoded).expect("a batch");
         let wire = LogEvent {
-            timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 }),
+            timestamp: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_000 }),
             method: "PATCH".into(),
             status_code: 429,
             environment: "default".into(),

@@ -22,6 +22,7 @@ mod batch;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
 mod collect;
+mod disk;
 mod encode;
 mod event;
 mod ledger;
@@ -32,11 +33,15 @@ mod redact;
 mod refusal;
 mod ring;
 mod ship;
+#[cfg(test)]
+mod small_disk;
 mod spool;
 mod tail;
 mod tally;
 mod window;
 
+pub(crate) use disk::SpoolSettings;
+pub use disk::WhenFull;
 pub(crate) use event::{Ending, Event, Texts};
 pub(crate) use ledger::{Ledger, SinkState};
 pub use onward::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store};
@@ -44,8 +49,7 @@ pub(crate) use onward::{check_credentials, check_headers};
 pub(crate) use ring::Recorder;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};
-pub use ship::WhenFull;
-pub(crate) use ship::{Shipper, SpoolSettings};
+pub(crate) use ship::Shipper;
 
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,7 @@ impl Gate {
 /// A ring for `capacity` events, counted in memory: the worker's end and the collector's.
 #[cfg(any(test, feature = "bench"))]
 pub(crate) fn ring(capacity: usize) -> (Recorder, Tap) {
-    ring_of(capacity, Counts::in_memory(), None)
+    ring_of(capacity, Counts::new(), None)
 }
 
 /// A ring for `capacity` events: the worker's end and the collector's.

@@ -1,8 +1,8 @@
 //! Ships events to the control plane and to sinks, and keeps each batch until all have it.
 
 use std::{
+    iter,
     num::NonZeroUsize,
-    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Recorder,
-    alarm::{Alarm, is_due},
+    alarm::is_due,
     batch::{Batcher, Sealed},
-    collect::{Collector, Disk},
+    collect::Collector,
+    disk::{Disk, Prepared, SpoolSettings},
     ledger::{Ledger, Totals},
     onward::{Onward, Store, start},
     outlet::{Kind, Outlet},
     push::{Lost, push},
     refusal::{self, Refusals},
     ring::{Gate, Tap, ring_of},
-    spool::Spool,
     tail::{self, Tails},
-    tally::{self, Counts},
+    tally::Counts,
 };
 use crate::{
     backoff::{Backoff, random},
@@ -36,27 +36,6 @@ use crate::{
 
 /// How long a node that ends waits for its last events to be stored.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// Where batches are kept until they are stored.
-#[derive(Clone, Debug)]
-pub(crate) struct SpoolSettings {
-    /// A directory that this process has for itself; made if need be.
-    pub(crate) dir: PathBuf,
-    /// The most bytes its files may take.
-    pub(crate) limit: u64,
-    /// What becomes of requests that come while it is full.
-    pub(crate) when_full: WhenFull,
-}
-
-/// What becomes of requests whose events can't be kept.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub enum WhenFull {
-    /// They are refused: nothing is forwarded that is not recorded.
-    #[default]
-    Block,
-    /// They are served, and their events lost and counted.
-    Drop,
-}
 
 /// Drains the rings of all workers, batches what is in them and keeps each batch until everyone
 /// it is for has stored it.
@@ -71,7 +50,7 @@ pub(crate) struct Shipper {
     totals: Arc<Totals>,
     /// `None`: requests are served whatever becomes of their events.
     gate: Option<Arc<Gate>>,
-    spool: Option<SpoolSettings>,
+    spool: Option<Prepared>,
     /// How long events wait for an environment that does not exist.
     patience: Duration,
     #[cfg(test)]
@@ -99,11 +78,8 @@ impl Shipper {
             kinds.insert(0, Kind::ControlPlane);
         }
         let outlets = kinds.into_iter().map(|kind| Arc::new(Outlet::new(kind))).collect();
-        let blocks = spool.as_ref().is_some_and(|spool| spool.when_full == WhenFull::Block);
-        let counts = match &spool {
-            Some(spool) => counts_on_disk(spool, &identity, workers),
-            None => counts_in_memory(workers),
-        };
+        let counts: Arc<[_]> = iter::repeat_with(Counts::new).take(workers.get()).collect();
+        let spool = spool.map(|spool| Prepared::new(spool, &identity, counts.clone()));
         Self {
             identity,
             control_planes,
@@ -112,7 +88,7 @@ impl Shipper {
             taps: Vec::new(),
             counts,
             totals: Arc::default(),
-            gate: blocks.then(Arc::default),
+            gate: spool.as_ref().and_then(Prepared::gate),
             spool,
             patience: refusal::PATIENCE,
             #[cfg(test)]
@@ -135,7 +111,7 @@ impl Shipper {
     /// A ring of this many events for one more worker.
     pub(crate) fn recorder(&mut self, capacity: NonZeroUsize) -> Recorder {
         let counts = self.counts.get(self.taps.len()).copied();
-        let counts = counts.unwrap_or_else(Counts::in_memory);
+        let counts = counts.unwrap_or_else(Counts::new);
         let (recorder, tap) = ring_of(capacity.get(), counts, self.gate.clone());
         self.taps.push(tap);
         recorder
@@ -153,10 +129,11 @@ impl Shipper {
         let (tails, spotter) = tail::tails(self.identity.clone(), self.totals.clone());
         let tails = Arc::new(tails);
         let batcher = Batcher::new(self.identity.clone(), self.taps).with_spotter(spotter);
-        let disk = self.spool.map(|spool| {
-            self.totals.spool_limit.store(spool.limit, Relaxed);
-            disk(spool, &self.identity, self.gate, &self.outlets)
-        });
+        let kinds: Vec<_> = self.outlets.iter().map(|outlet| outlet.kind).collect();
+        let disk = self.spool.map(|prepared| Disk::open(prepared, &self.identity, &kinds));
+        if let Some(disk) = &disk {
+            self.totals.spool_limit.store(disk.spool.limit(), Relaxed);
+        }
         let collector = Collector::new(batcher, self.outlets.clone(), self.totals.clone(), disk);
         #[cfg(test)]
         let collector = match self.bytes_in_memory {
@@ -198,42 +175,6 @@ async fn outlive(senders: &mut JoinSet<()>) {
         }
     }
     std::future::pending().await
-}
-
-fn disk(
-    settings: SpoolSettings,
-    identity: &Arc<Identity>,
-    gate: Option<Arc<Gate>>,
-    outlets: &[Arc<Outlet>],
-) -> Disk {
-    let SpoolSettings { dir, limit, when_full } = settings;
-    let becomes = match when_full {
-        WhenFull::Block => "requests are refused until it does",
-        WhenFull::Drop => "they are dropped until it does",
-    };
-    let kinds: Vec<_> = outlets.iter().map(|outlet| outlet.kind).collect();
-    let spool = Spool::open(dir, identity, limit, &kinds);
-    Disk { spool, gate, alarm: Alarm::new(limit, becomes), retry_at: None }
-}
-
-/// Counts that the next start finds.
-fn counts_on_disk(
-    spool: &SpoolSettings,
-    identity: &Identity,
-    workers: NonZeroUsize,
-) -> Arc<[&'static Counts]> {
-    match tally::create(&spool.dir, identity.boot_id, workers.get()) {
-        Ok(counts) => counts.iter().collect(),
-        Err(fault) => {
-            let dir = spool.dir.display();
-            tracing::warn!(%dir, %fault, "a kill of this process will lose audit events uncounted");
-            counts_in_memory(workers)
-        }
-    }
-}
-
-fn counts_in_memory(workers: NonZeroUsize) -> Arc<[&'static Counts]> {
-    std::iter::repeat_with(Counts::in_memory).take(workers.get()).collect()
 }
 
 /// Sends what is in the window to one control plane after the other, for ever.

@@ -5,26 +5,46 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     ptr, slice,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use uuid::Uuid;
 
+#[cfg(test)]
+use super::small_disk;
 use crate::private;
+
+/// The counts of one worker: in memory alone until there is a file for them.
+#[derive(Default, Debug)]
+pub(crate) struct Counts {
+    memory: Row,
+    file: OnceLock<InFile>,
+}
 
 /// The counts of one worker, on cache lines of their own: the worker writes the first two with
 /// plain stores, the collector the third.
 #[repr(C, align(128))]
 #[derive(Default, Debug)]
-pub(crate) struct Counts {
+struct Row {
     produced: Count,
     dropped: Count,
     /// Of those dropped, how many a batch on disk tells of.
     told: Count,
 }
 
-const ROW: usize = size_of::<Counts>();
+/// Where a worker counts from when there is a file.
+#[derive(Debug)]
+struct InFile {
+    now: &'static Row,
+    /// What it had counted in memory before, written by the collector.
+    before: &'static Row,
+}
+
+const ROW: usize = size_of::<Row>();
 
 /// A number that is kept thrice, so that a bit that flips on a disk changes nothing. One thread writes
 /// it, so that loads and stores do.
@@ -42,6 +62,10 @@ impl Count {
         self.0.iter().for_each(|copy| copy.store(number, Relaxed));
     }
 
+    fn add_one(&self) {
+        self.set(self.get() + 1);
+    }
+
     /// What two of the three say, also where a kill came between their stores.
     fn read([first, second, third]: [u64; 3]) -> u64 {
         if second == third { third } else { first }
@@ -49,55 +73,105 @@ impl Count {
 }
 
 impl Counts {
-    /// Counts in memory alone, for as long as the process lives.
-    pub(super) fn in_memory() -> &'static Self {
+    /// Of one worker, for as long as the process lives.
+    pub(super) fn new() -> &'static Self {
         Box::leak(Box::default())
     }
 
     /// Events recorded, dropped ones included.
     pub(crate) fn produced(&self) -> u64 {
-        self.produced.get()
+        self.sum(|row| &row.produced)
     }
 
     /// Events lost because there was no room for them.
     pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.get()
+        self.sum(|row| &row.dropped)
     }
 
     pub(super) fn count_produced(&self) {
-        self.produced.set(self.produced() + 1);
+        self.row().produced.add_one();
     }
 
     pub(super) fn count_dropped(&self) {
-        self.dropped.set(self.dropped() + 1);
+        self.row().dropped.add_one();
     }
 
+    /// Notes of how many dropped ones batches on disk tell.
     pub(super) fn tell(&self, dropped: u64) {
-        self.told.set(dropped);
+        let before = self.memory.dropped.get();
+        self.memory.told.set(dropped.min(before));
+        if let Some(file) = self.file.get() {
+            file.now.told.set(dropped.saturating_sub(before));
+        }
+        self.settle();
+    }
+
+    /// Brings the file up to date with what was counted in memory: a worker may have been about to
+    /// count there when it was made.
+    pub(super) fn settle(&self) {
+        if let Some(InFile { before, .. }) = self.file.get() {
+            before.follow(&self.memory);
+        }
+    }
+
+    fn row(&self) -> &Row {
+        self.file.get().map_or(&self.memory, |file| file.now)
+    }
+
+    fn sum(&self, of: impl Fn(&Row) -> &Count) -> u64 {
+        let in_file = self.file.get().map_or(0, |file| of(file.now).get());
+        of(&self.memory).get() + in_file
     }
 }
 
-/// Counts of so many workers in a file of `dir`, as the next start finds them.
-pub(super) fn create(dir: &Path, boot: Uuid, workers: usize) -> io::Result<&'static [Counts]> {
-    let len = ROW * workers;
+impl Row {
+    fn follow(&self, other: &Self) {
+        let Self { produced, dropped, told } = other;
+        for (to, from) in [(&self.produced, produced), (&self.dropped, dropped), (&self.told, told)]
+        {
+            // A store would have the system write the page to the disk once more.
+            if to.get() != from.get() {
+                to.set(from.get());
+            }
+        }
+    }
+}
+
+/// Has workers count in a file of `dir`, as the next start finds it.
+pub(super) fn keep_in(dir: &Path, boot: Uuid, counts: &[&'static Counts]) -> io::Result<()> {
+    let path = path(dir, boot);
     private::make_dir(dir)?;
-    let mut file = private::file().read(true).create_new(true).open(path(dir, boot))?;
+    let file = private::file().read(true).create_new(true).open(&path)?;
+    let rows = fill(dir, file, 2 * counts.len()).inspect_err(|_| drop(fs::remove_file(&path)))?;
+    let (now, before) = rows.split_at(counts.len());
+    for (counts, (now, before)) in counts.iter().zip(now.iter().zip(before)) {
+        before.follow(&counts.memory);
+        drop(counts.file.set(InFile { now, before }));
+    }
+    Ok(())
+}
+
+#[cfg_attr(not(test), expect(unused_variables, reason = "tests have disks that are full"))]
+fn fill(dir: &Path, mut file: File, rows: usize) -> io::Result<&'static [Row]> {
+    let len = ROW * rows;
+    #[cfg(test)]
+    small_disk::take(dir, len as u64)?;
     // In full, not as a hole: a store that found no room on the disk would end the process.
     file.write_all(&vec![0; len])?;
-    map(&file, workers)
+    map(&file, rows)
 }
 
 /// The file's bytes as counts, for as long as the process lives.
 #[expect(unsafe_code, reason = "memory that outlives the process is asked of the system")]
-fn map(file: &File, workers: usize) -> io::Result<&'static [Counts]> {
+fn map(file: &File, rows: usize) -> io::Result<&'static [Row]> {
     let both = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: the system picks an address that is free, and gives whole pages, so it is aligned
-    // for `Counts`. The file was just made with as many bytes; nobody else cuts it, for it is made
+    // for `Row`. The file was just made with as many bytes; nobody else cuts it, for it is made
     // anew for this boot, for its user alone, in a directory that this process has locked. Any
-    // bytes are valid `Counts`, all access is atomic, and it is never unmapped.
+    // bytes are a valid `Row`, all access is atomic, and it is never unmapped.
     unsafe {
-        let at = mmap(ptr::null_mut(), ROW * workers, both, MapFlags::SHARED, file, 0)?;
-        Ok(slice::from_raw_parts(at.cast(), workers))
+        let at = mmap(ptr::null_mut(), ROW * rows, both, MapFlags::SHARED, file, 0)?;
+        Ok(slice::from_raw_parts(at.cast(), rows))
     }
 }
 
@@ -168,7 +242,8 @@ mod tests {
     fn counts_are_found_by_whoever_comes_next() {
         let dir = tempfile::tempdir().expect("a directory");
         let boot = Uuid::now_v7();
-        let counts = create(dir.path(), boot, 2).expect("mapped");
+        let counts = [Counts::new(), Counts::new()];
+        keep_in(dir.path(), boot, &counts).expect("mapped");
         for _ in 0..3 {
             counts[0].count_produced();
             counts[1].count_produced();
@@ -182,10 +257,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_before_there_was_a_file_is_in_it_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (boot, counts) = (Uuid::now_v7(), Counts::new());
+        small_disk::resize(dir.path(), 100);
+        let fault = keep_in(dir.path(), boot, &[counts]).expect_err("full");
+        assert_eq!(fault.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(Tally::list(dir.path()).expect("listed"), [], "no file that says nothing");
+        (0..5).for_each(|_| counts.count_produced());
+        (0..3).for_each(|_| counts.count_dropped());
+        counts.tell(2);
+        small_disk::resize(dir.path(), 10_000);
+        keep_in(dir.path(), boot, &[counts]).expect("mapped");
+        let tally = || {
+            let (_, tally) = Tally::list(dir.path()).expect("listed")[0];
+            (tally.produced, tally.dropped_untold)
+        };
+        assert_eq!(tally(), (5, 1));
+        counts.count_produced();
+        counts.count_dropped();
+        // By a worker that had looked for the file before it was there.
+        counts.memory.produced.add_one();
+        counts.settle();
+        assert_eq!((counts.produced(), counts.dropped(), tally()), (7, 4, (7, 2)));
+        counts.tell(4);
+        assert_eq!(tally(), (7, 0));
+    }
+
+    #[test]
     fn a_bit_that_flipped_changes_no_count() {
         let dir = tempfile::tempdir().expect("a directory");
         let boot = Uuid::now_v7();
-        let counts = create(dir.path(), boot, 2).expect("mapped");
+        let counts = [Counts::new(), Counts::new()];
+        keep_in(dir.path(), boot, &counts).expect("mapped");
         for _ in 0..300 {
             counts[0].count_produced();
             counts[1].count_dropped();

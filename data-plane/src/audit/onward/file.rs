@@ -88,7 +88,7 @@ impl Sink for JsonLines {
         };
         let (done, written) = oneshot::channel();
         let work = Work { events: events.clone(), from: progress.done, done };
-        let gone = || Fault("the thread that writes files has ended".into());
+        let gone = || Fault::new("the thread that writes files has ended");
         thread.send(work).map_err(|_| gone())?;
         let (at, written) = written.await.map_err(|_| gone())?;
         self.thread = Some(thread);

@@ -16,7 +16,7 @@ mod tests;
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{task::JoinSet, time::sleep};
@@ -36,6 +36,9 @@ use crate::{
     backoff::{Backoff, random},
     identity::Identity,
 };
+
+/// A sink that asks to be left alone for longer is asked again by then.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where events go beside the control plane, or in its place.
 #[derive(Clone, Default, Debug)]
@@ -108,13 +111,22 @@ struct Progress {
     refused: u64,
 }
 
-/// Why a sink did not take events, as an operator is told.
+/// Why a sink did not take events.
 #[derive(Debug)]
-struct Fault(String);
+struct Fault {
+    /// As an operator is told.
+    why: String,
+    /// For how long it asks to be left alone.
+    pause: Duration,
+}
 
 impl Fault {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), pause: Duration::ZERO }
+    }
+
     fn of(what: &str, why: impl fmt::Display) -> Self {
-        Self(format!("{what}: {why}"))
+        Self::new(format!("{what}: {why}"))
     }
 }
 
@@ -162,10 +174,10 @@ async fn deliver_one(
         }
         match sent {
             Ok(()) => alarm.is_back(),
-            Err(Fault(fault)) => {
+            Err(Fault { why, pause }) => {
                 outlet.errors.fetch_add(1, Relaxed);
-                alarm.is_away(&fault, Instant::now());
-                sleep(backoff.wait(random())).await;
+                alarm.is_away(&why, Instant::now());
+                sleep(backoff.wait(random()).max(pause.min(LONGEST_PAUSE))).await;
             }
         }
     }

@@ -219,7 +219,7 @@ async fn acknowledged(
     let Some(ack) = under_way.pop_front() else { return Ok(()) };
     ack.await.map_err(|fault| match fault.kind() {
         PublishErrorKind::StreamNotFound => {
-            Fault("no stream of JetStream takes the subject: create one, or set another".into())
+            Fault::new("no stream of JetStream takes the subject: create one, or set another")
         }
         _ => told("did not acknowledge", fault),
     })?;

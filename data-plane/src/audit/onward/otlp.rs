@@ -23,10 +23,11 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use tokio::time::timeout;
 use tonic::{
-    Code, Request,
+    Code, Request, Status,
     metadata::MetadataMap,
     transport::{Certificate, Channel, ClientTlsConfig},
 };
+use tonic_types::StatusExt as _;
 
 pub(crate) use self::headers::check_headers;
 use super::{Events, Fault, Progress, Sink};
@@ -84,7 +85,7 @@ impl Collector {
             let mut tls = ClientTlsConfig::new();
             tls = match ca {
                 Some(path) => {
-                    let pem = ca::read(path).map_err(Fault)?;
+                    let pem = ca::read(path).map_err(Fault::new)?;
                     tls.ca_certificate(Certificate::from_pem(pem))
                 }
                 None => tls.with_native_roots(),
@@ -106,33 +107,54 @@ impl Sink for Collector {
             Some(connection) => connection,
             None => self.connect().await?,
         };
+        let mut most = RECORDS;
         while progress.done < events.len() {
-            let (request, records) = request(events, progress.done);
+            let (request, records) = request(events, progress.done, most);
             let mut request = Request::new(request);
             request.metadata_mut().clone_from(&connection.headers);
             let answer = timeout(SILENCE, connection.client.export(request)).await;
-            let answer = answer.map_err(|_| Fault("the collector does not answer".into()))?;
+            let answer = answer.map_err(|_| Fault::new("the collector does not answer"))?;
             match answer {
                 Ok(answer) => {
                     if let Some(partial) = answer.into_inner().partial_success {
                         progress.refused += refused(&partial, records);
                     }
                 }
-                // A collector that can't read it now can't read it later.
-                Err(status) if status.code() == Code::InvalidArgument => {
+                // It is too large, or one record in it is bad: its halves are tried.
+                Err(status) if is_final(&status) && records > 1 => {
+                    most = records / 2;
+                    continue;
+                }
+                Err(status) if is_final(&status) => {
                     let (fault, id) = (dial::refusal(&status), events.id(progress.done));
-                    tracing::error!(fault, id, records, "the collector refuses audit events");
-                    progress.refused += records as u64;
+                    tracing::error!(fault, id, "the collector refuses an audit event");
+                    progress.refused += 1;
                 }
-                Err(status) => {
-                    return Err(Fault::of("the collector refused", dial::refusal(&status)));
-                }
+                Err(status) => return Err(away(&status)),
             }
             progress.done += records;
+            most = (2 * records).min(RECORDS);
         }
         self.connection = Some(connection);
         Ok(())
     }
+}
+
+/// Whether a collector that refuses a request now will do so later. One that is short of something for
+/// a while says when to come again (OTLP specification, "OTLP/gRPC Throttling"): without that, the
+/// request is larger than it takes.
+fn is_final(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument => true,
+        Code::ResourceExhausted => status.get_details_retry_info().is_none(),
+        _ => false,
+    }
+}
+
+fn away(status: &Status) -> Fault {
+    let pause = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let fault = Fault::of("the collector refused", dial::refusal(status));
+    Fault { pause: pause.unwrap_or_default(), ..fault }
 }
 
 /// How many records a collector refused while it took the others. It must not get them again.
@@ -145,10 +167,10 @@ fn refused(partial: &ExportLogsPartialSuccess, records: usize) -> u64 {
     refused
 }
 
-/// The next records from an event on, and how many there are.
-fn request(events: &Events, first: usize) -> (ExportLogsServiceRequest, usize) {
+/// The next records from an event on, so many at most, and how many there are.
+fn request(events: &Events, first: usize, most: usize) -> (ExportLogsServiceRequest, usize) {
     let (mut log_records, mut bytes) = (Vec::new(), 0);
-    for (at, event) in events.from(first).take(RECORDS) {
+    for (at, event) in events.from(first).take(most) {
         let record = record(events, at, event);
         bytes += record.encoded_len();
         if bytes > BYTES && !log_records.is_empty() {

@@ -7,6 +7,7 @@
 //!     000000000019-<boot>-204800.spool written to; 204,800 events of the boot come before it
 //!     stored                           up to where the control plane has stored all of it
 //!     stored-nats                      the same of a sink
+//!     reserve                          room that is given back when the disk is full
 //!     <boot>.counts                    what the workers of a boot counted (tally.rs)
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod frame;
 mod reading;
 mod recovery;
+mod reserve;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,6 @@ use bytes::Buf as _;
 use thiserror::Error;
 use uuid::Uuid;
 
-pub(super) use self::recovery::Recovered;
 use self::{
     frame::{HEAD, Head},
     reading::Reading,
@@ -46,6 +47,9 @@ use self::{
     segment::Segment,
     watermark::Watermark,
 };
+pub(super) use self::{recovery::Recovered, reserve::Reserve};
+#[cfg(test)]
+use super::small_disk;
 use super::{
     batch::{Gap, Sealed},
     outlet::Kind,
@@ -80,6 +84,8 @@ pub(super) struct Spool {
     segments: VecDeque<Segment>,
     /// Bytes of all segments.
     bytes: u64,
+    /// Beside them, for when the disk is full before that.
+    reserve: Reserve,
     next_number: u64,
     /// The last segment, while it is written to.
     writer: Option<File>,
@@ -152,6 +158,7 @@ impl Spool {
         let recovery = thread::Builder::new().name("recovery".into()).spawn(|| recovery.run());
         let recovery = recovery.map_err(tell).ok();
         Self {
+            reserve: Reserve::new(&dir, limit),
             dir,
             boot: identity.boot_id,
             limit,
@@ -163,6 +170,11 @@ impl Spool {
             unsynced: VecDeque::new(),
             recovery,
         }
+    }
+
+    /// With a reserve that is held already, if it is.
+    pub(super) fn with_reserve(self, reserve: Reserve) -> Self {
+        Self { reserve, ..self }
     }
 
     /// What earlier boots left, once it is looked through; it comes first from then on.
@@ -189,7 +201,21 @@ impl Spool {
         self.limit
     }
 
-    /// Writes a batch at the end; returns the place behind it.
+    /// Whether there is room on the disk for what comes when it is full.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.reserve.is_held()
+    }
+
+    /// Takes that room, if need be of what is stored.
+    pub(super) fn hold_reserve(&mut self) -> io::Result<()> {
+        match self.reserve.hold() {
+            Err(fault) if is_full(&fault) && self.close_if_stored() => self.reserve.hold(),
+            held => held,
+        }
+    }
+
+    /// Writes a batch at the end; returns the place behind it. A full disk gets room by what is
+    /// stored, then by the reserve.
     pub(super) fn append(&mut self, batch: &Sealed) -> Result<Place, Unwritten> {
         let len = HEAD as u64 + batch.encoded.len() as u64;
         if self.bytes + len > self.limit {
@@ -199,19 +225,31 @@ impl Spool {
         if self.bytes > 0 && self.bytes + len > self.limit {
             return Err(Unwritten::Full);
         }
+        loop {
+            match self.write(batch, len) {
+                Err(fault)
+                    if is_full(&fault) && (self.close_if_stored() || self.reserve.give()) => {}
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &Sealed, len: u64) -> io::Result<Place> {
         if self.tail().is_none_or(|tail| tail.len >= SEGMENT.min(self.limit / 8)) {
             self.begin_segment(batch.from)?;
         }
         let (Some(file), Some(tail)) = (&mut self.writer, self.segments.back_mut()) else {
-            return Err(io::Error::other("there is no segment to write to").into());
+            return Err(io::Error::other("there is no segment to write to"));
         };
+        #[cfg(test)]
+        small_disk::take(&self.dir, len)?;
         if let Err(fault) = write_frame(file, batch) {
             // Half a frame must not be in the way of the next one. Where it can't be cut off, that
             // goes into another segment.
             if file.set_len(tail.len).is_err() {
                 self.writer = None;
             }
-            return Err(fault.into());
+            return Err(fault);
         }
         tail.len += len;
         self.bytes += len;
@@ -230,6 +268,13 @@ impl Spool {
         if let Some(reading) = self.readings.get_mut(outlet) {
             reading.passed_on(place);
         }
+    }
+
+    /// Has an outlet get a batch from memory alone, all before it having been read; returns the
+    /// place that counts as behind it.
+    pub(super) fn pass_unwritten(&mut self, outlet: usize, batch: &Sealed) -> Place {
+        let reading = self.readings.get_mut(outlet);
+        reading.map(|reading| reading.pass_unwritten(batch.end())).unwrap_or_default()
     }
 
     /// The next batch that was not read yet for an outlet; `None`: there is none, or it can't be
@@ -271,6 +316,11 @@ impl Spool {
     /// all is stored, nothing is.
     pub(super) fn finish(mut self) {
         Tally::remove(&self.dir, self.boot);
+        self.reserve.give();
+        if let Some(empty) = self.segments.pop_back_if(|last| last.len == 0) {
+            self.writer = None;
+            drop(fs::remove_file(empty.path(&self.dir)));
+        }
         self.close_if_stored();
         if self.segments.is_empty() && self.recovery.is_none() {
             self.readings.iter_mut().for_each(Reading::forget);
@@ -289,6 +339,8 @@ impl Spool {
             && let Some(tail) = self.segments.back()
         {
             self.unsynced.push_back((tail.number, Instant::now()));
+            // Before the next one, which may find no room.
+            self.release();
         }
         let segment = Segment { number: self.next_number, boot: self.boot, from, len: 0 };
         self.next_number += 1;
@@ -303,16 +355,19 @@ impl Spool {
         };
         self.segments.push_back(segment);
         self.writer = Some(file);
-        self.release();
         Ok(())
     }
 
-    /// Makes room where the segment that is written to holds nothing that is not stored.
-    fn close_if_stored(&mut self) {
-        if self.tail().is_some_and(|tail| tail.len == 0 || self.is_stored(tail)) {
+    /// Closes the segment that is written to where it holds nothing that is not stored; whether that
+    /// made room.
+    fn close_if_stored(&mut self) -> bool {
+        let before = self.bytes;
+        // An empty one would come again each time that the disk is tried.
+        if self.tail().is_some_and(|tail| tail.len > 0 && self.is_stored(tail)) {
             self.writer = None;
             self.release();
         }
+        self.bytes < before
     }
 
     /// Whether everyone has stored all of a segment.
@@ -330,10 +385,17 @@ impl Spool {
             if let Err(fault) = fs::remove_file(&path) {
                 tracing::warn!(file = %path.display(), %fault, "can't remove what is stored");
             }
+            // A file that somebody reads takes room although it is gone.
+            self.readings.iter_mut().for_each(|reading| reading.let_go(oldest));
             self.bytes = self.bytes.saturating_sub(oldest.len);
             self.segments.pop_front();
         }
     }
+}
+
+/// Whether it is room that is missing, on the disk or of what the node may take of it.
+fn is_full(fault: &io::Error) -> bool {
+    matches!(fault.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn write_frame(file: &mut File, batch: &Sealed) -> io::Result<()> {

@@ -68,8 +68,23 @@ impl Reading {
 
     /// Notes that a batch was passed on when it was written, all before it having been read.
     pub(super) fn passed_on(&mut self, place: Place) {
+        self.reader = None;
         self.cursor = place;
         self.read_to = place.seq;
+    }
+
+    /// Notes that all before this number was passed on, and what is behind the cursor of it is
+    /// written nowhere; returns the place that counts as behind it.
+    pub(super) fn pass_unwritten(&mut self, seq: u64) -> Place {
+        self.passed_on(Place { seq, ..self.cursor });
+        self.cursor
+    }
+
+    /// Keeps a segment no longer open that is to go.
+    pub(super) fn let_go(&mut self, segment: &Segment) {
+        if self.cursor.segment <= segment.number {
+            self.reader = None;
+        }
     }
 
     /// The next batch that was not read yet; `None`: there is none, or it can't be read now.
@@ -132,6 +147,9 @@ impl Reading {
         let is_ours = segment.boot == self.boot;
         while let Some(found) = reader.next(segment.len)? {
             let Head { boot, from, first_seq, events, .. } = found.head;
+            if !is_ours && found.opening().is_none() {
+                continue;
+            }
             let Some(encoded) = found.batch else { continue };
             if is_ours && from > *read_to {
                 let events = from - *read_to;

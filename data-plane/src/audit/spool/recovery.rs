@@ -13,7 +13,6 @@ use std::{
 };
 
 use fastgate::audit::GAPS;
-use prost::Message;
 use uuid::Uuid;
 
 use super::{
@@ -144,9 +143,8 @@ impl Recovery {
         let mut intact = None;
         while let Some(found) = reader.next(segment.len)? {
             let is_behind = |mark: Place| (mark.segment, mark.offset) < (segment.number, found.end);
-            match found.batch {
-                Some(batch) => {
-                    let opening = Opening::decode(batch).map_err(io::Error::other)?;
+            match found.opening() {
+                Some(opening) => {
                     for (events, mark) in events.iter_mut().zip(&self.marks) {
                         if is_behind(mark.map(|mark| mark.place).unwrap_or_default()) {
                             *events += u64::from(found.head.events);

@@ -8,9 +8,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use prost::Message as _;
 use uuid::Uuid;
 
 use super::frame::{HEAD, Head, MARK};
+use crate::audit::encode::Opening;
 
 /// A file of frames, all of one boot. Its name says what would be lost with its first bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +74,14 @@ pub(super) struct Found {
     pub(super) batch: Option<Bytes>,
     /// Where the frame ends.
     pub(super) end: u64,
+}
+
+impl Found {
+    /// What its batch says of itself; `None`: it is damaged, or another program or version wrote
+    /// it, whose events nobody could read.
+    pub(super) fn opening(&self) -> Option<Opening> {
+        Opening::decode(self.batch.clone()?).ok()
+    }
 }
 
 impl Reader {

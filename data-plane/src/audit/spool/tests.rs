@@ -263,6 +263,98 @@ fn a_full_spool_takes_nothing_until_a_segment_is_stored() {
     }
 }
 
+/// Files in a folder that are removed and still open.
+fn removed_and_open(dir: &Path) -> usize {
+    let fds = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+    let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+    let is_removed = |target: &PathBuf| target.to_string_lossy().ends_with(" (deleted)");
+    targets.filter(|target| target.starts_with(dir)).filter(is_removed).count()
+}
+
+#[test]
+fn a_full_disk_takes_more_as_soon_as_what_is_on_it_is_stored() {
+    const DISK: u64 = 200_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    // Far below its limit, and in one segment.
+    let (mut spool, _) = open(dir.path(), &me, 1 << 30);
+    small_disk::resize(dir.path(), DISK);
+    let mut all = batches(me.boot_id, &[4096; 200], 0).into_iter();
+    let mut fill = |spool: &mut Spool, mut next: Option<Sealed>| {
+        let mut places = Vec::new();
+        loop {
+            let batch = next.take().or_else(|| all.next()).expect("never full");
+            match spool.append(&batch) {
+                Ok(place) => places.push(place),
+                Err(Unwritten::Disk(fault)) if fault.kind() == io::ErrorKind::StorageFull => {
+                    return (batch, places);
+                }
+                Err(fault) => panic!("{fault}"),
+            }
+        }
+    };
+    let mut refused = None;
+    for round in 0..4 {
+        let (batch, places) = fill(&mut spool, refused.take());
+        assert!(places.len() > 15, "round {round}: {}", places.len());
+        // Read from the disk, as by who did not keep up.
+        assert_eq!(read_all(&mut spool).len(), places.len());
+        spool.stored(0, me.boot_id, places[places.len() - 2]);
+        assert!(spool.append(&batch).is_err(), "the last one is not stored yet");
+        spool.stored(0, me.boot_id, places[places.len() - 1]);
+        refused = Some(batch);
+    }
+    spool.append(&refused.expect("one")).expect("room");
+    assert_eq!(removed_and_open(dir.path()), 0);
+}
+
+#[test]
+fn a_disk_that_stays_full_is_not_filled_with_empty_files() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    let mut all = batches(me.boot_id, &[4096; 200], 0).into_iter();
+    // The next one begins a segment.
+    while spool.append(&all.next().expect("one")).expect("room").offset < LIMIT / 8 {}
+    small_disk::resize(dir.path(), 1);
+    let batch = all.next().expect("one");
+    for _ in 0..5 {
+        assert!(spool.hold_reserve().is_err() && spool.append(&batch).is_err());
+        assert_eq!(Segment::list(dir.path()).expect("listed").len(), 2);
+    }
+    spool.finish();
+    assert_eq!(Segment::list(dir.path()).expect("listed").len(), 1);
+}
+
+#[test]
+fn a_reserve_takes_the_batches_that_meet_a_full_disk() {
+    const DISK: u64 = 400_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    // A reserve of 64 KiB.
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    small_disk::resize(dir.path(), DISK);
+    spool.hold_reserve().expect("room");
+    let mut all = batches(me.boot_id, &[4096; 200], 0).into_iter();
+    let mut places = Vec::new();
+    while spool.has_reserve() {
+        places.push(spool.append(&all.next().expect("one")).expect("room"));
+    }
+    let next = all.next().expect("one");
+    places.push(spool.append(&next).expect("what is under way by then has room, too"));
+    assert!(spool.hold_reserve().is_err() && !spool.has_reserve());
+    spool.stored(0, me.boot_id, places[places.len() - 1]);
+    spool.hold_reserve().expect("what is stored makes room");
+    assert!(spool.has_reserve());
+    // What a killed process held is taken over.
+    drop(spool);
+    let (mut spool, _) = open(dir.path(), &me, LIMIT);
+    small_disk::resize(dir.path(), 70_000);
+    spool.hold_reserve().expect("it is there");
+    spool.finish();
+    assert!(fs::read_dir(dir.path()).expect("a folder").count() <= 1, "a watermark at most");
+}
+
 #[test]
 fn a_file_cut_at_any_byte_gives_back_all_before_the_cut() {
     let written = batches(Uuid::now_v7(), &[2, 3, 1], 1);
@@ -458,6 +550,17 @@ fn damage_of_this_boot_is_found_when_it_is_read_and_told_once() {
     drop(spool);
     let (_, lost) = open(dir.path(), &identity(), LIMIT);
     assert_eq!(lost, [Gap::of((18, 20), Reason::Killed)]);
+}
+
+#[test]
+fn a_sound_frame_nobody_can_read_costs_itself_alone() {
+    let mut written = batches(Uuid::now_v7(), &[2, 3, 1], 1);
+    // A field of a type that protobuf does not have.
+    written[1].encoded = vec![7; 20].into();
+    let (dir, ..) = one_segment(&written, 9);
+    let lost = Gap::of((written[1].from, written[1].end()), Reason::Damaged);
+    let (found, told) = restart(dir.path());
+    assert_eq!((found, told), (vec![written[0].clone(), written[2].clone()], vec![lost]));
 }
 
 #[test]

@@ -33,8 +33,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
 
 use super::{
-    Ending, Event, FileSettings, FileTarget, Ledger, Onward, OtlpSettings, Shipper, SpoolSettings,
-    Store, Texts, WhenFull,
+    Ending, Event, FileSettings, FileTarget, Ledger, Onward, OtlpSettings, Recorder, Shipper,
+    SpoolSettings, Store, Texts, WhenFull,
     batch::Batcher,
     ring::{ring, ring_of},
     tally::Counts,
@@ -266,7 +266,7 @@ fn what_a_full_ring_drops_is_counted_and_leaves_a_gap_of_its_size() {
 #[test]
 fn a_ring_nobody_empties_is_left_to_the_requests_under_way() {
     let gate = Some(Arc::default());
-    let (recorder, mut tap) = ring_of(16, Counts::in_memory(), gate);
+    let (recorder, mut tap) = ring_of(16, Counts::new(), gate);
     let recorded = (0..).take_while(|number| {
         let has_room = recorder.has_room();
         has_room.then(|| recorder.record(event(*number))).is_some()

@@ -1,6 +1,7 @@
 //! Events that wait in the spool.
 
 use super::*;
+use crate::audit::{small_disk, tally::Tally};
 
 #[tokio::test]
 async fn a_spool_holds_what_is_not_stored_and_is_gone_when_all_is() {
@@ -132,10 +133,107 @@ async fn a_disk_that_fails_is_as_a_full_spool_until_it_is_mended() {
     let recorder = shipper.recorder(events(50));
     let ledger = shipper.ledger();
     tokio::spawn(shipper.run(CancellationToken::new()));
-    assert!(recorder.has_room(), "nothing was tried yet");
+    assert!(!recorder.has_room(), "shut from the start");
     recorder.record(event(0));
-    until("the gate is shut", || !recorder.has_room() && ledger.is_full()).await;
+    until("it is told", || ledger.is_full()).await;
     assert_balanced(&ledger);
     fs::remove_file(&spool).expect("removed");
     until("it is stored", || ledger.stored() == 1 && recorder.has_room()).await;
+}
+
+/// Fills a disk of so many bytes with large events until the gate is shut; returns how many.
+async fn fill(recorder: &Recorder, dir: &Path, bytes: u64) -> usize {
+    small_disk::resize(dir, bytes);
+    let patience = Instant::now() + Duration::from_secs(20);
+    let mut recorded = 0;
+    while recorder.has_room() {
+        recorder.record(large(recorded));
+        recorded += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(Instant::now() < patience, "never full");
+    }
+    recorded
+}
+
+#[tokio::test]
+async fn a_full_disk_shuts_the_gate_with_every_event_on_it_and_opens_when_they_are_stored() {
+    let (ingest, address) = (Ingest::default(), nowhere().await);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut shipper = shipper_on_disk(address, dir.path(), 1 << 30, WhenFull::Block);
+    let recorder = shipper.recorder(events(1000));
+    let ledger = shipper.ledger();
+    tokio::spawn(shipper.run(CancellationToken::new()));
+    until("its disk is looked at", || ledger.spool_limit() > 0).await;
+    let filled = fill(&recorder, dir.path(), 3 << 20).await;
+    // Under way by then.
+    (filled..filled + 100).for_each(|number| recorder.record(large(number)));
+    let all = filled + 100;
+    until("they are on disk", || ledger.spool_bytes() > all as u64 * 1000).await;
+    assert!(ledger.is_full() && !recorder.has_room());
+    let (_, _server) = ingest.serve_on(address).await;
+    until("all are stored", || ledger.stored() == all as u64).await;
+    until("requests are taken again", || recorder.has_room() && !ledger.is_full()).await;
+    // And once more, with a control plane that keeps up.
+    for number in all..all + 5000 {
+        until("there is room", || recorder.has_room()).await;
+        recorder.record(large(number));
+        if number % 50 == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    until("all are stored", || ledger.spooled() == 0).await;
+    until("requests are taken again", || recorder.has_room()).await;
+    assert_eq!((ledger.stored(), ledger.dropped()), (all as u64 + 5000, 0));
+}
+
+#[tokio::test]
+async fn a_node_that_ends_on_a_full_disk_ships_what_it_could_not_write() {
+    for is_away in [false, true] {
+        let (ingest, address) = (Ingest::default(), nowhere().await);
+        let dir = tempfile::tempdir().expect("a folder");
+        small_disk::resize(dir.path(), 20_000);
+        let mut shipper = shipper_on_disk(address, dir.path(), 1 << 30, WhenFull::Block);
+        let recorder = shipper.recorder(events(1000));
+        let ledger = shipper.ledger();
+        let stop = CancellationToken::new();
+        let shipping = tokio::spawn(shipper.run(stop.clone()));
+        assert!(!recorder.has_room(), "there is no room for a reserve");
+        (0..10).for_each(|number| recorder.record(large(number)));
+        until("some are on disk", || ledger.spool_bytes() > 0).await;
+        (10..100).for_each(|number| recorder.record(large(number)));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let boot = Tally::list(dir.path()).expect("listed")[0].0;
+        let server = if is_away { None } else { Some(ingest.serve_on(address).await) };
+        drop(recorder);
+        stop.cancel();
+        shipping.await.expect("ends");
+        if server.is_some() {
+            assert_eq!((ledger.stored(), ingest.events().len()), (100, 100));
+            assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0);
+        } else {
+            // The next start knows what it does not find.
+            let left = Tally::list(dir.path()).expect("listed");
+            assert_eq!(left, [(boot, Tally { produced: 100, dropped_untold: 0 })]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_counts_for_the_next_one_from_when_there_is_room() {
+    for when_full in [WhenFull::Block, WhenFull::Drop] {
+        let address = nowhere().await;
+        let dir = tempfile::tempdir().expect("a folder");
+        small_disk::resize(dir.path(), 10);
+        let mut shipper = shipper_on_disk(address, dir.path(), 1 << 30, when_full);
+        let recorder = shipper.recorder(events(1000));
+        assert_eq!(recorder.has_room(), when_full == WhenFull::Drop, "{when_full:?}");
+        tokio::spawn(shipper.run(CancellationToken::new()));
+        (0..7).for_each(|number| recorder.record(event(number)));
+        assert_eq!(Tally::list(dir.path()).expect("listed"), []);
+        small_disk::resize(dir.path(), 100 << 20);
+        let tally = || Tally::list(dir.path()).ok()?.first().map(|(_, tally)| tally.produced);
+        until("it is made up for", || tally() == Some(7) && recorder.has_room()).await;
+        recorder.record(event(7));
+        assert_eq!(tally(), Some(8), "at once");
+    }
 }

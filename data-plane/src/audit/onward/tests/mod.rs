@@ -32,7 +32,8 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use tokio::{net::TcpListener, task::JoinHandle, time::Duration};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use uuid::Uuid;
 
 use super::{file::Writer, *};
@@ -199,7 +200,15 @@ fn a_full_disk_leaves_no_half_of_a_line() {
 struct Kept {
     requests: Arc<Mutex<Vec<ExportLogsServiceRequest>>>,
     answers: Arc<Mutex<Vec<Answer>>>,
+    limits: Option<Limits>,
     calls: Arc<AtomicUsize>,
+}
+
+/// A request with more records than this is too large, and one with such a record invalid.
+#[derive(Clone, Copy)]
+struct Limits {
+    records: usize,
+    invalid: &'static str,
 }
 
 /// What it does with the next request in place of taking it.
@@ -221,7 +230,9 @@ impl LogsService for Kept {
         if let Some(Answer::Refuse(status)) = next {
             return Err(status);
         }
-        self.requests.lock().expect("no panic").push(request.into_inner());
+        let request = request.into_inner();
+        self.limits.map_or(Ok(()), |limits| limits.check(&request))?;
+        self.requests.lock().expect("no panic").push(request);
         let partial_success = match next {
             Some(Answer::Forget) => return Err(Status::unavailable("on purpose")),
             Some(Answer::TakeAllBut(rejected_log_records)) => {
@@ -231,6 +242,20 @@ impl LogsService for Kept {
             _ => None,
         };
         Ok(Response::new(ExportLogsServiceResponse { partial_success }))
+    }
+}
+
+impl Limits {
+    fn check(self, request: &ExportLogsServiceRequest) -> Result<(), Status> {
+        let records = &request.resource_logs[0].scope_logs[0].log_records;
+        if records.len() > self.records {
+            return Err(Status::resource_exhausted("Received message larger than max"));
+        }
+        let ids = records.iter().map(|it| read(&it.attributes)["fastgate.request_id"].clone());
+        match ids.into_iter().any(|id| id == self.invalid) {
+            true => Err(Status::invalid_argument("bad record")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -409,8 +434,10 @@ async fn a_collector_that_comes_and_goes_gets_every_event_in_order() {
     server.abort();
     drop(server.await);
     // Its connections end with the runtime's task alone: what was open is refused first.
+    let later = ErrorDetails::with_retry_info(Some(Duration::from_millis(300)));
+    let later = Status::with_error_details(Code::ResourceExhausted, "later", later);
     kept.answers.lock().expect("no panic").extend([
-        Answer::Refuse(Status::resource_exhausted("later")),
+        Answer::Refuse(later),
         Answer::Forget,
         Answer::Refuse(Status::unauthenticated("not yet")),
     ]);
@@ -419,7 +446,12 @@ async fn a_collector_that_comes_and_goes_gets_every_event_in_order() {
     delivery.give(1210, 5);
     sleep(Duration::from_millis(200)).await;
     let (_, _server) = kept.serve_on(address).await;
+    let began = Instant::now();
     delivery.done().await;
+    assert!(
+        began.elapsed() > Duration::from_millis(300),
+        "it was left alone for as long as it asks"
+    );
     assert_eq!(delivery.counts(), (1215, 0, 1215));
     assert!(delivery.outlet.errors.load(Relaxed) >= 3);
     let uids = kept.uids();
@@ -430,18 +462,40 @@ async fn a_collector_that_comes_and_goes_gets_every_event_in_order() {
 }
 
 #[tokio::test]
+async fn a_bad_record_costs_itself_alone_and_a_request_too_large_is_halved() {
+    let invalid = "request-700";
+    for (records, invalid, refused) in [
+        (usize::MAX, invalid, 700..701),
+        (100, "", 0..0),
+        (1, invalid, 700..701),
+        // It takes nothing at all.
+        (0, "", 0..1200),
+    ] {
+        let limits = Some(Limits { records, invalid });
+        let kept = Kept { limits, ..Kept::default() };
+        let (address, _server) = kept.serve_on(loopback()).await;
+        let delivery = Delivery::to(address);
+        delivery.give(0, 1200);
+        delivery.done().await;
+        let number = refused.end - refused.start;
+        assert_eq!(delivery.counts(), (1200 - number, number, 1200), "{records} {invalid}");
+        let mut ids = delivery.ids(0..refused.start);
+        ids.extend(delivery.ids(refused.end..1200));
+        assert_eq!(kept.uids(), ids, "in order, once each");
+        assert_eq!(delivery.outlet.errors.load(Relaxed), 0);
+    }
+}
+
+#[tokio::test]
 async fn what_a_collector_will_never_take_is_counted_and_not_sent_again() {
     let kept = Kept::default();
     let (address, _server) = kept.serve_on(loopback()).await;
-    kept.answers
-        .lock()
-        .expect("no panic")
-        .extend([Answer::Refuse(Status::invalid_argument("on purpose")), Answer::TakeAllBut(2)]);
+    kept.answers.lock().expect("no panic").push(Answer::TakeAllBut(2));
     let delivery = Delivery::to(address);
     delivery.give(0, 10);
     delivery.give(10, 5);
     delivery.give(15, 1);
     delivery.done().await;
-    assert_eq!(delivery.counts(), (9, 7, 16));
+    assert_eq!(delivery.counts(), (14, 2, 16));
     assert_eq!(kept.calls.load(SeqCst), 3);
 }

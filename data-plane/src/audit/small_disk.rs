@@ -1,0 +1,41 @@
+//! A disk that is full early: a folder whose files take so many bytes and no more, also those that
+//! are removed and still open.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+static SIZES: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
+
+/// From now on files of a folder take no more than this.
+pub(super) fn resize(dir: &Path, bytes: u64) {
+    sizes().insert(dir.to_owned(), bytes);
+}
+
+/// Whether there is room for so many bytes more.
+pub(super) fn take(dir: &Path, bytes: u64) -> io::Result<()> {
+    let Some(size) = sizes().get(dir).copied() else { return Ok(()) };
+    if used(dir) + bytes > size {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
+fn sizes() -> MutexGuard<'static, BTreeMap<PathBuf, u64>> {
+    SIZES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn used(dir: &Path) -> u64 {
+    let len = |path: PathBuf| fs::metadata(path).map_or(0, |it| it.len());
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let there = entries(dir).map(|entry| len(entry.path())).sum::<u64>();
+    let open = entries(Path::new("/proc/self/fd")).map(|entry| entry.path());
+    let is_removed = |fd: &PathBuf| {
+        let target = fs::read_link(fd).unwrap_or_default();
+        target.starts_with(dir) && target.to_string_lossy().ends_with(" (deleted)")
+    };
+    there + open.filter(is_removed).map(len).sum::<u64>()
+}
