@@ -65,7 +65,7 @@ pub(crate) fn collect<'a>(
     (caller, client): (Option<&'a Caller>, IpAddr),
 ) {
     let each = match caller {
-        Some(caller) => Subject::Key(caller.entry.key.key_id()),
+        Some(caller) => caller.subject(),
         None => Subject::Address(counted_as(client)),
     };
     if let Some(Caller { entry, at_hand, .. }) = caller {

@@ -9,6 +9,7 @@
 use std::{
     cell::{Cell, RefCell},
     hash::{BuildHasher as _, RandomState},
+    num::NonZeroU64,
     ptr,
     rc::Rc,
 };
@@ -19,7 +20,10 @@ use fastgate::{
 };
 use hashbrown::HashTable;
 
-use crate::{keys::KeyEntry, limits::AtHand};
+use crate::{
+    keys::KeyEntry,
+    limits::{AtHand, Subject},
+};
 
 /// The most callers known at once; about two megabytes.
 const BOUND: usize = 1 << 14;
@@ -47,6 +51,8 @@ pub(crate) struct Caller {
     pub(crate) generation: u64,
     /// Who the key was issued to.
     pub(crate) source_path: Box<str>,
+    /// Since when the limiter does: see [`Subject::ResetKey`].
+    limits_reset_at: Option<NonZeroU64>,
     /// Where the limiter counts the key's requests.
     pub(crate) at_hand: AtHand,
     /// The route of this snapshot that was last found to let the key pass.
@@ -61,9 +67,15 @@ impl Caller {
             entry: entry.clone(),
             generation,
             source_path: entry.key.source_path().into(),
+            limits_reset_at: entry.limits_reset_at(),
             at_hand: AtHand::default(),
             allowed_on: Cell::new(ptr::null()),
         })
+    }
+
+    /// Whose requests limits count where they count them by key.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject::of_key(self.entry.key.key_id(), self.limits_reset_at)
     }
 
     /// Whether the key holds all that a route of the caller's snapshot asks for.

@@ -43,6 +43,8 @@ pub(crate) struct KeyEntry {
     pub(crate) is_active: bool,
     /// Whether it is on a plan; on which, the record says.
     has_plan: bool,
+    /// Whether its limits were ever reset; when last, the record says.
+    was_reset: bool,
 }
 
 /// A key as it is held. A clone is one pointer, and keeps the key as it was.
@@ -79,6 +81,7 @@ impl KeyTable {
                 fallback: key.fallback,
                 is_active: key.is_active,
                 has_plan: key.plan_id.is_some(),
+                was_reset: key.limits_reset_at.is_some(),
             };
             self.0.insert(place(&secret.hash), entry, |_| false);
         }
@@ -122,6 +125,11 @@ impl KeyEntry {
         let default = || default.map(|rate| Limit::a_minute(rate, self.fallback));
         (own.or_else(|| plan.and_then(|plan| plan.limit)).or_else(default), further)
     }
+
+    /// When its limits were made full again last, in milliseconds since 1970.
+    pub(crate) fn limits_reset_at(&self) -> Option<NonZeroU64> {
+        if self.was_reset { self.key.limits_reset_at() } else { None }
+    }
 }
 
 impl HeldKey {
@@ -143,6 +151,10 @@ impl HeldKey {
     /// The plan it is on; empty: none.
     pub(crate) fn plan_id(&self) -> &str {
         KeyView::new(self.0.value()).plan_id()
+    }
+
+    fn limits_reset_at(&self) -> Option<NonZeroU64> {
+        KeyView::new(self.0.value()).limits_reset_at_ms()
     }
 
     /// What it may do.

@@ -100,7 +100,9 @@ impl Worker {
             }
         }
         drop((listener, tls_listener));
+        let shared = crowd.shared.clone();
         crowd.drain().await;
+        shared.limiter.leave().await;
         Ok(())
     }
 }

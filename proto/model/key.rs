@@ -27,6 +27,8 @@ pub struct Key {
     pub fallback: Fallback,
     /// The plan it is on.
     pub plan_id: Option<Id>,
+    /// When its limits were made full again last.
+    pub limits_reset_at: Option<SystemTime>,
     /// One, or two during a rotation.
     pub secrets: Vec<KeySecret>,
 }
@@ -60,6 +62,8 @@ impl Key {
         let plan_id = Some(wire.plan_id.as_str()).filter(|id| !id.is_empty()).map(Id::parse);
         let plan_id = faults.take("plan_id", plan_id.transpose(), None);
         let expires_at = faults.take("expires_at", time(wire.expires_at_ms), None);
+        let reset_at = time(wire.limits_reset_at_ms);
+        let limits_reset_at = faults.take("limits_reset_at", reset_at, None);
         if wire.secrets.is_empty() || wire.secrets.len() > bounds::SECRETS {
             faults.add("secrets", format!("must be 1 to {}", bounds::SECRETS));
         }
@@ -79,6 +83,7 @@ impl Key {
             rate_limit,
             fallback,
             plan_id,
+            limits_reset_at,
             secrets,
         })
     }

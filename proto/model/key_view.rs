@@ -2,6 +2,8 @@
 //! that a million keys need no second form in memory. [`Key::parse`](super::Key::parse) says whether
 //! a record is valid; of one that is, this says the same without allocating.
 
+use std::num::NonZeroU64;
+
 /// An encoded `fastgate.node.v1.KeyRecord`.
 #[derive(Clone, Copy)]
 pub struct KeyView<'a>(&'a [u8]);
@@ -30,25 +32,47 @@ impl<'a> KeyView<'a> {
         self.texts(9).next().unwrap_or_default()
     }
 
+    /// When its limits were made full again last, in milliseconds since 1970.
+    #[must_use]
+    pub fn limits_reset_at_ms(self) -> Option<NonZeroU64> {
+        let numbers = Fields(self.0).filter_map(|(number, field)| match field {
+            Field::Number(ms) if number == 10 => Some(ms),
+            Field::Number(_) | Field::Bytes(_) => None,
+        });
+        numbers.last().and_then(NonZeroU64::new)
+    }
+
     fn texts(self, number: u64) -> impl Iterator<Item = &'a str> + Clone {
-        let is_meant = move |(found, _): &(u64, &[u8])| *found == number;
-        Fields(self.0).filter(is_meant).filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok())
+        Fields(self.0).filter_map(move |(found, field)| match field {
+            Field::Bytes(bytes) if found == number => std::str::from_utf8(bytes).ok(),
+            Field::Bytes(_) | Field::Number(_) => None,
+        })
     }
 }
 
-/// The fields of an encoded message in order, with their numbers: their bytes, or nothing where they
-/// are numbers. It ends where the message can't be read.
+/// The fields of an encoded message in order, with their numbers. It ends where the message can't be
+/// read.
 #[derive(Clone, Copy)]
 struct Fields<'a>(&'a [u8]);
 
+/// What a field holds.
+#[derive(Clone, Copy)]
+enum Field<'a> {
+    /// A varint.
+    Number(u64),
+    /// A text, a message, or a number of fixed length.
+    Bytes(&'a [u8]),
+}
+
 impl<'a> Iterator for Fields<'a> {
-    type Item = (u64, &'a [u8]);
+    type Item = (u64, Field<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let tag = self.varint()?;
+        let number = tag >> 3;
         // The wire types of https://protobuf.dev/programming-guides/encoding; groups are gone.
         let len = match tag & 7 {
-            0 => self.varint().map(|_| 0)?,
+            0 => return Some((number, Field::Number(self.varint()?))),
             1 => 8,
             2 => self.varint()?,
             5 => 4,
@@ -56,7 +80,7 @@ impl<'a> Iterator for Fields<'a> {
         };
         let (bytes, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
         self.0 = rest;
-        Some((tag >> 3, bytes))
+        Some((number, Field::Bytes(bytes)))
     }
 }
 
@@ -95,6 +119,7 @@ mod tests {
             prop::sample::select(&["", "local_share", "open", "closed"]),
             prop::collection::vec(secret, 1..3),
             "([a-z0-9][a-z0-9_-]{0,62})?",
+            prop::option::of(0..i64::MAX),
         )
             .prop_map(
                 |(
@@ -107,6 +132,7 @@ mod tests {
                     fallback,
                     secrets,
                     plan_id,
+                    limits_reset_at_ms,
                 )| {
                     let secret = |(version, hash, end): (u32, [u8; 32], _)| v1::SecretRecord {
                         version,
@@ -124,6 +150,7 @@ mod tests {
                         rate_limit_fallback: (*fallback).to_owned(),
                         secrets: secrets.into_iter().map(secret).collect(),
                         plan_id,
+                        limits_reset_at_ms,
                     }
                 },
             )
@@ -136,6 +163,8 @@ mod tests {
             let view = KeyView::new(&bytes);
             prop_assert_eq!(view.source_path(), &record.source_path);
             prop_assert_eq!(view.plan_id(), &record.plan_id);
+            let reset_at_ms = record.limits_reset_at_ms.map_or(0, i64::cast_unsigned);
+            prop_assert_eq!(view.limits_reset_at_ms(), NonZeroU64::new(reset_at_ms));
             prop_assert_eq!(view.permissions().collect::<Vec<_>>(), record.permissions);
         }
 
@@ -154,6 +183,7 @@ mod tests {
             let view = KeyView::new(&bytes);
             prop_assert!(view.source_path().len() < 99 && view.permissions().count() < 99);
             prop_assert!(view.plan_id().len() < 99);
+            let _ = view.limits_reset_at_ms();
         }
     }
 }

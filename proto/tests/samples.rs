@@ -239,6 +239,7 @@ fn of_identity() -> Vec<Sample> {
 fn values() -> Vec<Sample> {
     vec![
         sample("key", "fastgate.node.v1.KeyRecord", key()),
+        sample("key_reset", "fastgate.node.v1.KeyRecord", reset_key()),
         sample("settings", "fastgate.node.v1.Settings", Settings { default_rate_limit: 100 }),
         sample("plan", "fastgate.admin.v1.Plan", plan()),
         sample("upstream", "fastgate.admin.v1.Upstream", upstream()),
@@ -276,7 +277,13 @@ fn key() -> KeyRecord {
             created_at_ms: 1_795_000_000_000,
         }],
         plan_id: "gold".into(),
+        limits_reset_at_ms: None,
     }
+}
+
+/// Fields that came later stand in samples of their own: the bytes of those that were there stay.
+fn reset_key() -> KeyRecord {
+    KeyRecord { limits_reset_at_ms: Some(1_796_000_000_000), ..key() }
 }
 
 fn plan() -> admin::Plan {

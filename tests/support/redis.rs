@@ -52,6 +52,16 @@ impl Redis {
         run_ok(self.cli().args(["KEYS", "*"]))
     }
 
+    /// What a key holds.
+    pub(crate) fn get(&self, key: &str) -> String {
+        run_ok(self.cli().args(["GET", key]))
+    }
+
+    /// Ends all its connections.
+    pub(crate) fn disconnect(&self) {
+        run_ok(self.cli().args(["CLIENT", "KILL", "TYPE", "normal"]));
+    }
+
     /// Takes all keys from it, with all its connections as they are.
     pub(crate) fn empty(&self) {
         run_ok(self.cli().arg("FLUSHALL"));

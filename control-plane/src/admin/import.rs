@@ -180,6 +180,7 @@ fn parse(sent: &Key, made: Option<ApiSecret>, now: SystemTime) -> Result<ApiKey,
         rate_limit_fallback: sent.rate_limit_fallback.clone(),
         plan_id: sent.plan_id.clone(),
         description: sent.description.clone(),
+        limits_reset_at: None,
         secrets,
     };
     check(key, faults)

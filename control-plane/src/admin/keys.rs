@@ -54,6 +54,7 @@ const UPDATABLE: Updatable = Updatable {
         "last_used_at",
         "etag",
         "secrets",
+        "limits_reset_at",
     ],
 };
 
@@ -225,6 +226,7 @@ fn new_key(sent: &Key, first: ApiSecret, now: SystemTime) -> Result<ApiKey, Erro
             rate_limit_fallback: sent.rate_limit_fallback.clone(),
             plan_id: sent.plan_id.clone(),
             description: sent.description.clone(),
+            limits_reset_at: None,
             secrets: vec![first],
         },
         faults,
@@ -252,6 +254,7 @@ fn updated_key(stored: &ApiKey, merged: &Key, now: SystemTime) -> Result<ApiKey,
             rate_limit_fallback: merged.rate_limit_fallback.clone(),
             plan_id: merged.plan_id.clone(),
             description: merged.description.clone(),
+            limits_reset_at: stored.limits_reset_at,
             secrets: stored.secrets.clone(),
         },
         faults,
@@ -325,6 +328,7 @@ impl Kept for ApiKey {
         Key {
             environment: environment.to_string(),
             secrets: self.secrets.iter().map(wire_secret).collect(),
+            limits_reset_at: self.limits_reset_at.map(Into::into),
             ..updatable(self)
         }
     }

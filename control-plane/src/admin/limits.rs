@@ -1,4 +1,5 @@
-//! Where the limits of keys stand: nodes know.
+//! Limits of keys: where they stand, which nodes know, and how they are made full again, which is a
+//! change of the key.
 
 use fastgate::{
     admin::v1::{
@@ -9,8 +10,12 @@ use fastgate::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Admin, change::caller, not_found, parse_id};
-use crate::{error::Error, nodes::NOBODY};
+use super::{
+    Admin,
+    change::{Draft, caller},
+    named_environment, not_found, now, parse_id,
+};
+use crate::{domain::ApiKey, error::Error, nodes::NOBODY};
 
 const RESET: &str = "fastgate.admin.v1.LimitService/ResetLimits";
 
@@ -25,8 +30,16 @@ impl LimitService for Admin {
     ) -> Result<Response<ListLimitsResponse>, Status> {
         let ListLimitsRequest { key_id, environment } = request.into_inner();
         let environment = self.environment(&environment, "").await?;
-        let limits = self.limits(&environment, &key_id, false).await?;
-        Ok(Response::new(ListLimitsResponse { limits }))
+        let id = parse_id("key_id", &key_id)?;
+        if self.store.key(&environment, id.as_str()).await.map_err(Error::from)?.is_none() {
+            return Err(not_found("key", &key_id).into());
+        }
+        let told = self.look(&environment, &id, 0).await;
+        let told = told.map_err(|missing| {
+            let why = if missing.is_empty() { NOBODY.to_owned() } else { missing.join("; ") };
+            Error::NoNode { environment: environment.to_string(), why }
+        });
+        Ok(Response::new(told?))
     }
 
     async fn reset_limits(
@@ -35,44 +48,50 @@ impl LimitService for Admin {
     ) -> Result<Response<ListLimitsResponse>, Status> {
         let actor = caller(&request)?;
         let ResetLimitsRequest { key_id, environment } = request.into_inner();
-        let environment = self.environment(&environment, "").await?;
-        let limits = self.limits(&environment, &key_id, true).await?;
-        let reset = ("key", &*key_id);
-        let noted = self.store.log_admin_event(&actor, RESET, &environment, reset).await;
-        noted.map_err(Error::from)?;
-        Ok(Response::new(ListLimitsResponse { limits }))
+        let environment = named_environment(&environment, "")?;
+        let id = parse_id("key_id", &key_id)?;
+        let draft = Draft { environment, actor, action: RESET, validate_only: false };
+        let reset = |stored: &ApiKey| Ok(stored.with_limits_reset(now()));
+        let (key, _) = self.update(&draft, id.as_str(), "", reset).await?;
+        // It is done, whoever can tell what came of it.
+        let told = self.look(&draft.environment, &id, key.revision()).await;
+        Ok(Response::new(told.unwrap_or_else(|mut missing| {
+            if missing.is_empty() {
+                missing.push(format!("where they stand nobody can tell: {NOBODY}"));
+            }
+            ListLimitsResponse { limits: Vec::new(), missing }
+        })))
     }
 }
 
 impl Admin {
-    async fn limits(
+    /// Where the limits of a key stand, as nodes tell that have this revision of keys.
+    ///
+    /// # Errors
+    /// Where nobody tells: why, for each that could.
+    async fn look(
         &self,
         environment: &Id,
-        key_id: &str,
-        reset: bool,
-    ) -> Result<Vec<LimitStanding>, Error> {
-        let id = parse_id("key_id", key_id)?;
-        if self.store.key(environment, id.as_str()).await?.is_none() {
-            return Err(not_found("key", key_id));
-        }
-        let mut limits = Vec::new();
-        let mut fault = NOBODY.to_owned();
-        for answer in self.feed.nodes_here().limits(environment, &id, reset).await {
+        key_id: &Id,
+        revision: u64,
+    ) -> Result<ListLimitsResponse, Vec<String>> {
+        let (mut told, mut missing) = (Vec::new(), Vec::new());
+        for answer in self.feed.nodes_here().limits(environment, key_id, revision).await {
             match answer {
-                Ok(of_node) => limits.push(of_node),
-                Err(why) => fault = why.to_string(),
+                Ok(of_node) => told.push(of_node),
+                Err(why) => missing.push(why.to_string()),
             }
+        }
+        if told.is_empty() {
+            return Err(missing);
         }
         // Of nodes that count together one answer is that of all.
         let is_shared = |limits: &Vec<LimitStanding>| {
             limits.iter().any(|standing| standing.counted_by == SHARED)
         };
-        let (mut shared, own): (Vec<_>, Vec<_>) = limits.into_iter().partition(is_shared);
+        let (mut shared, own): (Vec<_>, Vec<_>) = told.into_iter().partition(is_shared);
         shared.truncate(1);
-        if shared.is_empty() && own.is_empty() {
-            let environment = environment.to_string();
-            return Err(Error::NoNode { environment, why: fault });
-        }
-        Ok(shared.into_iter().chain(own).flatten().collect())
+        let limits = shared.into_iter().chain(own).flatten().collect();
+        Ok(ListLimitsResponse { limits, missing })
     }
 }

@@ -1,4 +1,6 @@
-//! Tells nodes how much was used of a quota since its day or month began, from what is stored.
+//! Tells nodes how much was used of a quota since its day or month began, from what is stored. Of a key
+//! whose limits were reset since, it is what was used from the next full minute after that on: sums are
+//! kept by the minute, and what was used before a reset must not count.
 
 use std::{
     sync::Arc,
@@ -15,10 +17,10 @@ use fastgate::{
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    domain::{MetricsQuery, Step, Sums},
+    domain::{Metrics, MetricsQuery, Step, Sums},
     identity::Peer,
     nodes::check_names,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// More errors than there are names for.
@@ -52,23 +54,63 @@ impl AuditQuery for StoredUsage {
         let peer = Peer::of(query.extensions());
         let (query, ends_in) = parse(query.into_inner(), SystemTime::now())?;
         peer.check(&query.environment, None)?;
-        let found = self.0.metrics(&query).await.map_err(|fault| {
+        let used = self.used(query).await.map_err(|fault| {
             tracing::warn!(error = %fault, "can't count what was used of a quota");
             Status::unavailable("the database can't be asked")
         })?;
-        let refused = found.errors.iter().filter(|(name, _)| !AFTER_THE_LIMITS.contains(&&**name));
-        let refused: Vec<_> = refused.map(|(_, total)| &total.sums).collect();
-        let used = |count: fn(&Sums) -> u64| {
-            let refused: u64 = refused.iter().map(|sums| count(sums)).sum();
-            count(&found.totals.sums).saturating_sub(refused)
-        };
-        Ok(Response::new(Usage {
-            requests: used(|sums| sums.requests),
-            request_bytes: used(|sums| sums.request_bytes),
-            response_bytes: used(|sums| sums.response_bytes),
-            ends_in_ms: u64::try_from(ends_in.as_millis()).unwrap_or(u64::MAX),
-        }))
+        let ends_in_ms = u64::try_from(ends_in.as_millis()).unwrap_or(u64::MAX);
+        Ok(Response::new(Usage { ends_in_ms, ..used }))
     }
+}
+
+impl StoredUsage {
+    async fn used(&self, period: MetricsQuery) -> Result<Usage, StoreError> {
+        let reset_at = match &period.key_id {
+            Some(key_id) => self.0.key(&period.environment, key_id).await?,
+            None => None,
+        };
+        let reset_at = reset_at.and_then(|(key, _)| key.object.limits_reset_at);
+        let mut used = Usage::default();
+        for query in since(period, reset_at) {
+            let of_part = usage(&self.0.metrics(&query).await?);
+            used.requests += of_part.requests;
+            used.request_bytes += of_part.request_bytes;
+            used.response_bytes += of_part.response_bytes;
+        }
+        Ok(used)
+    }
+}
+
+/// What of the requests passed the limits.
+fn usage(found: &Metrics) -> Usage {
+    let refused = found.errors.iter().filter(|(name, _)| !AFTER_THE_LIMITS.contains(&&**name));
+    let refused: Vec<_> = refused.map(|(_, total)| &total.sums).collect();
+    let used = |count: fn(&Sums) -> u64| {
+        let refused: u64 = refused.iter().map(|sums| count(sums)).sum();
+        count(&found.totals.sums).saturating_sub(refused)
+    };
+    Usage {
+        requests: used(|sums| sums.requests),
+        request_bytes: used(|sums| sums.request_bytes),
+        response_bytes: used(|sums| sums.response_bytes),
+        ends_in_ms: 0,
+    }
+}
+
+/// What to ask for a period of whole days from a reset on: its minutes to the end of an hour, the hours to
+/// the end of a day, and the days from there.
+fn since(period: MetricsQuery, reset_at: Option<SystemTime>) -> Vec<MetricsQuery> {
+    let Some(reset_at) = reset_at.filter(|at| *at > period.from) else { return vec![period] };
+    let end = |step: Step, time| step.begin(time + step.length() - Duration::from_micros(1));
+    let mut from = reset_at;
+    let parts =
+        [(Step::Minute, Some(Step::Hour)), (Step::Hour, Some(Step::Day)), (Step::Day, None)];
+    let parts = parts.map(|(step, coarser)| {
+        let begin = end(step, from).min(period.until);
+        from = coarser.map_or(period.until, |coarser| end(coarser, begin).min(period.until));
+        MetricsQuery { from: begin, until: from, step, ..period.clone() }
+    });
+    parts.into_iter().filter(|part| part.from < part.until).collect()
 }
 
 /// What is to be counted, and how long its period goes on.
@@ -112,7 +154,10 @@ mod tests {
     use fastgate::admin::v1::LogEvent;
 
     use super::*;
-    use crate::{domain::EventBatch, store::tests::samples};
+    use crate::{
+        domain::{EventBatch, Expect, Op},
+        store::tests::samples,
+    };
 
     /// As somebody on this machine asks it.
     fn asked(query: UsageQuery) -> Request<UsageQuery> {
@@ -122,8 +167,24 @@ mod tests {
     }
 
     fn event(key_id: &str, route_id: &str, error: &str) -> LogEvent {
+        event_at(SystemTime::now(), key_id, route_id, error)
+    }
+
+    fn batch(events: Vec<LogEvent>) -> EventBatch {
+        EventBatch {
+            node_id: "n1".into(),
+            boot_id: "b1".into(),
+            environment: samples::id("default"),
+            first_seq: 0,
+            events,
+            counted: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
+    fn event_at(time: SystemTime, key_id: &str, route_id: &str, error: &str) -> LogEvent {
         LogEvent {
-            timestamp: Some(SystemTime::now().into()),
+            timestamp: Some(time.into()),
             key_id: key_id.into(),
             route_id: route_id.into(),
             error: error.into(),
@@ -146,16 +207,7 @@ mod tests {
             event("k2", "r1", ""),
             event("", "r1", "key_unknown"),
         ];
-        let batch = EventBatch {
-            node_id: "n1".into(),
-            boot_id: "b1".into(),
-            environment: samples::id("default"),
-            first_seq: 0,
-            events,
-            counted: Vec::new(),
-            gaps: Vec::new(),
-        };
-        store.append_events(&batch).await.expect("stores");
+        store.append_events(&batch(events)).await.expect("stores");
         let usage = StoredUsage(store);
         for (key_id, route_id, requests) in
             [("k1", "", 3), ("k1", "r1", 2), ("", "r1", 3), ("k3", "", 0)]
@@ -174,6 +226,65 @@ mod tests {
                 assert_eq!(used.response_bytes, 100 * requests);
                 assert!((1..=31 * 86_400_000).contains(&used.ends_in_ms));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_reset_a_key_is_counted_from_the_next_full_minute_on() {
+        const MINUTE: u64 = 60;
+        const DAY: u64 = 86_400;
+        // By UTC, and from then on: November 2026.
+        let at = |day: u64, second| {
+            let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200);
+            begin + Duration::from_secs((day - 1) * DAY + second)
+        };
+        let reset = 10 * 3600 + 30 * MINUTE;
+        let (store, _dir) = samples::scratch().await;
+        let key = samples::key("k1").with_limits_reset(at(10, reset + 30));
+        let ops =
+            vec![Op::PutKey(key, Expect::Absent), Op::PutKey(samples::key("k2"), Expect::Absent)];
+        samples::commit(&store, ops).await.expect("commits");
+        let before = [at(1, 0), at(9, 0), at(10, reset - 1), at(10, reset + 10)];
+        let after = [
+            at(10, reset + MINUTE),
+            at(10, reset + 20 * MINUTE),
+            at(10, reset + 30 * MINUTE),
+            at(10, DAY - 1),
+            at(11, 0),
+            at(20, 0),
+        ];
+        let same_minute = at(10, reset + 50);
+        let times = before.into_iter().chain([same_minute]).chain(after);
+        let of_both = times.flat_map(|time| ["k1", "k2"].map(|key| event_at(time, key, "r1", "")));
+        store.append_events(&batch(of_both.collect())).await.expect("stores");
+        let usage = StoredUsage(store);
+        let noon = |day| at(day, DAY / 2);
+        for is_rolled_up in [false, true] {
+            for (key_id, route_id, period, now, requests) in [
+                ("k1", "", UsagePeriod::Month, noon(20), 6),
+                ("k1", "r1", UsagePeriod::Month, noon(20), 6),
+                ("k1", "", UsagePeriod::Day, noon(10), 4),
+                ("k1", "", UsagePeriod::Day, noon(9), 0),
+                ("k1", "", UsagePeriod::Day, noon(11), 1),
+                ("k2", "", UsagePeriod::Month, noon(20), 11),
+                ("k2", "", UsagePeriod::Day, noon(10), 7),
+                // What everybody used of a route nobody resets.
+                ("", "r1", UsagePeriod::Month, noon(20), 22),
+            ] {
+                let query = UsageQuery {
+                    environment: "default".into(),
+                    key_id: key_id.into(),
+                    route_id: route_id.into(),
+                    period: period.into(),
+                };
+                let (query, _) = parse(query, now).expect("a query");
+                let used = usage.used(query).await.expect("counts");
+                assert_eq!(
+                    used.requests, requests,
+                    "{key_id} {route_id} {period:?} {is_rolled_up}"
+                );
+            }
+            usage.0.roll_up(at(21, 0)).await.expect("adds up");
         }
     }
 

@@ -53,6 +53,13 @@ pub(crate) struct Stored<T> {
     pub(crate) etag: String,
 }
 
+impl<T> Stored<T> {
+    /// The revision that last changed it; 0: that is not known.
+    pub(crate) fn revision(&self) -> u64 {
+        u64::from_str_radix(&self.etag, 16).unwrap_or(0)
+    }
+}
+
 /// An API key. Its validity is that of the [`KeyRecord`] it makes.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct ApiKey {
@@ -66,6 +73,9 @@ pub(crate) struct ApiKey {
     /// Empty: it is on none.
     pub(crate) plan_id: String,
     pub(crate) description: String,
+    /// When its limits were made full again last. To nodes it names the buckets that count the key, so
+    /// nothing takes it back.
+    pub(crate) limits_reset_at: Option<SystemTime>,
     /// One, or two during a rotation; oldest first.
     pub(crate) secrets: Vec<ApiSecret>,
 }
@@ -121,6 +131,14 @@ pub(crate) struct Environment {
 // === impl ApiKey ===
 
 impl ApiKey {
+    /// The same with limits that are full again from `now` on, in whole milliseconds; later than the last
+    /// time they were so, whatever became of the clock: no two resets have the same buckets.
+    pub(crate) fn with_limits_reset(&self, now: SystemTime) -> Self {
+        let later = self.limits_reset_at.map(|before| before + Duration::from_millis(1));
+        let limits_reset_at = later.map_or(now, |later| later.max(now));
+        Self { limits_reset_at: Some(limits_reset_at), ..self.clone() }
+    }
+
     /// What nodes get of it.
     pub(crate) fn entity(&self) -> Entity {
         let record = self.record();
@@ -138,6 +156,7 @@ impl ApiKey {
             rate_limit: self.rate_limit,
             rate_limit_fallback: self.rate_limit_fallback.clone(),
             plan_id: self.plan_id.clone(),
+            limits_reset_at_ms: self.limits_reset_at.map(unix_ms),
             secrets: self
                 .secrets
                 .iter()
@@ -237,4 +256,21 @@ fn entity(kind: EntityKind, id: &str, value: &impl prost::Message) -> Entity {
 fn unix_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::samples;
+
+    #[test]
+    fn each_reset_of_limits_is_later_than_the_one_before() {
+        let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        let mut key = samples::key("k1");
+        // The clock stands still, goes on, and is set back.
+        for (now, reset_at) in [(10, 10), (10, 11), (20, 20), (5, 21)] {
+            key = key.with_limits_reset(at(now));
+            assert_eq!(key.limits_reset_at, Some(at(reset_at)));
+        }
+    }
 }

@@ -10,10 +10,10 @@ use fastgate::{
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use super::Nodes;
+use super::{Name, Nodes};
 
 /// Questions that wait for one node.
 const WAITING: usize = 16;
@@ -23,6 +23,12 @@ pub(crate) const NOBODY: &str = "none is connected to this control plane, or it 
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a node may take to have a change that it is asked about.
+const TAKING: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -59,17 +65,22 @@ pub(super) fn mailbox() -> (Mailbox, Questions) {
 
 impl Nodes {
     /// Where all nodes of an environment that are connected here say that the limits of a key stand,
-    /// after its own were made full again, if that is asked.
+    /// once they have this revision of keys; or why one does not say.
     pub(crate) async fn limits(
         &self,
         environment: &Id,
         key_id: &Id,
-        reset: bool,
+        revision: u64,
     ) -> Vec<Result<Vec<LimitStanding>, Unanswered>> {
-        let ask = Ask::Limits(LimitQuery { key_id: key_id.to_string(), reset });
-        let answers = self.mailboxes(environment).into_iter().map(|(node_id, mailbox)| {
+        let ask = Ask::Limits(LimitQuery { key_id: key_id.to_string(), reset: false });
+        let answers = self.connected(environment).into_iter().map(|(node_id, mailbox)| {
             let ask = ask.clone();
             async move {
+                let mailbox = mailbox.ok_or_else(|| Unanswered::Unheard(too_old(&node_id)))?;
+                let name = (environment.clone(), node_id);
+                let has_it = timeout(TAKING, self.takes_keys(&name, revision)).await;
+                let (_, node_id) = name;
+                has_it.map_err(|_| Unanswered::Unheard(lagging(&node_id)))?;
                 match put(&node_id, mailbox, ask).await? {
                     Told::Limits(report) => Ok(report.limits),
                     _ => Err(another(&node_id)),
@@ -106,10 +117,23 @@ impl Nodes {
         }
     }
 
+    /// Returns when a node has a revision of keys.
+    async fn takes_keys(&self, name: &Name, revision: u64) {
+        let has_it = || {
+            let state = self.state();
+            state.here.get(name).is_some_and(|node| node.greeting.keys.revision >= revision)
+        };
+        while !has_it() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// The mailbox of a node that is connected here, by its id or, where that is empty, of any.
     fn find(&self, environment: &Id, node_id: &str) -> Result<(String, Mailbox), Unanswered> {
-        let mut mailboxes = self.mailboxes(environment).into_iter();
-        let found = mailboxes.find(|(id, _)| node_id.is_empty() || *id == node_id);
+        let mut asked = self.connected(environment).into_iter();
+        let found = asked.find_map(|(id, mailbox)| {
+            if node_id.is_empty() || id == node_id { Some((id, mailbox?)) } else { None }
+        });
         found.ok_or_else(|| Unanswered::Unheard(self.why_not(environment, node_id)))
     }
 
@@ -121,13 +145,21 @@ impl Nodes {
         let state = self.state();
         let is_here = state.here.get(&name).is_some_and(super::Node::is_connected);
         if is_here {
-            format!("node '{node_id}' is too old to be asked: bring it up to date")
+            too_old(node_id)
         } else if state.elsewhere.is_connected(&name) {
             format!("node '{node_id}' is connected to another control plane: ask that one")
         } else {
             format!("node '{node_id}' is not connected")
         }
     }
+}
+
+fn too_old(node_id: &str) -> String {
+    format!("node '{node_id}' is too old to be asked: bring it up to date")
+}
+
+fn lagging(node_id: &str) -> String {
+    format!("node '{node_id}' does not have this change yet, and counts as before until it does")
 }
 
 /// Puts a question to a node and waits for the answer.

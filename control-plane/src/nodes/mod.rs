@@ -252,15 +252,16 @@ impl Nodes {
         named.map(with_lag).collect()
     }
 
-    /// Where questions are put to the connected nodes of an environment.
-    fn mailboxes(&self, environment: &Id) -> Vec<(String, Mailbox)> {
+    /// The nodes of an environment that are connected here, by id; and where questions are put to each,
+    /// if it can be asked.
+    fn connected(&self, environment: &Id) -> Vec<(String, Option<Mailbox>)> {
         let state = self.state();
         let here =
             state.here.iter().filter(|((of, _), node)| of == environment && node.is_connected());
-        let mut mailboxes: Vec<_> =
-            here.filter_map(|((_, id), node)| Some((id.clone(), node.mailbox.clone()?))).collect();
-        mailboxes.sort_by(|(one, _), (other, _)| one.cmp(other));
-        mailboxes
+        let mut connected: Vec<_> =
+            here.map(|((_, id), node)| (id.clone(), node.mailbox.clone())).collect();
+        connected.sort_by(|(one, _), (other, _)| one.cmp(other));
+        connected
     }
 
     /// Tells who waits that a node came here or went, and whether that is news to the count.

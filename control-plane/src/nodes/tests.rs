@@ -2,7 +2,7 @@
 
 use fastgate::node::{
     self,
-    v1::{Answer, EntityError, EntityKind, question::Ask},
+    v1::{Answer, EntityError, EntityKind, LimitReport, answer::Told, question::Ask},
 };
 
 use super::*;
@@ -299,22 +299,42 @@ async fn a_question_reaches_nodes_of_its_environment_and_comes_back_answered() {
     let node = async {
         let asked = questions.next().await;
         let Some(Ask::Limits(query)) = asked.ask else { panic!("another question") };
-        assert_eq!((query.key_id.as_str(), query.reset), ("k", true));
+        assert_eq!((query.key_id.as_str(), query.reset), ("k", false));
         let question_id = asked.question_id;
         questions.answer(Answer { question_id: question_id + 1, ..Answer::default() });
         questions.answer(Answer { question_id, fault: "can't".into(), told: None });
     };
     let (environment, key) = (id("default"), id("k"));
-    let (answers, ()) = tokio::join!(nodes.limits(&environment, &key, true), node);
+    let (answers, ()) = tokio::join!(nodes.limits(&environment, &key, 0), node);
     let declined = Unanswered::Declined { node_id: "n1".into(), why: "can't".into() };
-    assert_eq!(answers, [Err(declined)]);
+    let too_old = "node 'n2' is too old to be asked: bring it up to date";
+    assert_eq!(answers, [Err(declined), Err(Unanswered::Unheard(too_old.into()))]);
 
     let why = async |node_id: &str| {
         let asked = nodes.holding(&environment, node_id, false).await;
         asked.expect_err("nobody answers").to_string()
     };
-    assert_eq!(why("n2").await, "node 'n2' is too old to be asked: bring it up to date");
+    assert_eq!(why("n2").await, too_old);
     assert_eq!(why("n3").await, "node 'n3' is not connected");
     nodes.hear(vec![said("n4", true, 1)], false);
     assert_eq!(why("n4").await, "node 'n4' is connected to another control plane: ask that one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_asked_about_a_change_once_it_has_it() {
+    let nodes = Nodes::default();
+    let (soon, mut questions) = nodes.connect(greeting("default", "soon")).expect("room");
+    let (_never, _asked_nothing) = nodes.connect(greeting("default", "never")).expect("room");
+    let node = async {
+        let asked = tokio::time::timeout(Duration::from_millis(500), questions.next()).await;
+        assert!(asked.is_err(), "it has the revision before");
+        soon.acked(Namespace::Keys, at(4));
+        let question_id = questions.next().await.question_id;
+        let told = Some(Told::Limits(LimitReport::default()));
+        questions.answer(Answer { question_id, told, fault: String::new() });
+    };
+    let (environment, key) = (id("default"), id("k"));
+    let (answers, ()) = tokio::join!(nodes.limits(&environment, &key, 4), node);
+    let lacks = "node 'never' does not have this change yet, and counts as before until it does";
+    assert_eq!(answers, [Err(Unanswered::Unheard(lacks.into())), Ok(Vec::new())]);
 }

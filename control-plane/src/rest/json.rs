@@ -380,7 +380,7 @@ mod tests {
              \"is_active\":true,\"usage_count\":18446744073709551615,\"rate_limit\":null,\
              \"environment\":\"\",\"rate_limit_fallback\":\"\",\"updated_at\":null,\
              \"last_used_at\":null,\"etag\":\"\",\"secrets\":[],\"description\":\"\",\
-             \"plan_id\":\"\"}"
+             \"plan_id\":\"\",\"limits_reset_at\":null}"
         );
     }
 }

@@ -162,14 +162,6 @@ pub(crate) trait Store: Send + Sync {
     async fn revoke_token(&self, token_id: &str, actor: &Actor) -> Result<(), StoreError>;
     /// All tokens that may still be used, expired ones included. There are few.
     async fn tokens(&self) -> Result<Vec<Token>, StoreError>;
-    /// Notes that somebody did something to an object, its kind and id, that is no change here.
-    async fn log_admin_event(
-        &self,
-        actor: &Actor,
-        action: &str,
-        environment: &Id,
-        object: (&str, &str),
-    ) -> Result<(), StoreError>;
     /// Newest first.
     async fn admin_events(
         &self,

@@ -16,7 +16,7 @@ pub(crate) enum LimitCommand {
         /// The key's id
         key_id: String,
     },
-    /// Makes the key's own limits full again
+    /// Makes the key's own limits full again, on every node and whether or not Redis is there
     Reset {
         /// The key's id
         key_id: String,

@@ -28,7 +28,8 @@ pub(super) async fn run(
     };
     let answer: ListLimitsResponse = answer.into_inner();
     let rows = rows(&answer.limits);
-    output.list("ListLimitsResponse", &answer, rows)
+    output.list("ListLimitsResponse", &answer, rows)?;
+    answer.missing.iter().try_for_each(|why| output.remark(why))
 }
 
 fn rows(limits: &[LimitStanding]) -> Rows {
@@ -44,7 +45,7 @@ fn rows(limits: &[LimitStanding]) -> Rows {
         ]
     };
     Rows {
-        noun: "limits",
+        noun: "limits told",
         header: &["LIMIT", "ROUTE", "ADMITS", "REMAINING", "RESET", "COUNTED BY"],
         rows: limits.iter().map(row).collect(),
         more: false,

@@ -74,7 +74,8 @@ fn a_new_key_is_shown_once_with_a_note() {
       "etag": "1",
       "secrets": [],
       "description": "",
-      "plan_id": ""
+      "plan_id": "",
+      "limits_reset_at": null
     }
     "#);
 }

@@ -263,7 +263,7 @@ impl Pending {
     pub(crate) async fn finish(self) -> Explanation {
         let Self { mut told, limits, mut refusal } = self;
         if limits.len() > 0 {
-            match limits.look(false).await {
+            match limits.look().await {
                 Ok(stands) => {
                     refusal = refused_by(&stands).or(refusal);
                     let finding = |Stands { told, says }| LimitFinding {

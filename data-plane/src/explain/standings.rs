@@ -67,7 +67,7 @@ impl Standings {
         self.inspection.add(subject, scope, *limit, cost);
         let counts = match subject {
             Subject::Route(_) => Counts::All,
-            Subject::Key(_) | Subject::Address(_) => Counts::Each,
+            Subject::Key(_) | Subject::ResetKey(..) | Subject::Address(_) => Counts::Each,
         };
         let (kind, named) = scope.label();
         let name = named.map_or(kind, |name| name.as_str());
@@ -80,18 +80,14 @@ impl Standings {
         self.rules.push(Rule { limit: *limit, needs: needs(limit, cost), told });
     }
 
-    /// Looks where all stand, after the subject's own were made full again, if that is asked.
+    /// Looks where all stand.
     ///
     /// # Errors
     /// Why that can't be said.
-    pub(crate) async fn look(self, reset: bool) -> Result<Vec<Stands>, String> {
+    pub(crate) async fn look(self) -> Result<Vec<Stands>, String> {
         let Self { node_id, is_away, inspection, rules } = self;
         let counted_by = if inspection.is_shared() { "redis".to_owned() } else { node_id };
-        let found = match reset {
-            true => inspection.reset_and_look().await,
-            false => inspection.look().await,
-        };
-        let found = found.map_err(|unseen| unseen.to_string())?;
+        let found = inspection.look().await.map_err(|unseen| unseen.to_string())?;
         let stands = rules.into_iter().zip(found).map(|(rule, found)| {
             let Rule { limit, needs, mut told } = rule;
             told.remaining = i64::try_from(found.remaining).unwrap_or(i64::MAX);

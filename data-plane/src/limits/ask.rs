@@ -10,15 +10,26 @@ pub(super) struct Ask {
     pub(super) bucket: Bucket,
     /// Tokens to be granted, if all buckets of the call have at least one. 0: none are wanted.
     pub(super) want: u64,
-    /// Tokens that were spent while Redis was away.
+    /// Tokens that were spent while Redis was away, or are charged.
     pub(super) spent: u64,
+    /// Microseconds since the first of them was.
+    pub(super) spent_for: u64,
     /// Tokens that will not be spent.
     pub(super) back: Back,
     /// The room that is taken at least: a Redis that comes back may have forgotten.
     pub(super) floor: u64,
+    /// The value of a quota the floor was seen in: where it is still there, nothing is forgotten.
+    pub(super) seen: Version,
     /// Whether the floor is all that was used of a quota, as it is stored. From then on it is not taken
     /// for a forgotten one.
     pub(super) is_recall: bool,
+}
+
+/// A value that Redis has of a quota, as of the microseconds it was made in and last written.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Version {
+    pub(super) made: u64,
+    pub(super) written: u64,
 }
 
 /// Tokens of a grant that are given back.
@@ -32,16 +43,16 @@ pub(super) struct Back {
 /// Where a bucket stood after a grant: enough for it to know what of the grant is still in it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Mark {
-    /// Of a rate the microsecond from which on the bucket was never full; of a quota the second its
-    /// day or month ends.
+    /// Of a rate the microsecond from which on the bucket was never full; of a quota that in which
+    /// this Redis first heard of it.
     pub(super) begun: u64,
-    /// Of a rate: nanoseconds of tokens taken since, those given back included. Of a quota: 0 until
-    /// it was recalled, else 1.
+    /// Of a rate: nanoseconds of tokens taken since, those given back included. Of a quota: the
+    /// microsecond in which it was recalled, 0 until then.
     pub(super) gross: u64,
 }
 
 /// What a bucket gives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Grant {
     pub(super) tokens: u64,
     /// The room taken in the bucket.
@@ -49,6 +60,11 @@ pub(super) struct Grant {
     pub(super) mark: Mark,
     /// Nanoseconds until the day or month of a quota is over; `None` for rates.
     pub(super) ends_in: Option<u64>,
+    /// Tokens spent of a quota that were not added: it was recalled since the first of them was, and
+    /// that may have counted them. What is stored is to be told anew.
+    pub(super) passed_over: u64,
+    /// The value of a quota as it is now; of a rate none.
+    pub(super) version: Version,
 }
 
 impl Back {
@@ -77,9 +93,16 @@ impl Mark {
 }
 
 impl Ask {
+    /// Asks for nothing but where a bucket stands.
+    pub(super) fn about(bucket: Bucket) -> Self {
+        let (back, seen) = Default::default();
+        Self { bucket, want: 0, spent: 0, spent_for: 0, back, floor: 0, seen, is_recall: false }
+    }
+
     /// As the script takes it.
-    pub(super) fn arguments(&self) -> [u64; 11] {
-        let Self { bucket, want, spent, back, floor, is_recall } = *self;
+    pub(super) fn arguments(&self) -> [u64; 14] {
+        let Self { bucket, want, spent, spent_for, back, floor, seen, is_recall } = *self;
+        let Version { made, written } = seen;
         let Bucket { interval, capacity, refill, .. } = bucket;
         let Back { tokens, mark } = back;
         let refill = match refill {
@@ -90,23 +113,30 @@ impl Ask {
         let most = bucket.most();
         let Mark { begun, gross } = mark;
         let is_recall = u64::from(is_recall);
-        [interval, capacity, most, refill, want, spent, tokens, begun, gross, floor, is_recall]
+        [
+            interval, capacity, most, refill, want, spent, tokens, begun, gross, floor, is_recall,
+            spent_for, made, written,
+        ]
     }
 }
 
 impl Grant {
-    /// Whether it is of a quota of which Redis may have forgotten what was used.
+    /// Whether it is of a quota of which Redis may not know all that was used.
     pub(super) fn is_of_forgotten_quota(&self) -> bool {
-        self.ends_in.is_some() && self.mark.gross == 0
+        self.ends_in.is_some() && (self.mark.gross == 0 || self.passed_over > 0)
     }
 
     /// Numbers of the script's answer for one bucket.
-    pub(super) const NUMBERS: usize = 5;
+    pub(super) const NUMBERS: usize = 7;
 
     /// Reads what the script answers for one bucket.
     pub(super) fn read(numbers: &[u64]) -> Option<Self> {
-        let [tokens, taken, begun, gross, ends_in] = *numbers else { return None };
+        let [tokens, taken, begun, gross, ends_in, passed_over, written] = *numbers else {
+            return None;
+        };
         let ends_in = Some(ends_in).filter(|ends_in| *ends_in > 0);
-        Some(Self { tokens, taken, mark: Mark { begun, gross }, ends_in })
+        let made = if ends_in.is_some() { begun } else { 0 };
+        let (mark, version) = (Mark { begun, gross }, Version { made, written });
+        Some(Self { tokens, taken, mark, ends_in, passed_over, version })
     }
 }

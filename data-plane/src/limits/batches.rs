@@ -24,6 +24,15 @@ impl Batch {
     }
 }
 
+impl IntoIterator for Batches {
+    type Item = Batch;
+    type IntoIter = std::array::IntoIter<Batch, 2>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl Batches {
     /// How many there are.
     pub(super) fn tokens(&self) -> u64 {

@@ -9,11 +9,7 @@ use fastgate::model::{Fallback, Id, Limit, RateLimit};
 use futures_util::FutureExt as _;
 use tokio::runtime::Runtime;
 
-use super::{
-    Limiter, Policies, Scope, Subject, Verdict, WorkerLimiter,
-    ask::{Grant, Mark},
-    redis::Link,
-};
+use super::{Limiter, Policies, Scope, Subject, Verdict, WorkerLimiter, ask::Grant, redis::Link};
 
 /// As many requests as are made before tokens end.
 const EVERY: u32 = 10_000;
@@ -69,11 +65,10 @@ impl LeaseHit {
     fn fill(&self, policies: &Policies<'_>) {
         let now = self.worker.shared.clock.now();
         for place in policies.enforced.iter().map(|policy| self.worker.places.find(policy)) {
-            let mut lease = place.lease.borrow_mut();
+            let mut lease = place.lease();
             lease.follow(place.bucket(), 1);
             let ask = lease.ask(now, EVERY.into(), self.worker.shared.crowd());
-            let mark = Mark::default();
-            let grant = Grant { tokens: ask.want, taken: 0, mark, ends_in: None };
+            let grant = Grant { tokens: ask.want, taken: 0, ..Grant::default() };
             lease.take((&ask, &grant), (1, now, now), self.worker.shared.crowd());
         }
     }

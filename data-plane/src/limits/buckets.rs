@@ -126,12 +126,6 @@ impl Buckets {
         let _ = self.cell(hold, now).fetch_update(AcqRel, Acquire, charged);
     }
 
-    /// Makes a bucket full.
-    pub(super) fn fill(&self, hold: &Hold, now: u64) {
-        // An error means that the bucket was thrown out just now: it is full then.
-        let _ = self.cell(hold, now).fetch_update(AcqRel, Acquire, |tat| live(tat).map(|_| 0));
-    }
-
     /// Learns how much of a bucket is taken elsewhere, so that counting can go on here from there.
     pub(super) fn learn(&self, Claim { hold, bucket }: Claim<'_>, taken: u64, now: u64) {
         if taken > 0 {

@@ -142,7 +142,7 @@ impl Concurrency {
     fn find(&self, policy: &Policy<'_, NonZeroU32>) -> Rc<Room> {
         let Policy { subject, scope, measure, .. } = *policy;
         self.rooms.find(subject, scope, |spot| {
-            let name = scope.bucket(&self.shared.environment, subject) + ":slots";
+            let name = scope.slots(&self.shared.environment, subject);
             Room {
                 spot,
                 label: self.labels.find(scope),

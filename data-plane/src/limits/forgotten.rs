@@ -1,5 +1,8 @@
 //! Quotas of which Redis knows nothing used: it may have lost what it knew. How much was used since the
 //! day or month began, the control plane can tell from the audit log; until it has, requests pass.
+//!
+//! What was spent while Redis was away is in the audit log as well. A worker that tells of it after
+//! somebody told what is stored is passed over, and that is told anew.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,19 +13,16 @@ use fastgate::model::{Calendar, Charge, Cost, Id};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{
-    Limiter,
-    ask::{Ask, Back},
-    gcra::Bucket,
-    inspect::Unseen,
-    redis::Looker,
-};
+use super::{Limiter, ask::Ask, gcra::Bucket, inspect::Unseen, redis::Looker};
 
 /// Quotas that wait to be asked about. Of further ones nothing is told to Redis.
 const WAITING: usize = 1024;
 
 /// How long Redis may take to hear of one.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Events of requests are stored within this time, where a control plane is there.
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 /// How far the clocks of Redis and of a control plane may differ in when a period ends. Far less than a
 /// day, so that nobody tells of one day's use what another's was.
@@ -41,6 +41,8 @@ pub(crate) struct Forgotten {
     pub(crate) route_id: Option<Id>,
     /// What it counts.
     pub(crate) unit: Unit,
+    /// Until then events of its use are on their way: it is to be asked for no earlier.
+    pub(crate) settles_in: Duration,
     /// When the period is over, by Redis's clock.
     pub(super) ends: Instant,
     /// Whoever found it looks whether this is still there: until it is gone, it need not be found again.
@@ -132,8 +134,7 @@ impl Limiter {
         }
         let bucket = forgotten.bucket;
         let floor = bucket.charge(0, used);
-        let back = Back::default();
-        let ask = Ask { bucket, want: 0, spent: 0, back, floor, is_recall: true };
+        let ask = Ask { floor, is_recall: true, ..Ask::about(bucket) };
         let told =
             async { Looker::connect(redis).await?.limit(&forgotten.name, ask).await.map(drop) };
         let told = timeout(PATIENCE, told).await.map_err(Unseen::from)?;
@@ -152,9 +153,8 @@ mod tests {
     fn a_quota_is_taken_for_a_forgotten_one_until_somebody_told_of_its_use() {
         let quota = Quota::parse(40, Calendar::Month).expect("a quota");
         let bucket = Bucket::new(Tokens::Quota(quota), &Cost::ONE);
-        let back = Back::default();
-        let token = Ask { bucket, want: 1, spent: 0, back, floor: 0, is_recall: false };
-        let recall = Ask { want: 0, floor: 30, is_recall: true, ..token };
+        let token = Ask { want: 1, ..Ask::about(bucket) };
+        let recall = Ask { floor: 30, is_recall: true, ..Ask::about(bucket) };
         let mut kept = [Kept::default()];
         let mut grant = |ask| mirror::call(&mut kept, &[ask], 1_800_000_000_000_000_000)[0];
         // The answer to the first may be lost, or whoever got it end.

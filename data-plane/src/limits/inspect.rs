@@ -14,12 +14,12 @@ use tokio::time::{error::Elapsed, timeout};
 
 use super::{
     Limiter, Shared, State,
-    ask::{Ask, Back, Grant},
+    ask::{Ask, Grant},
     buckets::{Claim, Class, Hold},
     gcra::{Bucket, Level},
     policy::{Scope, Subject},
     redis::Looker,
-    slots::share,
+    slots::{LIFE, share},
 };
 
 /// How long Redis may take to say where limits stand.
@@ -35,8 +35,6 @@ pub(crate) struct Inspection {
 struct Asked {
     name: Arc<str>,
     what: What,
-    /// Whether it is the subject's alone, and not everybody's.
-    is_own: bool,
 }
 
 enum What {
@@ -82,47 +80,23 @@ impl Inspection {
         limit: Limit,
         cost: &Cost,
     ) {
-        let name = scope.bucket(&self.shared.environment, subject);
-        let is_own = !matches!(subject, Subject::Route(_));
+        let environment = &self.shared.environment;
         let (name, what) = match limit.measure {
             Measure::Tokens(tokens) => {
                 // What is left may be less than one request takes.
                 let unit = if let Cost::Fixed(_) = cost { &Cost::ONE } else { cost };
-                (name, What::Bucket(Bucket::new(tokens, unit)))
+                (scope.bucket(environment, subject), What::Bucket(Bucket::new(tokens, unit)))
             }
-            Measure::Concurrent(most) => (name + ":slots", What::Slots(most.get().into())),
+            Measure::Concurrent(most) => {
+                (scope.slots(environment, subject), What::Slots(most.get().into()))
+            }
         };
-        self.asked.push(Asked { name: name.into(), what, is_own });
+        self.asked.push(Asked { name: name.into(), what });
     }
 
     /// Whether all nodes count together.
     pub(crate) fn is_shared(&self) -> bool {
         self.state == State::Redis
-    }
-
-    /// Makes what is the subject's own full again, then says where all stand.
-    ///
-    /// # Errors
-    /// When Redis can't say.
-    pub(crate) async fn reset_and_look(self) -> Result<Vec<Found>, Unseen> {
-        let own = self.asked.iter().filter(|asked| asked.is_own);
-        let own = own.filter_map(|asked| Some((asked, asked.bucket()?)));
-        if let (true, Some(redis)) = (self.is_shared(), &self.shared.redis) {
-            let filled = async {
-                let mut looker = Looker::connect(redis).await?;
-                for (asked, bucket) in own.clone() {
-                    looker.fill(&asked.name, bucket).await?;
-                }
-                Ok::<_, RedisError>(())
-            };
-            timeout(PATIENCE, filled).await??;
-        } else {
-            let now = self.shared.clock.now();
-            own.clone().for_each(|(asked, _)| self.shared.buckets.fill(&asked.hold(), now));
-        }
-        // Afterwards: until then workers may hear how full they were.
-        self.shared.resets.note(own.map(|(asked, _)| asked.name.clone()));
-        self.look().await
     }
 
     /// Says where all stand.
@@ -166,13 +140,6 @@ impl Inspection {
 }
 
 impl Asked {
-    fn bucket(&self) -> Option<Bucket> {
-        match self.what {
-            What::Bucket(bucket) => Some(bucket),
-            What::Slots(_) => None,
-        }
-    }
-
     fn hold(&self) -> Hold {
         Hold::new(Class::Key, self.name.clone())
     }
@@ -180,14 +147,12 @@ impl Asked {
     async fn look(&self, looker: &mut Looker) -> Result<Found, Unseen> {
         match self.what {
             What::Bucket(bucket) => {
-                let back = Back::default();
-                let ask = Ask { bucket, want: 0, spent: 0, back, floor: 0, is_recall: false };
-                let numbers = looker.limit(&self.name, ask).await?;
+                let numbers = looker.limit(&self.name, Ask::about(bucket)).await?;
                 let grant = Grant::read(&numbers).ok_or(Unseen::Strange)?;
                 Ok(found(bucket, bucket.level_of(grant.taken, grant.ends_in)))
             }
             What::Slots(limit) => {
-                let used: u64 = looker.slots(&self.name).await?;
+                let used = looker.slots(&self.name, LIFE / 1_000_000).await?;
                 Ok(Found { remaining: limit.saturating_sub(used), reset: 0 })
             }
         }

@@ -18,7 +18,9 @@
 //!   no token is held like that.
 //!
 //! A token of a quota is spent in the day or month it was granted in, and given back after [`IDLE`];
-//! no more than an eighth of what is left is leased over all workers.
+//! no more than an eighth of what is left is leased over all workers. No time makes up for one that is
+//! lost: so those held are given back too when the limit is changed, when the connection is another one
+//! and when the worker ends.
 //!
 //! Tokens are fetched when half of them are spent, so that few requests wait. Where that is one or two,
 //! a request would rather wait for its own call than have tokens end unspent; but not for a Redis that
@@ -36,9 +38,10 @@
 //! their own if need be; few with the next call there is.
 
 use super::{
-    ask::{Ask, Back, Grant},
+    ask::{Ask, Back, Grant, Mark, Version},
     batches::{Batch, Batches},
     crowd::{Crowd, HELD, SLACK},
+    debt::Debt,
     gcra::{Bucket, Level, Refill},
 };
 
@@ -115,15 +118,8 @@ struct Seen {
     at: u64,
     /// When the day or month of a quota is over.
     ends: Option<u64>,
-}
-
-/// Tokens spent without Redis.
-#[derive(Clone, Copy, Default, Debug)]
-struct Debt {
-    tokens: u64,
-    /// When the bucket will be full again, if everybody spends as this worker does; when the day or
-    /// month of a quota is over.
-    full_at: u64,
+    /// The value of a quota that says so.
+    version: Version,
 }
 
 /// Whether a request can be admitted without Redis.
@@ -165,20 +161,32 @@ impl Lease {
         if self.bucket == bucket && self.epoch == epoch {
             return;
         }
-        let Self { mut seen, size, debt, .. } = *self;
-        if self.bucket.refill != bucket.refill {
+        let before = std::mem::replace(self, Self::new(bucket));
+        (self.epoch, self.size, self.debt) = (epoch, before.size, before.debt);
+        self.is_new_redis = before.is_new_redis || before.epoch != epoch;
+        if before.bucket.refill == bucket.refill {
             // Time of a rate and tokens of a quota say nothing of each other.
-            seen = Seen::default();
+            self.seen = before.seen;
         }
-        let is_new_redis = self.is_new_redis || self.epoch != epoch;
-        *self = Self { epoch, seen, size, debt, is_new_redis, ..Self::new(bucket) };
+        let Self { bucket, batches, back, .. } = before;
+        self.void(bucket, back.tokens, back.mark);
+        batches.into_iter().for_each(|batch| self.void(bucket, batch.tokens, batch.mark));
     }
 
-    /// Forgets how full the bucket was, and what it was spent or is owed, but not the tokens held.
-    pub(super) fn forget(&mut self) {
-        self.seen = Seen::default();
-        self.debt = Debt::default();
-        (self.empty_until, self.refused_at) = (0, 0);
+    /// Gives back all that is held of a quota.
+    pub(super) fn give_up(&mut self) {
+        let (bucket, batches) = (self.bucket, std::mem::take(&mut self.batches));
+        batches.into_iter().for_each(|batch| self.void(bucket, batch.tokens, batch.mark));
+    }
+
+    /// Has tokens given back that were granted of the quota as it was. Those of a rate time makes up
+    /// for. Where the mark is of another Redis than there is now, nothing comes of it.
+    fn void(&mut self, of: Bucket, tokens: u64, mark: Mark) {
+        let is_of_quota = of.refill == self.bucket.refill && of.refill != Refill::Steady;
+        if is_of_quota && tokens > 0 {
+            self.back.add(tokens * of.interval / self.bucket.interval, mark);
+            self.is_back_due = true;
+        }
     }
 
     /// Where it stands.
@@ -216,9 +224,9 @@ impl Lease {
     }
 
     /// Notes what a request cost that is over.
-    pub(super) fn owe(&mut self, tokens: u64) {
+    pub(super) fn owe(&mut self, tokens: u64, now: u64) {
         let most = self.bucket.most() / self.bucket.interval;
-        self.debt.tokens = self.debt.tokens.saturating_add(tokens).min(most);
+        self.debt.add(tokens, most, now);
     }
 
     /// Spends one of the tokens held.
@@ -272,7 +280,7 @@ impl Lease {
     /// Where the bucket stands, what is held counted as if it were in it.
     pub(super) fn level(&self, now: u64) -> Level {
         let taken = self.taken(now).saturating_sub(self.held() * self.bucket.interval);
-        let owed = if self.bucket.is_charged { self.debt.tokens } else { 0 };
+        let owed = if self.bucket.is_charged { self.debt.tokens() } else { 0 };
         let mut taken = self.bucket.charge(taken, owed);
         // Whoever is refused is told so, also where a token may be there that is not asked for yet.
         if self.held() == 0 && now < self.empty_until {
@@ -284,7 +292,7 @@ impl Lease {
 
     /// How much of it is taken, as far as Redis said.
     pub(super) fn taken(&self, now: u64) -> u64 {
-        let Seen { taken, at, ends } = self.seen;
+        let Seen { taken, at, ends, .. } = self.seen;
         match (self.bucket.refill, ends) {
             (Refill::Steady, _) => (at + taken).saturating_sub(now),
             (Refill::Calendar(_), Some(ends)) if now < ends => taken,
@@ -324,9 +332,16 @@ impl Lease {
     pub(super) fn settle(&mut self, now: u64) -> Ask {
         let back = std::mem::take(&mut self.back);
         self.is_back_due = false;
+        if self.bucket.refill != Refill::Steady {
+            // What another Redis is told to be taken at least is without them.
+            let given_back = back.tokens.saturating_mul(self.bucket.interval);
+            self.seen.taken = self.seen.taken.saturating_sub(given_back);
+        }
+        self.debt.forget_if_full(now);
         let floor = if self.is_new_redis { self.taken(now) } else { 0 };
-        let spent = self.debt.tokens;
-        Ask { bucket: self.bucket, want: 0, spent, back, floor, is_recall: false }
+        let (spent, spent_for) = (self.debt.tokens(), self.debt.age(now));
+        let seen = self.seen.version;
+        Ask { spent, spent_for, back, floor, seen, ..Ask::about(self.bucket) }
     }
 
     /// Takes what Redis gave for an ask that went over the connection `epoch`, was sent at `sent` and
@@ -337,14 +352,15 @@ impl Lease {
         (epoch, sent, landed): (u32, u64, u64),
         crowd: Crowd,
     ) {
-        self.debt.tokens = self.debt.tokens.saturating_sub(ask.spent);
+        self.debt.is_told(ask.spent, sent);
         if ask.bucket != self.bucket || epoch != self.epoch {
+            self.void(ask.bucket, grant.tokens, grant.mark);
             return;
         }
         self.is_new_redis = false;
         // Redis said so after it was sent: the period ends no earlier than that.
         let ends = grant.ends_in.map(|ends_in| sent + ends_in);
-        self.seen = Seen { taken: grant.taken, at: landed, ends };
+        self.seen = Seen { taken: grant.taken, at: landed, ends, version: grant.version };
         let wait = self.bucket.wait_nanos(self.bucket.level_of(grant.taken, grant.ends_in));
         if wait > 0 {
             // A small bucket must not run over meanwhile.
@@ -374,15 +390,12 @@ impl Lease {
     /// Notes a request that was admitted without Redis, in a day or month that is over in `ends_in`.
     /// Debts from before the bucket was full again are forgotten.
     pub(super) fn spend_without_redis(&mut self, now: u64, crowd: Crowd, ends_in: Option<u64>) {
-        let full_at = self.debt.full_at.max(self.seen.at + self.seen.taken);
-        if full_at <= now {
-            self.debt.tokens = 0;
-        }
-        self.debt.tokens += 1;
-        self.debt.full_at = match ends_in {
+        let full_at = self.debt.full_at(self.seen.at + self.seen.taken);
+        let full_at = match ends_in {
             Some(ends_in) => now + ends_in,
             None => full_at.max(now) + self.bucket.interval.saturating_mul(crowd.size()),
         };
+        self.debt.spend(now, full_at);
     }
 
     /// Whether there may be tokens to be given back by a call of their own, now or soon, or a debt to be
@@ -392,9 +405,9 @@ impl Lease {
     }
 
     /// Whether there is something to be told by a call of its own: tokens that are given back, or what
-    /// requests cost.
+    /// was spent or charged.
     pub(super) fn is_due(&self) -> bool {
-        self.is_back_due || self.bucket.is_charged && self.debt.tokens > 0
+        self.is_back_due || self.debt.tokens() > 0
     }
 
     fn take_out_void(&mut self, now: u64) {
@@ -419,10 +432,7 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{
-        ask::Mark,
-        mirror::{self, Kept},
-    };
+    use crate::limits::mirror::{self, Kept};
 
     const ALONE: Crowd = Crowd { nodes: 1, workers: 1 };
 
@@ -440,7 +450,7 @@ mod tests {
     fn grant(lease: &mut Lease, tokens: u64, now: u64, crowd: Crowd) {
         let ask = Ask { want: tokens, ..lease.settle(now) };
         let taken = tokens * bucket().interval;
-        let grant = Grant { tokens, taken, mark: Mark::default(), ends_in: None };
+        let grant = Grant { tokens, taken, ..Grant::default() };
         lease.take((&ask, &grant), (1, now, now + MILLISECOND), crowd);
     }
 
@@ -510,8 +520,8 @@ mod tests {
     #[test]
     fn a_bucket_found_empty_is_left_alone_for_a_while() {
         let mut lease = lease();
-        let (ask, mark) = (lease.ask(0, 1, ALONE), Mark::default());
-        let grant = Grant { tokens: 0, taken: bucket().capacity, mark, ends_in: None };
+        let ask = lease.ask(0, 1, ALONE);
+        let grant = Grant { tokens: 0, taken: bucket().capacity, ..Grant::default() };
         lease.take((&ask, &grant), (1, 0, MILLISECOND), ALONE);
         assert_eq!(lease.stock(MILLISECOND + PAUSE - 1), Stock::Empty);
         assert_eq!(
@@ -526,7 +536,7 @@ mod tests {
     /// What Redis says of an ask that was sent at `now`, where so much is taken.
     fn hear(lease: &mut Lease, (tokens, taken): (u64, u64), now: u64) {
         let ask = lease.settle(now);
-        let grant = Grant { tokens, taken, mark: Mark::default(), ends_in: None };
+        let grant = Grant { tokens, taken, ..Grant::default() };
         lease.take((&ask, &grant), (1, now, now + MILLISECOND), ALONE);
     }
 
@@ -591,7 +601,7 @@ mod tests {
         let ask = lease.ask(20, 1, ALONE);
         assert_eq!(ask.spent, 10);
         lease.spend_without_redis(21, ALONE, None);
-        let grant = Grant { tokens: 1, taken: 0, mark: Mark::default(), ends_in: None };
+        let grant = Grant { tokens: 1, taken: 0, ..Grant::default() };
         lease.take((&ask, &grant), (1, 20, 30), ALONE);
         assert_eq!(lease.settle(30).spent, 1, "what came later is told later");
         lease.spend_without_redis(20_000 * MILLISECOND, ALONE, None);
@@ -605,7 +615,7 @@ mod tests {
         lease.follow(bucket(), 2);
         let ask = lease.ask(41 * MILLISECOND, 1, ALONE);
         assert_eq!(ask.floor, 60 * MILLISECOND, "less what time has given back");
-        let grant = Grant { tokens: 1, taken: ask.floor, mark: Mark::default(), ends_in: None };
+        let grant = Grant { tokens: 1, taken: ask.floor, ..Grant::default() };
         lease.take((&ask, &grant), (2, 41 * MILLISECOND, 42 * MILLISECOND), ALONE);
         assert_eq!(lease.ask(43 * MILLISECOND, 1, ALONE).floor, 0);
     }
@@ -616,7 +626,7 @@ mod tests {
         let (bucket, second) = (bucket(), 1_000 * MILLISECOND);
         let mut kept = [Kept::default()];
         let mut call = |want, back, now| {
-            let ask = Ask { bucket, want, spent: 0, back, floor: 0, is_recall: false };
+            let ask = Ask { want, back, ..Ask::about(bucket) };
             mirror::call(&mut kept, &[ask], now).remove(0)
         };
         let (one, two) = (call(1000, Back::default(), second), call(1000, Back::default(), second));

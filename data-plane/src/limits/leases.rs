@@ -33,6 +33,13 @@ const ROUNDS: u32 = 16;
 /// How often it is looked for tokens that nobody came for.
 const RETURN_EVERY: Duration = Duration::from_nanos(SHORT / 2);
 
+/// When so many places are listed, those that are thrown out are listed no more: while Redis is away, keys
+/// by the million may come and go. There are never as many that are not.
+const LISTED: usize = 1 << 16;
+
+/// So many calls at a time that no request waits for: a Redis that is back must not be late at once.
+const CALLS_A_TURN: usize = 256;
+
 /// The leases of one worker.
 pub(super) struct Leases {
     shared: Arc<Shared>,
@@ -57,7 +64,7 @@ impl Leases {
         let (mut all_held, mut admitted) = (true, true);
         for place in places {
             self.collect(place);
-            let mut lease = place.lease.borrow_mut();
+            let mut lease = place.lease();
             lease.follow(place.bucket(), epoch);
             match lease.stock(now) {
                 Stock::Held => {}
@@ -79,7 +86,7 @@ impl Leases {
         }
         let mut levels = Each::new();
         for place in places {
-            let mut lease = place.lease.borrow_mut();
+            let mut lease = place.lease();
             if admitted {
                 lease.spend();
             }
@@ -113,8 +120,40 @@ impl Leases {
 
     /// Notes what a request cost that is over, to be told to Redis.
     pub(super) fn owe(&self, place: &Rc<Place>, tokens: u64) {
-        place.lease.borrow_mut().owe(tokens);
+        place.lease().owe(tokens, self.shared.clock.now());
         self.list(place);
+    }
+
+    /// Notes a request that was admitted without Redis, to be told to it when it is back.
+    pub(super) fn spend_without_redis(&self, place: &Rc<Place>, now: u64) {
+        let ends_in = self.shared.clock.moment(place.bucket().refill, now).ends_in;
+        place.lease().spend_without_redis(now, self.shared.crowd(), ends_in);
+        self.list(place);
+    }
+
+    /// Gives back what is held of quotas and tells what is owed. The last thing a worker does.
+    pub(super) async fn leave(&self) {
+        let listed = std::mem::take(&mut *self.unspent.borrow_mut());
+        let mut told = Vec::new();
+        for place in listed {
+            place.is_listed.set(false);
+            let under_way = place.flight.borrow().as_ref().map(|(flight, _)| flight.clone());
+            if let Some(flight) = under_way {
+                flight.landed().await;
+                self.collect(&place);
+            }
+            place.lease().give_up();
+            told.extend(self.settle(&place, self.shared.clock.now()));
+        }
+        for flight in told {
+            flight.landed().await;
+        }
+    }
+
+    /// How many places are listed.
+    #[cfg(test)]
+    pub(super) fn listed(&self) -> usize {
+        self.unspent.borrow().len()
     }
 
     /// Whether Redis is there.
@@ -135,7 +174,7 @@ impl Leases {
     /// The call to wait for: the one under way for a place that has no token, or else a new one for
     /// all of those it can reach. Tokens got for one stay with it until there are some for all.
     fn flight(&self, places: &[Rc<Place>], now: u64) -> Option<Arc<Flight>> {
-        let is_out = |place: &&Rc<Place>| place.lease.borrow_mut().stock(now) == Stock::Unknown;
+        let is_out = |place: &&Rc<Place>| place.lease().stock(now) == Stock::Unknown;
         let out: Each<_> = places.iter().filter(is_out).cloned().collect();
         let under_way =
             |place: &Rc<Place>| place.flight.borrow().as_ref().map(|(it, _)| it.clone());
@@ -147,7 +186,7 @@ impl Leases {
         // Who waits for one of them alone, waits for a call of its own.
         let waiting = out.iter().map(|place| place.waiting.count()).min()?;
         let crowd = self.shared.crowd();
-        let ask = |place: &Rc<Place>| place.lease.borrow_mut().ask(now, waiting, crowd);
+        let ask = |place: &Rc<Place>| place.lease().ask(now, waiting, crowd);
         self.send(&out, out.iter().map(ask).collect(), now)
     }
 
@@ -157,7 +196,7 @@ impl Leases {
         if place.flight.borrow().is_some() {
             return;
         }
-        let ask = place.lease.borrow_mut().ask(now, 0, self.shared.crowd());
+        let ask = place.lease().ask(now, 0, self.shared.crowd());
         self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now);
         self.list(place);
     }
@@ -177,7 +216,7 @@ impl Leases {
         let Some(answer) = flight.answer() else { return };
         let (ask, grant) = (flight.asks.get(seat), answer.and_then(|a| a.grants.get(seat)));
         if let (Some(ask), Some(grant), Some(landing)) = (ask, grant, answer) {
-            let mut lease = place.lease.borrow_mut();
+            let mut lease = place.lease();
             let when = (flight.epoch, flight.sent, landing.at);
             lease.take((ask, grant), when, self.shared.crowd());
             drop(lease);
@@ -190,31 +229,50 @@ impl Leases {
 
     fn list(&self, place: &Rc<Place>) {
         if place.has_business() && !place.is_listed.replace(true) {
-            self.unspent.borrow_mut().push(place.clone());
+            let mut unspent = self.unspent.borrow_mut();
+            if unspent.len() >= LISTED {
+                unspent.retain(|place| !place.is_gone());
+            }
+            unspent.push(place.clone());
             self.filled.notify_one();
         }
     }
 
-    /// Gives back what has ended unspent. False: there is nothing that could.
+    /// Gives back what has ended unspent, and tells what is owed. False: there is nothing that could.
     fn give_back(&self, now: u64) -> bool {
-        let listed = std::mem::take(&mut *self.unspent.borrow_mut());
-        for place in listed {
-            place.is_listed.set(false);
-            self.collect(&place);
-            if place.is_listed.get() {
-                continue;
-            }
-            place.lease.borrow_mut().stock(now);
-            let is_free = place.flight.borrow().is_none();
-            if is_free && place.lease.borrow().is_due() {
-                let ask = place.lease.borrow_mut().settle(now);
-                self.send(std::slice::from_ref(&place), std::iter::once(ask).collect(), now);
-            }
-            if place.has_business() {
-                place.is_listed.set(true);
-                self.unspent.borrow_mut().push(place);
+        // While Redis is away, it waits.
+        if self.is_there() {
+            let listed = std::mem::take(&mut *self.unspent.borrow_mut());
+            let mut calls = 0;
+            for place in listed {
+                place.is_listed.set(false);
+                self.collect(&place);
+                if place.is_listed.get() {
+                    continue;
+                }
+                if calls < CALLS_A_TURN {
+                    calls += usize::from(self.settle(&place, now).is_some());
+                }
+                self.list(&place);
             }
         }
         !self.unspent.borrow().is_empty()
+    }
+
+    /// Sends what is to be said of a place, if there is anything and no call is under way for it.
+    fn settle(&self, place: &Rc<Place>, now: u64) -> Option<Arc<Flight>> {
+        let epoch = self.link.epoch()?;
+        if place.flight.borrow().is_some() {
+            return None;
+        }
+        let mut lease = place.lease();
+        lease.follow(place.bucket(), epoch);
+        lease.stock(now);
+        if !lease.is_due() {
+            return None;
+        }
+        let ask = lease.settle(now);
+        drop(lease);
+        self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now)
     }
 }

@@ -1,27 +1,37 @@
 -- Leases tokens from every bucket, or from none: gcra.rs, with Redis's clock and for all nodes.
--- KEYS: the buckets. ARGV, eleven of each: the room one token takes, the room there is, and the most that
+-- KEYS: the buckets. ARGV, fourteen of each: the room one token takes, the room there is, and the most that
 -- can be taken (more than there is where requests are charged when they are over); what makes room
 -- again (0: every nanosecond one; 1: the end of the day; 2: that of the month); how many tokens are
 -- wanted; how many were spent already; how many of those granted before are given back, and the mark
 -- of that grant, which is two numbers; the room taken at least, as far as was known of another Redis;
--- 1 where that is all that was used of a quota, as it is stored.
--- Returns five numbers of each: how many tokens are granted, the room taken, the mark of this grant,
--- and the nanoseconds until the day or month is over (0: it is of no day or month).
+-- 1 where that is all that was used of a quota, as it is stored; how many microseconds ago the first of
+-- those that were spent was; when the value of a quota that room was seen taken in was made and written.
+-- Returns seven numbers of each: how many tokens are granted, the room taken, the mark of this grant,
+-- the nanoseconds until the day or month is over (0: it is of no day or month), how many of those that
+-- were spent are passed over, and when the value of a quota was written.
 --
 -- All that want tokens get the same number, at least one, or none at all: of several limits on the
 -- same requests, what one gives beyond the others would be spent on nothing.
 --
 -- A value is "seconds.nanoseconds begun gross written". Of a rate: when the bucket is full again (as one
 -- number it would not fit a Lua number exactly), the microsecond from which on it never was, and the
--- nanoseconds of tokens taken since, those given back included. Of a quota: the tokens taken, the
--- second its day or month ends, and 1 once somebody told what is stored of its use; until then 0, for
--- it may be forgotten. These two are the mark. Last comes the microsecond of this write: where that is
--- yet to come, the clock was set back, and time goes on from there. A value of another type is none.
-local PER_BUCKET = 11
+-- nanoseconds of tokens taken since, those given back included. Then comes the microsecond of this
+-- write: where that is yet to come, the clock was set back, and time goes on from there.
+--
+-- Of a quota a value is "taken.0 made told written ends": the tokens taken; the microsecond it was made
+-- in, so that nothing is given back to another Redis, or to this one once it has lost what it knew; that
+-- in which somebody told what is stored of its use, until when it is 0, for it may be forgotten; and the
+-- second its day or month ends. Who saw it as it is, or as it was before, has nothing to tell of it: by
+-- now others may have given back what was taken then. Whoever spent tokens before somebody told need not be added to what was
+-- told: that has them, or will have when it is told anew.
+--
+-- In both the second and third number are the mark. A value of another type is none.
+local PER_BUCKET = 14
 -- A day or month that began so few seconds ago is taken for new to everybody: no use of it is forgotten.
 local NEW = 60
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
+local moment = seconds * 1000000 + micros
 
 -- The seconds at which the day or month of now ends and began, of UTC. Years are taken to begin in March:
 -- the day of a leap year is their last.
@@ -59,7 +69,7 @@ for i, key in ipairs(KEYS) do
     now, nanos, ends, began = 0, 0, period(refill == 2)
   end
   local is_recall = arg(11) == 1
-  local begun, gross, changed, known = ends or seconds * 1000000 + micros, 0, is_recall, nil
+  local begun, gross, told, changed, passed_over, written = moment, 0, 0, is_recall, 0, 0
   local value = redis.pcall('GET', key)
   if type(value) == 'table' then
     if not string.find(value.err, 'WRONGTYPE', 1, true) then
@@ -67,14 +77,16 @@ for i, key in ipairs(KEYS) do
     end
     value = nil
   end
-  local s, ns, b, g, w = string.match(value or '', '^(%d+)%.(%d+) (%d+) (%d+) ?(%d*)$')
+  local s, ns, b, g, w, e = string.match(value or '', '^(%d+)%.(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
   local left = s and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
-  local ahead = (tonumber(w or '') or 0) - (seconds * 1000000 + micros)
+  local ahead = (tonumber(w or '') or 0) - moment
   if ends then
-    local is_of_now = tonumber(b) == ends
-    left = is_of_now and left or 0
-    local is_new = not is_of_now and seconds - began < NEW
-    known = (is_recall or is_new or is_of_now and g == '1') and 1 or 0
+    if tonumber(e or '') == ends then
+      left, begun, told, written = tonumber(s), tonumber(b), tonumber(g), tonumber(w)
+    else
+      left, told = 0, seconds - began < NEW and began * 1000000 or 0
+    end
+    told = is_recall and moment or told
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
   elseif left > 0 and tonumber(g) < 1000000000000000 then
     begun, gross = tonumber(b), tonumber(g)
@@ -91,9 +103,15 @@ for i, key in ipairs(KEYS) do
     local less = math.max(math.min(back * interval, below), 0)
     taken, changed = taken - less, changed or less > 0
   end
-  local forgotten = math.min(arg(10), most) - taken
+  local is_as_seen = ends and arg(13) == begun and arg(14) <= written
+  local forgotten = is_as_seen and 0 or math.min(arg(10), most) - taken
   if forgotten > 0 then
     taken, gross, changed = taken + forgotten, gross + forgotten, true
+    -- What was granted before and not spent is not among what is stored: none of that comes back.
+    begun = is_recall and moment or begun
+  end
+  if ends and told > moment - arg(12) then
+    spent, passed_over = 0, spent
   end
   if spent > 0 then
     local more = math.min(spent * interval, most - taken)
@@ -103,32 +121,34 @@ for i, key in ipairs(KEYS) do
     local free = math.min(want, math.max(math.floor((capacity - taken) / interval), 0))
     grant = math.min(grant or free, free)
   end
-  buckets[i] = { interval, want, taken, begun, gross, changed, now, nanos, ends, known }
+  gross = ends and told or gross
+  buckets[i] =
+    { interval, want, taken, begun, gross, changed, now, nanos, ends, passed_over, written }
 end
 
 local answer = {}
 for i, key in ipairs(KEYS) do
-  local interval, want, taken, begun, gross, changed, now, nanos, ends, known =
-    unpack(buckets[i], 1, 10)
+  local interval, want, taken, begun, gross, changed, now, nanos, ends, passed_over, written =
+    unpack(buckets[i], 1, 11)
   local granted = want > 0 and grant or 0
   if granted > 0 then
-    taken, gross, changed = taken + granted * interval, gross + granted * interval, true
-  end
-  if ends then
-    gross = known
+    taken, changed = taken + granted * interval, true
+    gross = ends and gross or gross + granted * interval
   end
   if changed and (taken > 0 or ends) then
     local at = nanos + taken
-    local full = string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
-    local written = seconds * 1000000 + micros
-    local value = string.format('%s %.0f %.0f %.0f', full, begun, gross, written)
+    local full = ends and string.format('%.0f.0', taken)
+      or string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
+    local behind = ends and string.format(' %.0f', ends) or ''
+    local value = string.format('%s %.0f %.0f %.0f%s', full, begun, gross, moment, behind)
     local ttl = ends and (ends - seconds) * 1000 or math.ceil(taken / 1000000)
     redis.call('SET', key, value, 'PX', ttl)
+    written = ends and moment or 0
   elseif changed then
     redis.call('DEL', key)
   end
   local ends_in = ends and (ends - seconds) * 1000000000 - micros * 1000 or 0
-  for _, number in ipairs({ granted, taken, begun, gross, ends_in }) do
+  for _, number in ipairs({ granted, taken, begun, gross, ends_in, passed_over, written }) do
     table.insert(answer, number)
   end
 end

@@ -22,6 +22,7 @@ mod charges;
 mod clock;
 mod concurrency;
 mod crowd;
+mod debt;
 mod flight;
 mod forgotten;
 mod gcra;
@@ -32,7 +33,6 @@ mod leases;
 mod places;
 mod policy;
 mod redis;
-mod resets;
 mod shelf;
 mod slots;
 mod waiting;
@@ -58,6 +58,7 @@ pub(crate) use places::AtHand;
 #[cfg(test)]
 pub(crate) use policy::standing;
 pub(crate) use policy::{Counted, Entered, Policies, Scope, Standing, Standings, Subject, Verdict};
+use tokio::time::timeout;
 
 pub use self::redis::{RedisAddress, RedisAddressError, RedisSettings};
 use self::{
@@ -72,8 +73,10 @@ use self::{
     places::{Place, Places},
     policy::{Each, Policy},
     redis::{Away, Counts, Link, Server},
-    resets::Resets,
 };
+
+/// How long a worker that ends waits for Redis to hear what it gives back.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// The limits of a node, shared by its workers.
 #[derive(Clone)]
@@ -89,7 +92,6 @@ struct Shared {
     counts: Arc<Counts>,
     ledger: Arc<Ledger>,
     under_way: UnderWay,
-    resets: Resets,
     lost: Lost,
 }
 
@@ -116,7 +118,6 @@ impl Limiter {
             counts: Arc::default(),
             ledger: Arc::default(),
             under_way: UnderWay::default(),
-            resets: Resets::default(),
             lost: Lost::default(),
         })))
     }
@@ -240,7 +241,6 @@ impl WorkerLimiter {
 
     async fn enforce(&self, policies: &[Policy<'_>]) -> Verdict {
         let places: Each<_> = policies.iter().map(|policy| self.places.find(policy)).collect();
-        places.iter().for_each(|place| place.follow_resets(&self.shared.resets));
         let now = self.shared.clock.now();
         let outcome = match &self.leases {
             None => Ok(self.take_here(&places, now)),
@@ -278,6 +278,15 @@ impl WorkerLimiter {
         }
     }
 
+    /// Gives back what is held of quotas, and tells what is owed, as far as Redis answers in time. For
+    /// when no request comes any more.
+    pub(crate) async fn leave(&self) {
+        if let Some(leases) = &self.leases {
+            // Too late: it is lost, as with a worker that dies.
+            drop(timeout(LEAVING, leases.leave()).await);
+        }
+    }
+
     fn take_here(&self, places: &[Rc<Place>], now: u64) -> Tally {
         let claims = places.iter().map(|place| Claim { hold: &place.hold, bucket: place.bucket() });
         let claims: Each<_> = claims.collect();
@@ -296,7 +305,7 @@ impl WorkerLimiter {
         let mut claims: Each<Claim<'_>> = Each::new();
         for (policy, place) in policies.iter().zip(places) {
             if policy.fallback == Fallback::LocalShare {
-                let (whole, taken) = (place.bucket(), place.lease.borrow().taken(now));
+                let (whole, taken) = (place.bucket(), place.lease().taken(now));
                 let claim = Claim { hold: &place.hold, bucket: whole.share(nodes) };
                 buckets.learn(claim, whole.share_taken(taken, nodes), now);
                 shared.push(place);
@@ -304,11 +313,9 @@ impl WorkerLimiter {
             }
         }
         let tally = buckets.admit(&claims, now);
-        if tally.admitted {
-            let crowd = self.shared.crowd();
+        if let (true, Some(leases)) = (tally.admitted, &self.leases) {
             for place in places.iter().filter(|place| !place.bucket().is_charged) {
-                let ends_in = clock.moment(place.bucket().refill, now).ends_in;
-                place.lease.borrow_mut().spend_without_redis(now, crowd, ends_in);
+                leases.spend_without_redis(place, now);
             }
         }
         judge(shared.into_iter().zip(claims.iter().map(|claim| claim.bucket)), &tally)

@@ -1,7 +1,7 @@
 //! What a worker has at hand of the buckets its requests take tokens from.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, RefCell, RefMut},
     rc::Rc,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -13,17 +13,16 @@ use super::{
     ask::Grant,
     buckets::{Class, Hold},
     flight::Flight,
-    forgotten::{Forgotten, Unit},
+    forgotten::{Forgotten, SETTLED, Unit},
     gcra::{Bucket, Refill},
     label::{Label, Labels},
     lease::Lease,
     policy::{Counted, Policy, Subject},
-    resets::Resets,
     shelf::{Keep, Shelves, Spot},
     waiting::Waiters,
 };
 
-/// The places of a worker. One takes about 500 bytes.
+/// The places of a worker. One takes about 250 bytes, and as many again once it has a lease.
 pub(super) struct Places {
     environment: Id,
     labels: Rc<Labels>,
@@ -41,7 +40,8 @@ pub(super) struct Place {
     /// Its bucket in this process.
     pub(super) hold: Hold,
     // The two below are borrowed for single calls of each.
-    pub(super) lease: RefCell<Lease>,
+    /// Made when it is first asked for, which without Redis it never is.
+    lease: RefCell<Option<Box<Lease>>>,
     /// The call to Redis under way for it, and which of the call's buckets it is.
     pub(super) flight: RefCell<Option<(Arc<Flight>, usize)>>,
     /// How many requests wait for that call.
@@ -50,8 +50,6 @@ pub(super) struct Place {
     pub(super) is_listed: Cell<bool>,
     /// There while somebody looks after its quota, which may be forgotten.
     noted: RefCell<Weak<()>>,
-    /// How many resets there were when it was last looked whether its bucket was among them.
-    resets: Cell<u64>,
 }
 
 /// Where the caller of a limiter keeps the place of one policy, so that it need not be looked for
@@ -79,7 +77,7 @@ impl Places {
         let Policy { subject, scope, measure, cost, .. } = *policy;
         self.shelves.find(subject, scope, |spot| {
             let class = match subject {
-                Subject::Key(_) | Subject::Route(_) => Class::Key,
+                Subject::Key(_) | Subject::ResetKey(..) | Subject::Route(_) => Class::Key,
                 Subject::Address(_) => Class::Address,
             };
             let name = scope.bucket(&self.environment, subject);
@@ -89,12 +87,11 @@ impl Places {
                 label: self.labels.find(scope),
                 limit: Cell::new((measure, Unit::of(cost), bucket)),
                 hold: Hold::new(class, name.into()),
-                lease: RefCell::new(Lease::new(bucket)),
+                lease: RefCell::default(),
                 flight: RefCell::default(),
                 waiting: Waiters::default(),
                 is_listed: Cell::new(false),
                 noted: RefCell::default(),
-                resets: Cell::new(0),
             }
         })
     }
@@ -121,6 +118,13 @@ impl Place {
         self.limit.get().0
     }
 
+    /// What is leased of the bucket from Redis.
+    pub(super) fn lease(&self) -> RefMut<'_, Lease> {
+        RefMut::map(self.lease.borrow_mut(), |lease| {
+            &mut **lease.get_or_insert_with(|| Box::new(Lease::new(self.bucket())))
+        })
+    }
+
     /// Units a request takes, or is charged with by the one.
     pub(super) fn units(&self) -> u64 {
         match self.limit.get().1 {
@@ -144,25 +148,20 @@ impl Place {
         if is_answered { self.flight.take() } else { None }
     }
 
+    /// Whether it was thrown out.
+    pub(super) fn is_gone(&self) -> bool {
+        self.spot.is_gone()
+    }
+
     /// Whether there is something to be told to Redis, or to be heard of it, that no request may come for.
     pub(super) fn has_business(&self) -> bool {
-        self.flight.borrow().is_some() || self.lease.borrow().has_business()
+        self.flight.borrow().is_some()
+            || self.lease.borrow().as_ref().is_some_and(|lease| lease.has_business())
     }
 
     /// Whether one call can reach the buckets of both, which are in one slot of a Redis Cluster then.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         self.spot.is_beside(&other.spot)
-    }
-
-    /// Forgets what was known of the bucket before it was last made full by hand.
-    pub(super) fn follow_resets(&self, resets: &Resets) {
-        let (seen, count) = (self.resets.get(), resets.count());
-        if seen != count {
-            self.resets.set(count);
-            if resets.includes(self.hold.name(), seen) {
-                self.lease.borrow_mut().forget();
-            }
-        }
     }
 
     /// Follows a limit that was changed.
@@ -194,6 +193,7 @@ impl Place {
             key_id: key_id.map(Into::into),
             route_id: route_id.cloned(),
             unit,
+            settles_in: if grant.passed_over > 0 { SETTLED } else { Duration::ZERO },
             ends: Instant::now() + Duration::from_nanos(ends_in),
             _mark: mark,
         })

@@ -1,6 +1,11 @@
 //! What is asked of the limiter and what it answers.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    fmt::Write as _,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use fastgate::model::{Cost, Fallback, Id, Limit, Measure, Tokens};
 use smallvec::SmallVec;
@@ -17,10 +22,31 @@ use super::{
 pub(crate) enum Subject<'a> {
     /// Those made with a key.
     Key(&'a str),
+    /// Those made with a key since its limits were made full again, at this millisecond since 1970: no
+    /// two resets of a key have the same.
+    ResetKey(&'a str, NonZeroU64),
     /// Those from an address, where no key is asked for.
     Address(IpAddr),
     /// All on a route.
     Route(&'a Id),
+}
+
+impl<'a> Subject<'a> {
+    /// The requests of a key, and since when they count.
+    pub(crate) fn of_key(key_id: &'a str, limits_reset_at: Option<NonZeroU64>) -> Self {
+        match limits_reset_at {
+            None => Self::Key(key_id),
+            Some(at) => Self::ResetKey(key_id, at),
+        }
+    }
+
+    /// The same as far as requests under way go: those are so whatever people do to limits.
+    pub(super) fn under_way(self) -> Self {
+        match self {
+            Self::ResetKey(key_id, _) => Self::Key(key_id),
+            Self::Key(_) | Self::Address(_) | Self::Route(_) => self,
+        }
+    }
 }
 
 /// One limit a request must pass.
@@ -97,6 +123,7 @@ impl<'a> Policies<'a> {
                 }
             }
             Measure::Concurrent(measure) => {
+                let subject = subject.under_way();
                 let policy = Policy { subject, scope, measure, cost, fallback, at_hand: None };
                 self.concurrent.push((policy, shadow));
             }
@@ -141,17 +168,21 @@ pub(crate) enum Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// Where it is counted: `fg:rl:{env:subject}:policy`. All buckets of a subject have the same
-    /// hash tag, so that one script can reach them in a Redis Cluster. An address holds a `.` or
-    /// `:`, an id neither, and no address begins with `route`: no client can count against
-    /// somebody's key.
+    /// Where it is counted: `fg:rl:{env:subject}:policy`, and `fg:rl:{env:key}:since:time:policy` once
+    /// the limits of the key were reset. So a reset is nothing but other buckets, new and full wherever
+    /// they are, and whatever a node or Redis knew of the old ones says nothing of them. No policy
+    /// begins with `since`.
+    ///
+    /// All buckets of a subject have the same hash tag, so that one script can reach them in a Redis
+    /// Cluster. An address holds a `.` or `:`, an id neither, and no address begins with `route`: no
+    /// client can count against somebody's key.
     pub(super) fn bucket(self, environment: &Id, subject: Subject<'_>) -> String {
         let mut name = String::with_capacity(96);
         for part in ["fg:rl:{", environment.as_str(), ":"] {
             name.push_str(part);
         }
         match subject {
-            Subject::Key(id) => name.push_str(id),
+            Subject::Key(id) | Subject::ResetKey(id, _) => name.push_str(id),
             Subject::Address(address) => name.push_str(&address.to_canonical().to_string()),
             Subject::Route(id) => {
                 name.push_str("route:");
@@ -165,10 +196,19 @@ impl<'a> Scope<'a> {
             Self::OfRoute(route, limit) => ["route:", route.as_str(), ":", limit.as_str()],
         };
         name.push_str("}:");
+        if let Subject::ResetKey(_, at) = subject {
+            // Writing to a text never fails.
+            let _ = write!(name, "since:{at}:");
+        }
         for part in policy {
             name.push_str(part);
         }
         name
+    }
+
+    /// Where its slots are, of requests under way.
+    pub(super) fn slots(self, environment: &Id, subject: Subject<'_>) -> String {
+        self.bucket(environment, subject.under_way()) + ":slots"
     }
 
     /// The route it is on; `None`: it counts on all.

@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     hash::BuildHasher as _,
     net::IpAddr,
+    num::NonZeroU64,
     rc::Rc,
 };
 
@@ -45,6 +46,7 @@ pub(super) struct Spot {
 #[derive(PartialEq, Eq)]
 enum Whose {
     Key(Box<str>),
+    ResetKey(Box<str>, NonZeroU64),
     Address(IpAddr),
     Route(Id),
 }
@@ -60,6 +62,7 @@ impl Spot {
     fn new(hash: u64, subject: Subject<'_>, scope: Scope<'_>) -> Self {
         let subject = match subject {
             Subject::Key(id) => Whose::Key(id.into()),
+            Subject::ResetKey(id, at) => Whose::ResetKey(id.into(), at),
             Subject::Address(address) => Whose::Address(address),
             Subject::Route(id) => Whose::Route(id.clone()),
         };
@@ -78,10 +81,15 @@ impl Spot {
         !self.is_gone.get()
     }
 
+    /// Whether it was thrown out.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.get()
+    }
+
     /// Whose requests are counted, by their key, and on which route; `None`: those of an address.
     pub(super) fn counted(&self) -> Option<(Option<&str>, Option<&Id>)> {
         let key_id = match &self.subject {
-            Whose::Key(id) => Some(&**id),
+            Whose::Key(id) | Whose::ResetKey(id, _) => Some(&**id),
             Whose::Route(_) => None,
             Whose::Address(_) => return None,
         };
@@ -100,6 +108,9 @@ impl Spot {
     fn is_of(&self, subject: Subject<'_>, scope: Scope<'_>) -> bool {
         let is_same_subject = match (&self.subject, subject) {
             (Whose::Key(this), Subject::Key(other)) => **this == *other,
+            (Whose::ResetKey(this, since), Subject::ResetKey(other, at)) => {
+                **this == *other && *since == at
+            }
             (Whose::Address(this), Subject::Address(other)) => *this == other,
             (Whose::Route(this), Subject::Route(other)) => this == other,
             _ => false,
@@ -144,7 +155,7 @@ impl<T: Keep> Shelves<T> {
         make: impl FnOnce(Spot) -> T,
     ) -> Rc<T> {
         let shelf = match subject {
-            Subject::Key(_) | Subject::Route(_) => &self.keys,
+            Subject::Key(_) | Subject::ResetKey(..) | Subject::Route(_) => &self.keys,
             Subject::Address(_) => &self.addresses,
         };
         let hash = self.hasher.hash_one((subject, scope));

@@ -1,7 +1,7 @@
 -- Requests under way: how many slots of a bucket a holder has from now on.
 -- KEYS: the bucket. ARGV: the holder; how many slots there are; how many it wants to have in all;
 -- for how many milliseconds.
--- Returns how many it has now.
+-- Returns how many it has now. Holder 0 is nobody, who looks: how many the others have.
 --
 -- A value is "holder slots end;" of each holder: how many it has, and the millisecond they end at
 -- unless it asks again. So those of a holder that died are there again by themselves. A holder gets
@@ -27,6 +27,9 @@ for other, count, ends in string.gmatch(before or '', '(%d+) (%d+) (%d+);') do
     value = value .. string.format('%s %s %.0f;', other, count, now + left)
     last = math.max(last, left)
   end
+end
+if holder == '0' then
+  return taken
 end
 local granted = math.max(math.min(want, slots - taken), 0)
 if granted > 0 then

@@ -86,6 +86,7 @@ impl Recall {
     }
 
     async fn recall(&self, quota: &Forgotten) {
+        sleep(quota.settles_in).await;
         let began = Instant::now();
         let mut backoff = Backoff::new();
         while let Err(fault) = self.try_to_recall(quota).await {

@@ -22,6 +22,7 @@ use fastgate::{
     },
 };
 use http::Uri;
+use prost::Message as _;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -431,6 +432,21 @@ async fn refused_config_is_nacked_and_keys_go_on() {
     assert_eq!(stream.ack().await.revision, 7);
     assert_eq!(revisions(&node.cell), Some((7, 6)));
     assert_eq!(node.progress.counts(CONFIG).nacks, 1);
+}
+
+/// A control plane of version 1 has nodes make limits full, which others would undo.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_that_would_not_last_is_declined() {
+    let temp = saved();
+    let mut control_plane = ControlPlane::start().await;
+    let node = node(&[&control_plane.uri], Some(temp.path()));
+    tokio::spawn(node.follower.run(CancellationToken::new()));
+    let mut stream = control_plane.stream().await;
+    let question = include_bytes!("../../../proto/tests/v1/question_limits.bin");
+    stream.say(vec![ControlMessage::decode(&question[..]).expect("a message")]).await;
+    let Body::Answer(answer) = stream.answer().await else { panic!("no answer") };
+    assert_eq!(answer.told, None);
+    assert!(answer.fault.contains("bring it up to date"), "{}", answer.fault);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

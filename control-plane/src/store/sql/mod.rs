@@ -298,19 +298,6 @@ impl Store for SqlStore {
         tokens::all(&mut self.read().await?).await
     }
 
-    async fn log_admin_event(
-        &self,
-        actor: &Actor,
-        action: &str,
-        environment: &Id,
-        object: (&str, &str),
-    ) -> Result<()> {
-        let mut tx = self.write().await?;
-        let now = value::to_us(SystemTime::now());
-        tokens::log_admin_event(&mut tx, actor, action, environment.as_str(), object, now).await?;
-        Ok(tx.commit().await?)
-    }
-
     async fn admin_events(
         &self,
         environment: Option<&str>,

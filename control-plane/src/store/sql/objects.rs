@@ -306,6 +306,7 @@ fn key_of(row: KeyRow) -> Result<(Stored<ApiKey>, Usage)> {
         rate_limit_fallback: record.rate_limit_fallback,
         plan_id: record.plan_id,
         description,
+        limits_reset_at: record.limits_reset_at_ms.map(from_ms),
         secrets: secrets?,
     };
     let usage = Usage { count: to_u64(used.unwrap_or(0)), last_used_at: last_used_us.map(from_us) };

@@ -7,11 +7,13 @@ use std::{
 
 use fastgate::{
     admin::v1,
+    node::v1::{Delta, KeyRecord, change::Change},
     secret::{Kind, Secret},
 };
+use prost::Message as _;
 
 use crate::{
-    domain::{Actor, Environment, Expect, Op, Outcome, Role, Route, Token, Upstream},
+    domain::{Actor, Environment, Expect, Namespace, Op, Outcome, Role, Route, Token, Upstream},
     store::{Cursor, KeyFilter, Page, Store, StoreError},
 };
 
@@ -62,6 +64,27 @@ pub(super) async fn a_key_reads_back_as_it_was_written(store: Db) {
     assert_eq!(stored.etag, committed.etags[0]);
     assert_eq!((usage.count, usage.last_used_at), (0, None));
     assert_eq!(store.key(&id("default"), "k2").await.expect("reads"), None);
+}
+
+pub(super) async fn a_reset_of_limits_is_a_revision_of_the_key(store: Db) {
+    let key = key("k1");
+    let first = commit(&store, vec![Op::PutKey(key.clone(), Expect::Absent)]).await;
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_007);
+    let reset = key.with_limits_reset(at);
+    let etag = Expect::Etag(first.expect("commits").etags[0].clone());
+    let committed = commit(&store, vec![Op::PutKey(reset.clone(), etag)]).await.expect("commits");
+    assert_eq!((committed.keys_revision, committed.config_revision), (Some(2), None));
+    let (stored, _) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
+    assert_eq!((stored.object.limits_reset_at, stored.revision()), (Some(at), 2));
+    assert_eq!(stored.object, reset);
+    // Nodes get it like any other change of a key.
+    let log = store.log(&id("default"), Namespace::Keys, 1, 10).await.expect("reads");
+    let delta = Delta::decode(&log[0].delta[..]).expect("a delta");
+    let Some(Change::Upsert(sent)) = &delta.changes[0].change else { panic!("{delta:?}") };
+    let record = KeyRecord::decode(&sent.value[..]).expect("a record");
+    assert_eq!(record.limits_reset_at_ms, Some(1_790_000_000_007));
+    let held = store.entities(&id("default"), Namespace::Keys).await.expect("reads");
+    assert_eq!(held.expect("is there").1, std::slice::from_ref(sent));
 }
 
 pub(super) async fn expectations_are_checked(store: Db) {

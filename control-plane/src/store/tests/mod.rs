@@ -54,6 +54,7 @@ macro_rules! contract {
 contract! {
     cases::default_exists_from_the_start,
     cases::a_key_reads_back_as_it_was_written,
+    cases::a_reset_of_limits_is_a_revision_of_the_key,
     cases::expectations_are_checked,
     cases::routes_that_nothing_tells_apart_collide,
     cases::one_change_may_swap_what_must_differ,

@@ -70,6 +70,7 @@ pub(crate) fn key(name: &str) -> ApiKey {
         rate_limit_fallback: "open".into(),
         plan_id: String::new(),
         description: "for people".into(),
+        limits_reset_at: None,
         secrets: vec![ApiSecret {
             version: 1,
             hash: secret.hash(),

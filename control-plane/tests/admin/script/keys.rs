@@ -39,6 +39,24 @@ pub(crate) fn keys() -> Vec<Step> {
             ("KeyService/ListKeys", json!({"source_path": "mobile_app", "is_active": true})),
         ),
         step(
+            "limits are reset though no node can tell of it",
+            post("/admin/keys/{key-1}/limits:reset", json!({})),
+            ("LimitService/ResetLimits", json!({"key_id": "{key-1}"})),
+        ),
+        step(
+            "those of no key",
+            post("/admin/keys/gone/limits:reset", json!({})),
+            ("LimitService/ResetLimits", json!({"key_id": "gone"})),
+        ),
+        step(
+            "when it was nobody sets",
+            put("/admin/keys/{key-1}?update_mask=limits_reset_at", json!({})),
+            (
+                "KeyService/UpdateKey",
+                json!({"key": {"key_id": "{key-1}"}, "update_mask": "limitsResetAt"}),
+            ),
+        ),
+        step(
             "a broken page token",
             get("/admin/keys?page_token=nope"),
             ("KeyService/ListKeys", json!({"page_token": "nope"})),

@@ -71,8 +71,7 @@ fn faults(node: &Node, version: &str) -> Vec<Fault> {
         let mend = "is Redis running, and can the node reach it? its log says more";
         add(Level::Fail, "counts limits without Redis, each by its fallback".into(), mend);
     }
-    if let Some((level, detail)) = spool(node) {
-        let mend = "is the control plane keeping up? else raise --spool-limit, or free the disk";
+    if let Some((level, detail, mend)) = spool(node) {
         add(level, detail, mend);
     }
     if node.events_dropped > 0 {
@@ -82,13 +81,23 @@ fn faults(node: &Node, version: &str) -> Vec<Fault> {
     faults
 }
 
-fn spool(node: &Node) -> Option<(Level, String)> {
-    if node.spool_full {
-        return Some((Level::Fail, "its audit spool takes no events".into()));
-    }
+fn spool(node: &Node) -> Option<(Level, String, &'static str)> {
     let fill = (u128::from(node.spool_bytes) * 100).checked_div(node.spool_limit.into())?;
     let is_high = fill >= SPOOL_HIGH;
-    is_high.then(|| (Level::Warn, format!("its audit spool is {fill} % full")))
+    let keep_up = "do the control plane and all sinks keep up? else raise --spool-limit";
+    match (node.spool_full, is_high) {
+        (true, true) => {
+            Some((Level::Fail, format!("its audit spool takes no events, {fill} % full"), keep_up))
+        }
+        // It is not its limit that it ran into.
+        (true, false) => {
+            let detail = "its audit spool takes no events: the disk is full or fails".into();
+            let mend = "make room on the disk of its --state-dir; its log says what fails";
+            Some((Level::Fail, detail, mend))
+        }
+        (false, true) => Some((Level::Warn, format!("its audit spool is {fill} % full"), keep_up)),
+        (false, false) => None,
+    }
 }
 
 #[cfg(test)]
@@ -111,14 +120,15 @@ mod tests {
     #[test]
     fn each_fault_of_a_node_is_told_with_its_weight() {
         type Spoil = fn(&mut Node);
-        let cases: [(Spoil, Level, &str); 10] = [
+        let cases: [(Spoil, Level, &str); 11] = [
             (|n| n.last_nack = "revision 3: bad".into(), Level::Fail, "refused revision 3: bad"),
             (|n| n.keys_lag = 2, Level::Fail, "is 2 revisions of keys and 0 of config behind"),
             (|n| n.digests = "differ".into(), Level::Fail, "holds something else"),
             (|n| n.version = "0.9.0".into(), Level::Warn, "is of version 0.9.0"),
             (|n| n.limits_state = "fallback".into(), Level::Fail, "without Redis"),
             (|n| n.spool_bytes = 70, Level::Warn, "70 % full"),
-            (|n| n.spool_full = true, Level::Fail, "takes no events"),
+            (|n| n.spool_full = true, Level::Fail, "the disk is full or fails"),
+            (|n| (n.spool_full, n.spool_bytes) = (true, 99), Level::Fail, "99 % full"),
             (|n| n.events_dropped = 5, Level::Warn, "lost 5 audit events"),
             // What is no fault is told by its absence.
             (|n| n.spool_limit = 0, Level::Ok, ""),

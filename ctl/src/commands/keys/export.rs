@@ -56,6 +56,7 @@ fn line(key: Key, with_hashes: bool) -> Result<String, Error> {
         updated_at: None,
         last_used_at: None,
         usage_count: 0,
+        limits_reset_at: None,
         environment: String::new(),
         etag: String::new(),
         secrets: if with_hashes { key.secrets } else { Vec::new() },

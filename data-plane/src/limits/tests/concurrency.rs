@@ -1,6 +1,6 @@
 //! Limits of requests under way.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use super::*;
 
@@ -144,4 +144,49 @@ fn slots_of_a_holder_that_died_are_there_again() {
     assert_eq!(ask(2, 12, 10_000), 10, "and so is what nobody asked for again");
     assert_eq!(ask(2, 0, 10_000), 0);
     assert!(!redis.exists::<_, bool>("k").expect("asks"));
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_so_after_a_reset() {
+    let server = Server::start();
+    for limiter in [limiter(&server.url()), Limiter::new(&id("default"), None).expect("local")] {
+        let worker = limiter.for_worker();
+        connected(std::slice::from_ref(&limiter)).await;
+        let measure = Measure::Concurrent(NonZeroU32::new(2).expect("a number"));
+        let two = Limit { measure, fallback: Fallback::Closed, shadow: false };
+        let after = |resets| {
+            let mut policies = Policies::default();
+            policies.push(Subject::of_key("k1", NonZeroU64::new(resets)), Scope::Key, two);
+            policies
+        };
+        let (before, after) = (after(0), after(1));
+        let _one = worker.enter(&before).await.expect("there is room");
+        let _two = worker.enter(&after).await.expect("there is room for one");
+        assert!(worker.enter(&after).await.is_err() && worker.enter(&before).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_look_counts_slots_as_requests_do() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let _worker = limiter.for_worker();
+    connected(std::slice::from_ref(&limiter)).await;
+    let measure = Measure::Concurrent(NonZeroU32::new(9).expect("a number"));
+    let nine = Limit { measure, fallback: Fallback::Closed, shadow: false };
+    let look = async || {
+        let mut inspection = limiter.inspect();
+        inspection.add(Subject::Key("k1"), Scope::Key, nine, &Cost::ONE);
+        inspection.look().await.expect("looks").first().expect("one limit").remaining
+    };
+    let mut redis = server.connection();
+    let slots = "fg:rl:{default:k1}:key:slots";
+    assert_eq!(look().await, 9);
+    // One holder's time is over.
+    redis.set::<_, _, ()>(slots, "1 2 9999999999999;2 4 1700000000000;").expect("writes");
+    assert_eq!(look().await, 7);
+    assert_eq!(redis.get::<_, String>(slots).expect("reads").len(), 36, "a look changes nothing");
+    redis.del::<_, ()>(slots).expect("deletes");
+    redis.lpush::<_, _, ()>(slots, "of another type").expect("writes");
+    assert_eq!(look().await, 9);
 }

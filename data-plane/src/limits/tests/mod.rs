@@ -5,6 +5,7 @@ mod charges;
 mod concurrency;
 mod deployments;
 mod log;
+mod quotas;
 mod resets;
 mod servers;
 mod slow;
@@ -25,7 +26,8 @@ use self::servers::Server;
 use crate::allocations;
 
 use super::{
-    Limiter, Policies, RedisAddress, RedisSettings, Scope, State, Subject, Verdict, WorkerLimiter,
+    Forgotten, Limiter, Policies, RedisAddress, RedisSettings, Scope, State, Subject, Verdict,
+    WorkerLimiter,
     ask::{Ask, Back, Grant},
     gcra::Bucket,
     mirror::{self, Kept},
@@ -160,6 +162,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                     count if dice.roll(2) == 0 => Some(granted.remove(dice.roll(count) as usize)),
                     _ => None,
                 };
+                let seen = earlier.map(|grant| grant.version).filter(|_| dice.roll(2) == 0);
                 let back =
                     |grant: Grant| Back { tokens: dice.roll(grant.tokens + 1), mark: grant.mark };
                 let back = earlier.map(back).unwrap_or_default();
@@ -167,7 +170,11 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                 let beyond = if bucket.is_charged { dice.roll(2 * bucket.tokens()) } else { 0 };
                 let floor = if dice.roll(8) == 0 { dice.roll(bucket.capacity * 2) } else { 0 };
                 let (bucket, spent) = (*bucket, some(&mut dice) + beyond);
-                Ask { bucket, want, spent, back, floor, is_recall: dice.roll(8) == 0 }
+                let is_recall = dice.roll(8) == 0;
+                let spent_for = [0, dice.roll(1_000_000), dice.roll(100_000_000_000)];
+                let spent_for = spent_for[dice.roll(3) as usize];
+                let seen = seen.unwrap_or_default();
+                Ask { bucket, want, spent, spent_for, back, floor, seen, is_recall }
             };
             let asks: Vec<_> = buckets.iter().zip(&mut granted).map(&mut ask).collect();
             let expected = mirror::call(&mut kept, &asks, micros * 1000);
@@ -182,7 +189,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
             call.arg(micros / 1_000_000).arg(micros % 1_000_000);
             let answer: Vec<u64> = call.invoke(&mut redis).expect("the script runs");
             let answer: Option<Vec<_>> = answer.chunks(Grant::NUMBERS).map(Grant::read).collect();
-            let answer = answer.expect("five numbers of each bucket");
+            let answer = answer.expect("seven numbers of each bucket");
             assert_eq!(answer, expected, "round {round} step {step}: {asks:?} at {micros}");
             for (grant, granted) in answer.iter().zip(&mut granted) {
                 if grant.tokens > 0 {

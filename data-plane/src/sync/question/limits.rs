@@ -22,7 +22,7 @@ pub(super) fn of_key(key: &Key, on: &Grounds<'_>) -> Option<Standings> {
     let mut standings = Standings::new(on.node_id, on.limiter);
     let snapshot = on.replica.snapshot()?;
     let entry = snapshot.keys.get(&key.secrets.first()?.hash)?;
-    let each = Subject::Key(key.key_id.as_str());
+    let each = Subject::of_key(key.key_id.as_str(), entry.limits_reset_at());
     let (rate, further) = entry.limits(&snapshot.plans, snapshot.default_rate_limit);
     if let Some(limit) = rate {
         standings.add(each, Scope::Key, &limit, &Cost::ONE);
@@ -37,8 +37,8 @@ pub(super) fn of_key(key: &Key, on: &Grounds<'_>) -> Option<Standings> {
 }
 
 /// What they stand at.
-pub(super) async fn look(standings: Standings, reset: bool) -> Result<LimitReport, String> {
-    let stands = standings.look(reset).await?;
+pub(super) async fn look(standings: Standings) -> Result<LimitReport, String> {
+    let stands = standings.look().await?;
     Ok(LimitReport { limits: stands.into_iter().map(|stands| stands.told).collect() })
 }
 

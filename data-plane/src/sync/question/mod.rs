@@ -44,7 +44,7 @@ pub(super) struct Begun {
 }
 
 enum What {
-    Limits(Standings, LimitQuery),
+    Limits(Standings),
     Explanation(Box<explain::Pending>),
     Told(Box<Told>),
     Fault(String),
@@ -53,7 +53,7 @@ enum What {
 /// Looks at what a question is about.
 pub(super) fn begin(question: Question, on: &Grounds<'_>) -> Begun {
     let what = match question.ask {
-        Some(Ask::Limits(query)) => limits_of(query, on),
+        Some(Ask::Limits(query)) => limits_of(&query, on),
         Some(Ask::Explain(request)) => explain(&request, on),
         Some(Ask::Holding(HoldingQuery { with_config })) => {
             holding::tell(with_config, on).map(|held| What::Told(Box::new(Told::Holding(held))))
@@ -73,9 +73,7 @@ impl Begun {
     pub(super) async fn answer(self) -> Answer {
         let question_id = self.question_id;
         let told = match self.what {
-            What::Limits(standings, query) => {
-                limits::look(standings, query.reset).await.map(Told::Limits)
-            }
+            What::Limits(standings) => limits::look(standings).await.map(Told::Limits),
             What::Explanation(pending) => Ok(Told::Explanation(pending.finish().await)),
             What::Told(told) => Ok(*told),
             What::Fault(fault) => Err(fault),
@@ -87,10 +85,16 @@ impl Begun {
     }
 }
 
-fn limits_of(query: LimitQuery, on: &Grounds<'_>) -> Result<What, String> {
+fn limits_of(query: &LimitQuery, on: &Grounds<'_>) -> Result<What, String> {
+    if query.reset {
+        return Err(
+            "is newer than this control plane, whose resets do not last: bring it up to date"
+                .into(),
+        );
+    }
     let key = key(&query.key_id, on.replica)?;
     let standings = limits::of_key(&key, on).ok_or("can't tell the limits of this key")?;
-    Ok(What::Limits(standings, query))
+    Ok(What::Limits(standings))
 }
 
 fn explain(request: &ExplainRequest, on: &Grounds<'_>) -> Result<What, String> {

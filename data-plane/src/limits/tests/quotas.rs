@@ -1,0 +1,179 @@
+//! Tokens of quotas: no time makes up for one that is lost, nor for one that is counted twice.
+
+use std::time::SystemTime;
+
+use super::*;
+
+/// Waits until no day or month begins or ends soon: in its first minute nothing is forgotten.
+async fn amid_a_day() {
+    loop {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+        if (70..86_380).contains(&(now.as_secs() % 86_400)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Tokens taken of the quota of a key, as Redis has it.
+fn taken(server: &Server, key: &str) -> u64 {
+    let value: Option<String> =
+        server.connection().get(format!("fg:rl:{{default:{key}}}:key")).expect("is asked");
+    let value = value.expect("there is a quota");
+    let (taken, _) = value.split_once('.').expect("as limit.lua has it");
+    taken.parse().expect("a number")
+}
+
+async fn spend(worker: &WorkerLimiter, requests: u64, limit: Limit) {
+    for _ in 0..requests {
+        assert!(admits(worker, "k1", limit).await);
+    }
+}
+
+async fn is_back(limiter: &Limiter) {
+    until("redis is there", || limiter.state() == State::Redis).await;
+}
+
+#[tokio::test]
+async fn workers_that_leave_give_back_what_they_hold() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    for round in 1..=3 {
+        let workers = [limiter.for_worker(), limiter.for_worker()];
+        is_back(&limiter).await;
+        for worker in &workers {
+            spend(worker, 10, quota(1000, Calendar::Month)).await;
+        }
+        assert!(taken(&server, "k1") > 20 * round, "they hold some");
+        for worker in workers {
+            worker.leave().await;
+        }
+        assert_eq!(taken(&server, "k1"), 20 * round);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_changed_keeps_what_is_left_of_it() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    is_back(&limiter).await;
+    for (amount, spent) in [(1000, 5), (1001, 10), (500, 15), (1000, 20)] {
+        spend(&worker, 5, quota(amount, Calendar::Day)).await;
+        assert!((spent..=spent + 16).contains(&taken(&server, "k1")), "{amount}");
+    }
+    worker.leave().await;
+    assert_eq!(taken(&server, "k1"), 20);
+}
+
+#[tokio::test]
+async fn another_connection_loses_nothing_and_an_empty_redis_hears_what_was_spent() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    let limit = quota(1000, Calendar::Month);
+    is_back(&limiter).await;
+    for (spent, empties) in [(10, false), (20, false), (30, true), (40, false)] {
+        spend(&worker, 10, limit).await;
+        if empties {
+            let _: () = server.admin("FLUSHALL");
+        }
+        let _: u64 = server.admin("CLIENT KILL TYPE normal");
+        until("redis is away", || limiter.state() != State::Redis).await;
+        is_back(&limiter).await;
+        spend(&worker, 1, limit).await;
+        worker.leave().await;
+        let spent = spent + spent / 10;
+        assert_eq!(taken(&server, "k1"), spent, "emptied: {empties}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_spent_without_redis_is_told_though_no_request_comes() {
+    let mut server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    is_back(&limiter).await;
+    server.kill();
+    until("redis is away", || limiter.state() != State::Redis).await;
+    spend(&worker, 7, quota(1000, Calendar::Day)).await;
+    let server = Server::start_on(server.port);
+    is_back(&limiter).await;
+    tokio::select! {
+        () = worker.give_back() => unreachable!("it runs for ever"),
+        () = until("it is told", || {
+            let keys: Vec<String> = server.connection().keys("*").expect("lists");
+            keys.iter().any(|key| key.contains("k1"))
+        }) => {}
+    }
+    assert_eq!(taken(&server, "k1"), 7);
+}
+
+#[tokio::test]
+async fn what_was_spent_without_redis_and_is_stored_is_counted_once() {
+    amid_a_day().await;
+    let mut server = Server::start();
+    let limiter = limiter(&server.url());
+    let mut forgotten = limiter.forgotten().expect("nobody looks after them");
+    let workers = [limiter.for_worker(), limiter.for_worker(), limiter.for_worker()];
+    let limit = quota(1000, Calendar::Day);
+    is_back(&limiter).await;
+    server.kill();
+    until("redis is away", || limiter.state() != State::Redis).await;
+    for worker in &workers {
+        spend(worker, 100, limit).await;
+    }
+    let server = Server::start_on(server.port);
+    is_back(&limiter).await;
+
+    // One tells what it spent, and of 50 more that a node that is gone spent the audit log knows.
+    spend(&workers[0], 1, limit).await;
+    let quota = forgotten.try_recv().expect("nobody told yet");
+    assert_eq!((taken(&server, "k1"), quota.settles_in), (116, Duration::ZERO));
+    limiter.recall(&quota, 350, ends_in(&quota)).await.expect("tells");
+    drop(quota);
+    assert_eq!(taken(&server, "k1"), 350);
+
+    // The others are among those 350.
+    for worker in &workers[1..] {
+        spend(worker, 1, limit).await;
+        let quota = forgotten.try_recv().expect("to be told anew");
+        assert!(quota.settles_in > Duration::ZERO, "their events may be on the way");
+        limiter.recall(&quota, 352, ends_in(&quota)).await.expect("tells");
+    }
+    for worker in &workers {
+        worker.leave().await;
+    }
+    assert_eq!(
+        taken(&server, "k1"),
+        352,
+        "what was granted before the 350 were told is not in them"
+    );
+
+    // Spent since, it is added.
+    let before = taken(&server, "k1");
+    server.signal("-STOP");
+    until("redis is away", || limiter.state() != State::Redis).await;
+    spend(&workers[1], 10, limit).await;
+    server.signal("-CONT");
+    is_back(&limiter).await;
+    workers[1].leave().await;
+    assert_eq!(taken(&server, "k1"), before + 10);
+    assert!(forgotten.try_recv().is_err(), "what is known is known");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_redis_that_is_away_is_bounded() {
+    let limiter = limiter(&format!("redis://127.0.0.1:{}", servers::free_port()));
+    let worker = limiter.for_worker();
+    for key in 0..100_000 {
+        assert!(admits(&worker, &key.to_string(), quota(10, Calendar::Day)).await);
+    }
+    let listed = worker.leases.as_ref().expect("there is a Redis").listed();
+    assert!((10_000..=1 << 16).contains(&listed), "{listed}");
+}
+
+/// As a control plane says it whose clock is Redis's.
+fn ends_in(quota: &Forgotten) -> Duration {
+    quota.ends.saturating_duration_since(Instant::now())
+}
