@@ -139,6 +139,24 @@ impl Concurrency {
         }
     }
 
+    /// Gives back all slots that no request has. The last thing a worker does.
+    pub(super) async fn leave(&self) {
+        let Some(link) = &self.link else { return };
+        let listed = std::mem::take(&mut *self.open.borrow_mut());
+        let mut told = Vec::new();
+        for room in listed {
+            let under_way = room.call.borrow().clone();
+            if let Some(call) = under_way {
+                call.landed().await;
+                self.collect(&room);
+            }
+            told.extend(self.ask(link, &room, 0));
+        }
+        for call in told {
+            call.landed().await;
+        }
+    }
+
     fn find(&self, policy: &Policy<'_, NonZeroU32>) -> Rc<Room> {
         let Policy { subject, scope, measure, .. } = *policy;
         self.rooms.find(subject, scope, |spot| {
@@ -213,7 +231,9 @@ impl Concurrency {
         let (holder, limit, life) = (self.holder, slots.limit(), LIFE / 1_000_000);
         let asks = Reservation { holder, limit, want, life };
         let call = link.reserve(room.name.clone(), asks, now)?;
+        drop(slots);
         room.call.replace(Some(call.clone()));
+        self.list(room);
         Some(call)
     }
 
@@ -224,13 +244,15 @@ impl Concurrency {
         let Some(answer) = call.answer() else { return };
         if let Some(landing) = answer {
             room.slots.borrow_mut().grant(landing.grants, call.epoch, call.sent);
-            self.list(room);
         }
         *under_way = None;
+        drop(under_way);
+        self.list(room);
     }
 
     fn list(&self, room: &Rc<Room>) {
-        if room.slots.borrow().is_in_use() && !room.is_listed.replace(true) {
+        let is_in_use = room.slots.borrow().is_in_use() || room.call.borrow().is_some();
+        if is_in_use && !room.is_listed.replace(true) {
             self.open.borrow_mut().push(room.clone());
             self.opened.notify_one();
         }
@@ -279,7 +301,10 @@ impl Keep for Room {
     }
 
     fn is_needed(&self) -> bool {
-        self.waiting.count() > 0 || self.slots.borrow().is_in_use() || self.call.borrow().is_some()
+        let is_under_way = |call: &Arc<Call>| call.answer().is_none();
+        self.waiting.count() > 0
+            || self.slots.borrow().is_in_use()
+            || self.call.borrow().as_ref().is_some_and(is_under_way)
     }
 }
 

@@ -278,12 +278,13 @@ impl WorkerLimiter {
         }
     }
 
-    /// Gives back what is held of quotas, and tells what is owed, as far as Redis answers in time. For
-    /// when no request comes any more.
+    /// Gives back what is held of quotas and slots, and tells what is owed, as far as Redis answers in
+    /// time. For when no request comes any more.
     pub(crate) async fn leave(&self) {
         if let Some(leases) = &self.leases {
+            let both = async { tokio::join!(leases.leave(), self.concurrency.leave()) };
             // Too late: it is lost, as with a worker that dies.
-            drop(timeout(LEAVING, leases.leave()).await);
+            drop(timeout(LEAVING, both).await);
         }
     }
 

@@ -87,10 +87,13 @@ impl Slots {
         if self.asked_at == 0 { 0 } else { self.asked_at + EVERY }
     }
 
-    /// How many it wants in all, with so many requests that wait.
+    /// How many it wants in all, with so many requests that wait. Those it has beyond that are others'
+    /// as soon as Redis hears of it, so it takes none of them any more.
     pub(super) fn ask(&mut self, now: u64, waiting: u64, crowd: Crowd) -> u64 {
         self.asked_at = now;
-        self.used + waiting + self.spare(waiting, crowd)
+        let want = self.used + waiting + self.spare(waiting, crowd);
+        self.held = self.held.min(want);
+        want
     }
 
     /// Takes what Redis gave for what was asked over the connection `epoch` at `sent`.
@@ -165,6 +168,18 @@ mod tests {
         assert_eq!(slots.ask(now, 0, ALONE), 0);
         slots.grant(0, 1, now);
         assert!(!slots.is_in_use());
+    }
+
+    #[test]
+    fn what_is_being_given_back_is_taken_no_more() {
+        let (mut slots, now) = (slots(5), MILLISECOND);
+        assert_eq!(slots.ask(now, 5, ALONE), 5);
+        slots.grant(5, 1, now);
+        assert_eq!(slots.take(now), Stock::Held);
+        assert_eq!(slots.ask(now + EVERY, 0, ALONE), 1);
+        assert_eq!(slots.take(now + EVERY), Stock::Empty, "by now another one may have it");
+        slots.put_back();
+        assert_eq!(slots.take(now + EVERY), Stock::Held);
     }
 
     #[test]
