@@ -72,8 +72,10 @@ impl Back {
     pub(super) fn add(&mut self, tokens: u64, mark: Mark) {
         *self = if self.tokens > 0 && self.mark.begun == mark.begun {
             Self { tokens: self.tokens + tokens, mark: self.mark.older(mark) }
+        } else if self.tokens > 0 && self.mark.begun > mark.begun {
+            // What was begun earlier is not there any more.
+            *self
         } else {
-            // Of the two, the later one has more left to give.
             Self { tokens, mark }
         };
     }

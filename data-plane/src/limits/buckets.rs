@@ -129,8 +129,8 @@ impl Buckets {
     /// Learns how much of a bucket is taken elsewhere, so that counting can go on here from there.
     pub(super) fn learn(&self, Claim { hold, bucket }: Claim<'_>, taken: u64, now: u64) {
         if taken > 0 {
-            let full_at = self.clock.moment(bucket.refill, now).at + taken;
-            let later = |tat: u64| live(tat).map(|tat| tat.max(full_at));
+            let moment = self.clock.moment(bucket.refill, now);
+            let later = |tat| Some(moment.at + bucket.level(live(tat)?, moment).taken.max(taken));
             // An error means that the bucket was thrown out just now: little is lost with it.
             let _ = self.cell(hold, now).fetch_update(AcqRel, Acquire, later);
         }
@@ -145,7 +145,8 @@ impl Buckets {
             Class::Key => &self.keys,
             Class::Address => &self.addresses,
         };
-        held.insert(table.find(&hold.name, now)).clone()
+        let is_full = |tat| tat <= self.clock.moment(Moment::refill_of(tat), now).at;
+        held.insert(table.find(&hold.name, is_full)).clone()
     }
 }
 
@@ -229,7 +230,7 @@ impl Table {
         Self { hasher: RandomState::default(), shards, bound: (bound / SHARDS).max(4) }
     }
 
-    fn find(&self, name: &str, now: u64) -> Arc<AtomicU64> {
+    fn find(&self, name: &str, is_full: impl Fn(u64) -> bool) -> Arc<AtomicU64> {
         let place = self.hasher.hash_one(name) as usize % SHARDS;
         let Some(shard) = self.shards.get(place) else { return Arc::default() };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,7 +238,7 @@ impl Table {
             return cell.clone();
         }
         if shard.len() >= self.bound {
-            make_room(&mut shard, self.bound, now);
+            make_room(&mut shard, self.bound, is_full);
         }
         shard.entry(name.into()).or_default().clone()
     }
@@ -245,20 +246,20 @@ impl Table {
 
 /// Throws out what is full again, which loses nothing; under an attack also the fuller half of
 /// the rest, which forgets the least.
-fn make_room(shard: &mut Shard, bound: usize, now: u64) {
-    throw_out(shard, now);
+fn make_room(shard: &mut Shard, bound: usize, is_full: impl Fn(u64) -> bool) {
+    throw_out(shard, is_full);
     if shard.len() > bound / 2 {
         let mut tats: Vec<_> = shard.values().map(|cell| cell.load(Acquire)).collect();
         let middle = tats.len() / 2;
-        let (_, median, _) = tats.select_nth_unstable(middle);
-        throw_out(shard, *median);
+        let (_, &mut median, _) = tats.select_nth_unstable(middle);
+        throw_out(shard, |tat| tat <= median);
     }
 }
 
-/// Throws out every bucket that is full at `until`.
-fn throw_out(shard: &mut Shard, until: u64) {
-    let full = |tat: u64| (tat <= until).then_some(GONE);
-    shard.retain(|_, cell| cell.fetch_update(AcqRel, Acquire, full).is_err());
+/// Throws out every bucket whose TAT is such.
+fn throw_out(shard: &mut Shard, is_such: impl Fn(u64) -> bool) {
+    let gone = |tat: u64| is_such(tat).then_some(GONE);
+    shard.retain(|_, cell| cell.fetch_update(AcqRel, Acquire, gone).is_err());
 }
 
 #[cfg(test)]
@@ -332,15 +333,16 @@ mod tests {
     #[test]
     fn a_table_never_grows_past_its_bound_and_forgets_the_fullest_first() {
         let table = Table::new(SHARDS * 16);
-        let spent = table.find("spent", 0);
+        let is_full = |tat| tat == 0;
+        let spent = table.find("spent", is_full);
         spent.store(1_000_000, std::sync::atomic::Ordering::Release);
         for name in 0..10_000 {
-            let cell = table.find(&format!("address {name}"), 0);
+            let cell = table.find(&format!("address {name}"), is_full);
             cell.store(name + 1, std::sync::atomic::Ordering::Release);
         }
         let len: usize = table.shards.iter().map(|s| s.lock().expect("no panic").len()).sum();
         assert!(len <= SHARDS * 16, "{len}");
-        assert!(Arc::ptr_eq(&spent, &table.find("spent", 0)), "the emptiest bucket was kept");
+        assert!(Arc::ptr_eq(&spent, &table.find("spent", is_full)), "the emptiest bucket was kept");
     }
 
     #[test]
@@ -353,11 +355,42 @@ mod tests {
         }
         let later = 120_000_000_000;
         for shard in &buckets.keys.shards {
-            throw_out(&mut shard.lock().expect("no panic"), later);
+            throw_out(&mut shard.lock().expect("no panic"), |tat| tat <= later);
         }
         let admitted = |claims| (0..5).filter(|_| buckets.admit(claims, later).admitted).count();
         let admitted: usize = claims.iter().map(|claims| admitted(claims)).sum();
         assert_eq!(admitted, 5, "both must find the same new bucket");
+    }
+
+    #[test]
+    fn a_quota_in_use_outlives_rates_that_are_full() {
+        const DAY: u64 = 86_400_000_000_000;
+        let new_year = 1_798_761_600_000_000_000;
+        let buckets = Buckets::new(Clock::at(new_year));
+        let used = |calendar, name: &str, now| {
+            let quota = Quota::parse(10, calendar).expect("a quota");
+            let hold = hold(name);
+            let bucket = Bucket::new(Tokens::Quota(quota), &Cost::ONE);
+            let tally = buckets.admit(&[Claim { hold: &hold, bucket }], now);
+            tally.levels[0].taken - 1
+        };
+        let later = 30 * DAY + DAY / 2;
+        assert_eq!((used(Calendar::Month, "month", 1), used(Calendar::Day, "day", later)), (0, 0));
+        for shard in &buckets.keys.shards {
+            let is_full = |tat| tat <= buckets.clock.moment(Moment::refill_of(tat), later).at;
+            throw_out(&mut shard.lock().expect("no panic"), is_full);
+        }
+        assert_eq!(used(Calendar::Month, "month", later), 1);
+        assert_eq!(used(Calendar::Day, "day", later), 1);
+        let len = || -> usize {
+            buckets.keys.shards.iter().map(|s| s.lock().expect("no panic").len()).sum()
+        };
+        assert_eq!(len(), 2);
+        for shard in &buckets.keys.shards {
+            let is_full = |tat| tat <= buckets.clock.moment(Moment::refill_of(tat), later + DAY).at;
+            throw_out(&mut shard.lock().expect("no panic"), is_full);
+        }
+        assert_eq!(len(), 0, "day and month are over");
     }
 
     #[test]

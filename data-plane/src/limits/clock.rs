@@ -40,6 +40,6 @@ impl Clock {
         let wall = self.wall.saturating_add(now);
         let (number, seconds) = calendar.period(wall / NANOS_PER_SECOND).unwrap_or_default();
         let ends_in = (seconds.end * NANOS_PER_SECOND).saturating_sub(wall);
-        Moment { at: number << Moment::QUOTA_BITS, ends_in: Some(ends_in) }
+        Moment::of_period(calendar, number, ends_in)
     }
 }

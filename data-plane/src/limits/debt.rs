@@ -22,25 +22,25 @@ impl Debt {
         now.saturating_sub(self.since).div_ceil(1_000)
     }
 
-    /// When the bucket will be full again, and not before `seen`.
-    pub(super) fn full_at(&mut self, seen: u64) -> u64 {
-        self.full_at = self.full_at.max(seen);
+    /// When the bucket will be full again.
+    pub(super) fn full_at(&self) -> u64 {
         self.full_at
     }
 
-    /// Adds some, but no more than it can hold.
-    pub(super) fn add(&mut self, tokens: u64, most: u64, now: u64) {
+    /// Adds some, but no more than it can hold. The bucket will be full again then.
+    pub(super) fn add(&mut self, tokens: u64, most: u64, now: u64, full_at: u64) {
+        self.forget_if_full(now);
         if self.tokens == 0 {
             self.since = now;
         }
         self.tokens = self.tokens.saturating_add(tokens).min(most);
+        self.full_at = full_at;
     }
 
-    /// Adds one that was spent without Redis. The bucket will be full again then.
-    pub(super) fn spend(&mut self, now: u64, full_at: u64) {
-        self.forget_if_full(now);
-        self.add(1, u64::MAX, now);
-        self.full_at = full_at;
+    /// Takes back that Redis was told of so many, the first of which was spent then.
+    pub(super) fn is_untold(&mut self, tokens: u64, since: u64) {
+        self.since = if self.tokens == 0 { since } else { self.since.min(since) };
+        self.tokens = self.tokens.saturating_add(tokens);
     }
 
     /// Forgets what is from before the bucket was full again.

@@ -5,7 +5,13 @@
 //! somebody told what is stored is passed over, and that is told anew.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicU8,
+            Ordering::{AcqRel, Acquire, Release},
+        },
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +21,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{Limiter, ask::Ask, gcra::Bucket, inspect::Unseen, redis::Looker};
 
-/// Quotas that wait to be asked about. Of further ones nothing is told to Redis.
+/// Quotas that wait to be asked about. Further ones are found again.
 const WAITING: usize = 1024;
 
 /// How long Redis may take to hear of one.
@@ -45,9 +51,22 @@ pub(crate) struct Forgotten {
     pub(crate) settles_in: Duration,
     /// When the period is over, by Redis's clock.
     pub(super) ends: Instant,
-    /// Whoever found it looks whether this is still there: until it is gone, it need not be found again.
-    pub(super) _mark: Arc<()>,
+    /// Shared with whoever found it.
+    pub(super) care: Arc<Care>,
 }
+
+/// Whether somebody looks after a quota that may be forgotten.
+#[derive(Debug)]
+pub(super) struct Care(AtomicU8);
+
+/// What is stored of it is asked for and told.
+const ASKED: u8 = 0;
+
+/// And once more then.
+const AGAIN: u8 = 1;
+
+/// It was told; or nobody will.
+const OVER: u8 = 2;
 
 /// Why Redis was not told what was used of a quota.
 #[derive(Debug, Error)]
@@ -68,6 +87,43 @@ pub(crate) enum Unit {
     ResponseBytes,
     /// What answers say, of which nothing is stored.
     Told,
+}
+
+impl Default for Care {
+    fn default() -> Self {
+        Self(AtomicU8::new(ASKED))
+    }
+}
+
+impl Care {
+    /// Whether it goes on.
+    pub(super) fn goes_on(&self) -> bool {
+        self.0.load(Acquire) != OVER
+    }
+
+    /// Has what is stored told once more when that is done. False: it is over.
+    pub(super) fn tell_again(&self) -> bool {
+        self.0.fetch_update(AcqRel, Acquire, |state| (state != OVER).then_some(AGAIN)).is_ok()
+    }
+
+    /// Ends, unless it is to be told once more. False: it is.
+    fn end(&self) -> bool {
+        let end = |state| Some(if state == AGAIN { ASKED } else { OVER });
+        self.0.fetch_update(AcqRel, Acquire, end) != Ok(AGAIN)
+    }
+}
+
+impl Forgotten {
+    /// Notes that Redis was told what is stored of it. `Some`: that is to be done once more, in so long.
+    pub(crate) fn was_told(&self) -> Option<Duration> {
+        (!self.care.end()).then_some(SETTLED)
+    }
+}
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        self.care.0.store(OVER, Release);
+    }
 }
 
 impl Unit {
@@ -97,10 +153,9 @@ impl Default for Lost {
 }
 
 impl Lost {
-    /// Notes one.
-    pub(super) fn note(&self, forgotten: Forgotten) {
-        // Full: then it is found again before long.
-        drop(self.found.try_send(forgotten));
+    /// Notes one. False: there are too many already.
+    pub(super) fn note(&self, forgotten: Forgotten) -> bool {
+        self.found.try_send(forgotten).is_ok()
     }
 }
 
@@ -148,6 +203,15 @@ mod tests {
 
     use super::*;
     use crate::limits::mirror::{self, Kept};
+
+    #[test]
+    fn what_is_to_be_told_once_more_while_it_is_told_is() {
+        let care = Care::default();
+        assert!(care.goes_on() && care.tell_again());
+        assert!(!care.end() && care.goes_on());
+        assert!(care.end() && !care.goes_on());
+        assert!(!care.tell_again(), "somebody else is to be found");
+    }
 
     #[test]
     fn a_quota_is_taken_for_a_forgotten_one_until_somebody_told_of_its_use() {

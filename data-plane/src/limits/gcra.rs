@@ -46,7 +46,7 @@ pub(super) struct Level {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Moment {
     /// Of rates the nanosecond; of quotas a number of the day or month that is further from that of
-    /// the next one than any quota is large.
+    /// the next one than any quota is large, and than any nanosecond.
     pub(super) at: u64,
     /// Nanoseconds until the day or month is over; `None` for rates.
     pub(super) ends_in: Option<u64>,
@@ -54,7 +54,31 @@ pub(super) struct Moment {
 
 impl Moment {
     /// Numbers up to the largest quota fit in: [`bounds::QUOTA`].
-    pub(super) const QUOTA_BITS: u32 = 40;
+    const QUOTA_BITS: u32 = 40;
+
+    /// Tells days from nanoseconds.
+    const DAY: u64 = 1 << 62;
+
+    /// Tells months from both.
+    const MONTH: u64 = 1 << 63;
+
+    /// The day or month of this number since 1970, which is over in so many nanoseconds.
+    pub(super) fn of_period(calendar: Calendar, number: u64, ends_in: u64) -> Self {
+        let kind = match calendar {
+            Calendar::Day => Self::DAY,
+            Calendar::Month => Self::MONTH,
+        };
+        Self { at: kind | number << Self::QUOTA_BITS, ends_in: Some(ends_in) }
+    }
+
+    /// What makes room in a bucket of this TAT.
+    pub(super) fn refill_of(tat: u64) -> Refill {
+        match (tat & Self::MONTH, tat & Self::DAY) {
+            (0, 0) => Refill::Steady,
+            (0, _) => Refill::Calendar(Calendar::Day),
+            _ => Refill::Calendar(Calendar::Month),
+        }
+    }
 }
 
 const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
@@ -111,11 +135,12 @@ impl Bucket {
     }
 
     /// The most room that can be taken: what there is, and a debt beyond it where requests are charged
-    /// when they are over. What is beyond that is forgiven.
+    /// when they are over. What is beyond that is forgiven. What was used of a quota is not, also where
+    /// it is lowered: it may be raised again.
     pub(super) fn most(self) -> u64 {
         match self.refill {
-            _ if !self.is_charged => self.capacity,
-            Refill::Steady => self.capacity + DEBT,
+            Refill::Steady if self.is_charged => self.capacity + DEBT,
+            Refill::Steady => self.capacity,
             Refill::Calendar(_) => (1 << Moment::QUOTA_BITS) - 1,
         }
     }
@@ -126,8 +151,9 @@ impl Bucket {
     }
 
     /// Where it stands at a moment. More than the most can't be taken: a clock that was set back must
-    /// not lock anyone out.
+    /// not lock anyone out. What another refill had to make up for says nothing.
     pub(super) fn level(self, tat: u64, now: Moment) -> Level {
+        let tat = if Moment::refill_of(tat) == self.refill { tat } else { 0 };
         let taken = tat.saturating_sub(now.at).min(self.most());
         self.level_of(taken, now.ends_in)
     }
@@ -228,10 +254,7 @@ mod tests {
     #[test]
     fn a_quota_is_there_again_with_the_next_day_and_not_before() {
         let (bucket, mut tat) = (quota(60), 0);
-        let day = |number: u64, ends_in| Moment {
-            at: number << Moment::QUOTA_BITS,
-            ends_in: Some(ends_in),
-        };
+        let day = |number, ends_in| Moment::of_period(Calendar::Day, number, ends_in);
         assert_eq!(admitted(bucket, &mut tat, day(7, MINUTE)), 60);
         assert_eq!(admitted(bucket, &mut tat, day(7, 1)), 0);
         assert_eq!(bucket.wait(bucket.level(tat, day(7, MINUTE))).as_secs(), 60);
@@ -241,8 +264,17 @@ mod tests {
     #[test]
     fn a_clock_set_back_locks_nobody_out_for_longer_than_a_full_bucket_takes() {
         let bucket = bucket(7, Period::Minute, None);
-        let level = bucket.level(u64::MAX, at(0));
+        let level = bucket.level(u64::MAX >> 2, at(0));
         assert_eq!((level.taken, bucket.wait_nanos(level)), (bucket.capacity, bucket.interval));
+    }
+
+    #[test]
+    fn a_rate_knows_nothing_of_what_was_used_of_a_quota_nor_the_other_way_round() {
+        let month = Moment::of_period(Calendar::Month, 700, MINUTE);
+        let (rate, quota) = (bucket(7, Period::Minute, None), quota(7));
+        assert_eq!(rate.level(month.at + 7, at(1)).taken, 0);
+        assert_eq!(quota.level(month.at + 7, Moment::of_period(Calendar::Day, 7, 1)).taken, 0);
+        assert_eq!(quota.level(MINUTE, Moment::of_period(Calendar::Day, 7, 1)).taken, 0);
     }
 
     #[test]
@@ -269,8 +301,8 @@ mod tests {
         let paid = charged.level(MINUTE + after, at(MINUTE + 91 * SECOND)).taken;
         assert!(charged.take(paid).is_some());
         assert_eq!(charged.charge(after, u64::MAX), MINUTE + DEBT, "a day at most");
-        assert_eq!(charge(quota(60)).charge(0, 150), 150);
-        assert_eq!(quota(60).charge(0, 150), 60, "of others there is no debt");
+        assert_eq!(bucket(60, Period::Minute, None).charge(0, 150), MINUTE, "of others none is");
+        assert_eq!(quota(60).charge(0, 150), 150);
     }
 
     fn buckets() -> impl Strategy<Value = Bucket> {

@@ -18,9 +18,9 @@
 //!   no token is held like that.
 //!
 //! A token of a quota is spent in the day or month it was granted in, and given back after [`IDLE`];
-//! no more than an eighth of what is left is leased over all workers. No time makes up for one that is
-//! lost: so those held are given back too when the limit is changed, when the connection is another one
-//! and when the worker ends.
+//! no grant is more than an eighth of what is left, divided by all workers that are known. No time makes
+//! up for one that is lost: so those held are given back too when the limit is changed, when the
+//! connection is another one and when the worker ends.
 //!
 //! Tokens are fetched when half of them are spent, so that few requests wait. Where that is one or two,
 //! a request would rather wait for its own call than have tokens end unspent; but not for a Redis that
@@ -223,10 +223,15 @@ impl Lease {
         }
     }
 
-    /// Notes what a request cost that is over.
-    pub(super) fn owe(&mut self, tokens: u64, now: u64) {
+    /// Notes what a request cost that is over, in a day or month that is over in `ends_in`.
+    pub(super) fn owe(&mut self, tokens: u64, now: u64, ends_in: Option<u64>) {
         let most = self.bucket.most() / self.bucket.interval;
-        self.debt.add(tokens, most, now);
+        self.debt.add(tokens, most, now, ends_in.map_or(0, |ends_in| now + ends_in));
+    }
+
+    /// Notes that Redis passed over what it was told by an ask, and that it is to be told again.
+    pub(super) fn owe_again(&mut self, ask: &Ask, passed_over: u64, sent: u64) {
+        self.debt.is_untold(passed_over, sent.saturating_sub(ask.spent_for * 1_000));
     }
 
     /// Spends one of the tokens held.
@@ -390,12 +395,14 @@ impl Lease {
     /// Notes a request that was admitted without Redis, in a day or month that is over in `ends_in`.
     /// Debts from before the bucket was full again are forgotten.
     pub(super) fn spend_without_redis(&mut self, now: u64, crowd: Crowd, ends_in: Option<u64>) {
-        let full_at = self.debt.full_at(self.seen.at + self.seen.taken);
         let full_at = match ends_in {
             Some(ends_in) => now + ends_in,
-            None => full_at.max(now) + self.bucket.interval.saturating_mul(crowd.size()),
+            None => {
+                let full_at = self.debt.full_at().max(self.seen.at + self.seen.taken).max(now);
+                full_at + self.bucket.interval.saturating_mul(crowd.size())
+            }
         };
-        self.debt.spend(now, full_at);
+        self.debt.add(1, u64::MAX, now, full_at);
     }
 
     /// Whether there may be tokens to be given back by a call of their own, now or soon, or a debt to be
@@ -431,6 +438,8 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use fastgate::model::Calendar;
+
     use super::*;
     use crate::limits::mirror::{self, Kept};
 
@@ -606,6 +615,22 @@ mod tests {
         assert_eq!(lease.settle(30).spent, 1, "what came later is told later");
         lease.spend_without_redis(20_000 * MILLISECOND, ALONE, None);
         assert_eq!(lease.settle(20_000 * MILLISECOND).spent, 1);
+    }
+
+    #[test]
+    fn what_a_day_is_charged_with_is_not_charged_to_the_next_one() {
+        let quota = Bucket {
+            interval: 1,
+            refill: Refill::Calendar(Calendar::Day),
+            is_charged: true,
+            ..bucket()
+        };
+        let mut lease = Lease::new(quota);
+        lease.owe(700, 10, Some(90));
+        assert_eq!(lease.settle(99).spent, 700);
+        assert_eq!(lease.settle(100).spent, 0);
+        lease.owe(5, 101, Some(90));
+        assert_eq!(lease.settle(102).spent, 5);
     }
 
     #[test]

@@ -120,7 +120,9 @@ impl Leases {
 
     /// Notes what a request cost that is over, to be told to Redis.
     pub(super) fn owe(&self, place: &Rc<Place>, tokens: u64) {
-        place.lease().owe(tokens, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let ends_in = self.shared.clock.moment(place.bucket().refill, now).ends_in;
+        place.lease().owe(tokens, now, ends_in);
         self.list(place);
     }
 
@@ -190,22 +192,23 @@ impl Leases {
         self.send(&out, out.iter().map(ask).collect(), now)
     }
 
-    /// Asks for tokens that no request waits for, unless there is a call for the place already. None may
-    /// come for them either: so they are looked after from now on.
+    /// Asks for tokens that no request waits for, unless there is a call for the place already.
     fn prefetch(&self, place: &Rc<Place>, now: u64) {
         if place.flight.borrow().is_some() {
             return;
         }
         let ask = place.lease().ask(now, 0, self.shared.crowd());
         self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now);
-        self.list(place);
     }
 
+    /// Makes a call. Whoever it is made for may be gone when it is answered, and nobody come any more:
+    /// so the places are looked after from now on.
     fn send(&self, places: &[Rc<Place>], asks: Each<Ask>, now: u64) -> Option<Arc<Flight>> {
         let names = places.iter().map(|place| place.hold.name().clone()).collect();
         let flight = self.link.send(names, asks, now)?;
         for (seat, place) in places.iter().enumerate() {
             place.flight.replace(Some((flight.clone(), seat)));
+            self.list(place);
         }
         Some(flight)
     }
@@ -219,10 +222,12 @@ impl Leases {
             let mut lease = place.lease();
             let when = (flight.epoch, flight.sent, landing.at);
             lease.take((ask, grant), when, self.shared.crowd());
-            drop(lease);
-            if let Some(forgotten) = place.forgotten(grant) {
-                self.shared.lost.note(forgotten);
+            if let Some(forgotten) = place.forgotten(grant)
+                && !self.shared.lost.note(forgotten)
+            {
+                lease.owe_again(ask, grant.passed_over, flight.sent);
             }
+            drop(lease);
             self.list(place);
         }
     }

@@ -18,17 +18,22 @@
 -- nanoseconds of tokens taken since, those given back included. Then comes the microsecond of this
 -- write: where that is yet to come, the clock was set back, and time goes on from there.
 --
--- Of a quota a value is "taken.0 made told written ends": the tokens taken; the microsecond it was made
--- in, so that nothing is given back to another Redis, or to this one once it has lost what it knew; that
--- in which somebody told what is stored of its use, until when it is 0, for it may be forgotten; and the
--- second its day or month ends. Who saw it as it is, or as it was before, has nothing to tell of it: by
--- now others may have given back what was taken then. Whoever spent tokens before somebody told need not be added to what was
--- told: that has them, or will have when it is told anew.
+-- Of a quota a value is "taken.refill made told written ends": the tokens taken, and whether they are of a
+-- day or of a month; the microsecond it was made in, so that nothing is given back to another Redis, or to
+-- this one once it has lost what it knew; that in which somebody told what is stored of its use, until
+-- when it is 0, for it may be forgotten; and the second its day or month ends. Who saw it as it is, or as
+-- it was before, has nothing to tell of it: by now others may have given back what was taken then. Who saw
+-- it as it will only be has seen what this Redis lost: then it is made anew, for all others to say what
+-- they saw, and for what is stored to be told again. What was spent a while before somebody told need not
+-- be added to what was told: that has it, or will have when it is told anew. What was spent just before
+-- could not be stored yet.
 --
 -- In both the second and third number are the mark. A value of another type is none.
 local PER_BUCKET = 14
 -- A day or month that began so few seconds ago is taken for new to everybody: no use of it is forgotten.
 local NEW = 60
+-- What was spent so many microseconds before what is stored was told, was not stored yet.
+local UNSTORED = 100000
 local time = redis.call('TIME')
 local seconds, micros = tonumber(time[1]), tonumber(time[2])
 local moment = seconds * 1000000 + micros
@@ -78,13 +83,17 @@ for i, key in ipairs(KEYS) do
     value = nil
   end
   local s, ns, b, g, w, e = string.match(value or '', '^(%d+)%.(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
-  local left = s and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
+  local left = s and (ends or e == '') and (tonumber(s) - now) * 1000000000 + tonumber(ns) - nanos or 0
   local ahead = (tonumber(w or '') or 0) - moment
   if ends then
-    if tonumber(e or '') == ends then
+    local at_first = seconds - began < NEW and began * 1000000 or 0
+    if tonumber(e or '') == ends and tonumber(ns) == refill then
       left, begun, told, written = tonumber(s), tonumber(b), tonumber(g), tonumber(w)
+      if arg(13) == begun and arg(14) > written then
+        begun, told, changed = moment, at_first, true
+      end
     else
-      left, told = 0, seconds - began < NEW and began * 1000000 or 0
+      left, told = 0, at_first
     end
     told = is_recall and moment or told
   -- Far from where numbers stop being exact, the mark begins anew: nobody can give back over that.
@@ -99,7 +108,7 @@ for i, key in ipairs(KEYS) do
   -- away since is gone: a bucket gets no fuller by this than if the tokens had never been granted.
   -- Of a quota time takes nothing away.
   if back > 0 and arg(8) == begun then
-    local below = ends and taken or taken - (gross - arg(9))
+    local below = ends and taken or taken - math.max(gross - arg(9), 0)
     local less = math.max(math.min(back * interval, below), 0)
     taken, changed = taken - less, changed or less > 0
   end
@@ -110,7 +119,7 @@ for i, key in ipairs(KEYS) do
     -- What was granted before and not spent is not among what is stored: none of that comes back.
     begun = is_recall and moment or begun
   end
-  if ends and told > moment - arg(12) then
+  if ends and told - UNSTORED > moment - arg(12) then
     spent, passed_over = 0, spent
   end
   if spent > 0 then
@@ -123,13 +132,13 @@ for i, key in ipairs(KEYS) do
   end
   gross = ends and told or gross
   buckets[i] =
-    { interval, want, taken, begun, gross, changed, now, nanos, ends, passed_over, written }
+    { interval, want, taken, begun, gross, changed, now, nanos, ends, passed_over, written, refill }
 end
 
 local answer = {}
 for i, key in ipairs(KEYS) do
-  local interval, want, taken, begun, gross, changed, now, nanos, ends, passed_over, written =
-    unpack(buckets[i], 1, 11)
+  local interval, want, taken, begun, gross, changed, now, nanos, ends, passed_over, written, refill =
+    unpack(buckets[i], 1, 12)
   local granted = want > 0 and grant or 0
   if granted > 0 then
     taken, changed = taken + granted * interval, true
@@ -137,7 +146,7 @@ for i, key in ipairs(KEYS) do
   end
   if changed and (taken > 0 or ends) then
     local at = nanos + taken
-    local full = ends and string.format('%.0f.0', taken)
+    local full = ends and string.format('%.0f.%.0f', taken, refill)
       or string.format('%.0f.%09d', now + math.floor(at / 1000000000), at % 1000000000)
     local behind = ends and string.format(' %.0f', ends) or ''
     local value = string.format('%s %.0f %.0f %.0f%s', full, begun, gross, moment, behind)

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell, RefMut},
     rc::Rc,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use super::{
     ask::Grant,
     buckets::{Class, Hold},
     flight::Flight,
-    forgotten::{Forgotten, SETTLED, Unit},
+    forgotten::{Care, Forgotten, SETTLED, Unit},
     gcra::{Bucket, Refill},
     label::{Label, Labels},
     lease::Lease,
@@ -29,8 +29,8 @@ pub(super) struct Places {
     shelves: Shelves<Place>,
 }
 
-/// What a worker has at hand of one bucket. Thrown out, tokens held there are lost, as if they had
-/// ended.
+/// What a worker has at hand of one bucket. Thrown out, tokens of a rate that are held there are lost, as
+/// if they had ended.
 pub(super) struct Place {
     spot: Spot,
     /// What its limit is called.
@@ -48,8 +48,8 @@ pub(super) struct Place {
     pub(super) waiting: Waiters,
     /// Whether it is known to have tokens that may have to be given back.
     pub(super) is_listed: Cell<bool>,
-    /// There while somebody looks after its quota, which may be forgotten.
-    noted: RefCell<Weak<()>>,
+    /// Of its quota, which may be forgotten.
+    care: RefCell<Option<Arc<Care>>>,
 }
 
 /// Where the caller of a limiter keeps the place of one policy, so that it need not be looked for
@@ -73,6 +73,12 @@ impl Places {
         place
     }
 
+    /// How many there are of addresses.
+    #[cfg(test)]
+    pub(super) fn of_addresses(&self) -> usize {
+        self.shelves.of_addresses()
+    }
+
     fn look_for(&self, policy: &Policy<'_>) -> Rc<Place> {
         let Policy { subject, scope, measure, cost, .. } = *policy;
         self.shelves.find(subject, scope, |spot| {
@@ -91,7 +97,7 @@ impl Places {
                 flight: RefCell::default(),
                 waiting: Waiters::default(),
                 is_listed: Cell::new(false),
-                noted: RefCell::default(),
+                care: RefCell::default(),
             }
         })
     }
@@ -178,14 +184,20 @@ impl Place {
     pub(super) fn forgotten(&self, grant: &Grant) -> Option<Forgotten> {
         let ends_in = grant.ends_in?;
         let (_, unit, bucket) = self.limit.get();
-        let is_noted = self.noted.borrow().strong_count() > 0;
-        if !grant.is_of_forgotten_quota() || unit == Unit::Told || is_noted {
+        if !grant.is_of_forgotten_quota() || unit == Unit::Told {
+            return None;
+        }
+        let is_enough = |care: &Arc<Care>| match grant.passed_over {
+            0 => care.goes_on(),
+            _ => care.tell_again(),
+        };
+        if self.care.borrow().as_ref().is_some_and(is_enough) {
             return None;
         }
         let Refill::Calendar(calendar) = bucket.refill else { return None };
         let (key_id, route_id) = self.spot.counted()?;
-        let mark = Arc::new(());
-        self.noted.replace(Arc::downgrade(&mark));
+        let care = Arc::new(Care::default());
+        self.care.replace(Some(care.clone()));
         Some(Forgotten {
             name: self.hold.name().clone(),
             bucket,
@@ -195,7 +207,7 @@ impl Place {
             unit,
             settles_in: if grant.passed_over > 0 { SETTLED } else { Duration::ZERO },
             ends: Instant::now() + Duration::from_nanos(ends_in),
-            _mark: mark,
+            care,
         })
     }
 }
@@ -206,6 +218,8 @@ impl Keep for Place {
     }
 
     fn is_needed(&self) -> bool {
-        self.waiting.count() > 0 || self.flight.borrow().is_some()
+        let is_under_way = |flight: &Arc<Flight>| flight.answer().is_none();
+        self.waiting.count() > 0
+            || self.flight.borrow().as_ref().is_some_and(|(it, _)| is_under_way(it))
     }
 }

@@ -147,6 +147,12 @@ impl<T: Keep> Shelves<T> {
         }
     }
 
+    /// How many things are kept for addresses.
+    #[cfg(test)]
+    pub(super) fn of_addresses(&self) -> usize {
+        self.addresses.borrow().things.len()
+    }
+
     /// What is kept for a subject's limit, made now if it is the first time.
     pub(super) fn find(
         &self,
@@ -171,11 +177,13 @@ impl<T: Keep> Shelves<T> {
 struct Shelf<T> {
     things: HashTable<Rc<T>>,
     bound: usize,
+    /// When there are so many, room is made: at the bound, or later where nearly all are needed.
+    crowded_at: usize,
 }
 
 impl<T: Keep> Shelf<T> {
     fn new(bound: usize) -> Self {
-        Self { things: HashTable::new(), bound }
+        Self { things: HashTable::new(), bound, crowded_at: bound }
     }
 
     fn find(&self, hash: u64, subject: Subject<'_>, scope: Scope<'_>) -> Option<Rc<T>> {
@@ -185,8 +193,9 @@ impl<T: Keep> Shelf<T> {
     }
 
     fn insert(&mut self, thing: Rc<T>) {
-        if self.things.len() >= self.bound {
+        if self.things.len() >= self.crowded_at {
             self.make_room();
+            self.crowded_at = self.bound.max(2 * self.things.len());
         }
         self.things.insert_unique(thing.spot().hash, thing, |thing| thing.spot().hash);
     }

@@ -86,17 +86,29 @@ impl Recall {
     }
 
     async fn recall(&self, quota: &Forgotten) {
-        sleep(quota.settles_in).await;
+        let mut settles_in = Some(quota.settles_in);
+        while let Some(time) = settles_in {
+            sleep(time).await;
+            if !self.tell(quota).await {
+                return;
+            }
+            settles_in = quota.was_told();
+        }
+    }
+
+    /// False: that can't be done, for as long as it is tried.
+    async fn tell(&self, quota: &Forgotten) -> bool {
         let began = Instant::now();
         let mut backoff = Backoff::new();
         while let Err(fault) = self.try_to_recall(quota).await {
             if began.elapsed() > TRYING {
                 tracing::warn!(?quota, "what was used of a quota is not known to redis: {fault}");
-                return;
+                return false;
             }
             tracing::debug!(?quota, "can't recall a quota: {fault}");
             sleep(backoff.wait(random())).await;
         }
+        true
     }
 
     async fn try_to_recall(&self, quota: &Forgotten) -> Result<(), String> {

@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// Waits for an answer as long as Redis gives any. Without one, the breaker is open; it is also
-    /// after one that was the last too late.
+    /// behind one that was the last too late, for Redis counted that.
     async fn patiently<T>(
         &self,
         connection: &Arc<Connection>,
@@ -259,7 +259,6 @@ impl Shared {
                     self.answers.fetch_add(1, Relaxed);
                     if wait.is_too_slow(sent, self.clock.now()) {
                         self.trip(connection, TOO_SLOW);
-                        return None;
                     }
                     return Some(answer);
                 }
@@ -307,7 +306,8 @@ impl Shared {
             let ping = cmd("PING");
             // Where it fails, the next round ends. What holds no longer than to here is not told
             // as good news.
-            if self.patiently::<String>(connection, ping.query_async(&mut own)).await.is_some() {
+            let answer = self.patiently::<String>(connection, ping.query_async(&mut own)).await;
+            if answer.is_some() && self.epoch.load(Acquire) > 0 {
                 self.counts.told.counted();
             }
         }

@@ -4,6 +4,7 @@ mod access;
 mod charges;
 mod concurrency;
 mod deployments;
+mod given_up;
 mod log;
 mod quotas;
 mod resets;
@@ -107,7 +108,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
     let rates = [1, 7, 59, 60, 61, 100, 999, 60_000, 1_234_567, 999_999_999, 1_000_000_000];
     for round in 0..sequences() {
         let count = 1 + dice.roll(2);
-        let bucket = |_| {
+        let bucket = |dice: &mut Dice| {
             let amount = rates[dice.roll(11) as usize];
             let tokens = match dice.roll(4) {
                 0 => Tokens::Quota(Quota::parse(amount, Calendar::Day).expect("a quota")),
@@ -134,7 +135,7 @@ fn rust_and_lua_agree_to_the_nanosecond() {
             };
             Bucket::new(tokens, &cost)
         };
-        let buckets: Vec<_> = (0..count).map(bucket).collect();
+        let mut buckets: Vec<_> = (0..count).map(|_| bucket(&mut dice)).collect();
         let names: Vec<_> = (0..buckets.len()).map(|at| format!("{round}:{at}")).collect();
         let mut kept = vec![Kept::default(); buckets.len()];
         let mut granted: Vec<Vec<Grant>> = vec![Vec::new(); buckets.len()];
@@ -154,6 +155,10 @@ fn rust_and_lua_agree_to_the_nanosecond() {
                 1 => micros - dice.roll(5_000_000),
                 _ => micros + dice.roll(buckets[0].interval / 500 + 1),
             };
+            if dice.roll(8) == 0 {
+                // The limit was changed.
+                buckets[0] = bucket(&mut dice);
+            }
             let mut ask = |(bucket, granted): (&Bucket, &mut Vec<Grant>)| {
                 let most = [1, 3, bucket.tokens() + 1][dice.roll(3) as usize];
                 let some = |dice: &mut Dice| if dice.roll(3) == 0 { dice.roll(most) } else { 0 };

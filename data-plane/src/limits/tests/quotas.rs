@@ -67,6 +67,56 @@ async fn a_limit_that_is_changed_keeps_what_is_left_of_it() {
 }
 
 #[tokio::test]
+async fn a_quota_that_is_lowered_and_raised_again_knows_what_was_used() {
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let worker = limiter.for_worker();
+    is_back(&limiter).await;
+    spend(&worker, 800, quota(1000, Calendar::Day)).await;
+    for _ in 0..10 {
+        assert!(!admits(&worker, "k1", quota(500, Calendar::Day)).await);
+    }
+    let mut more = 0;
+    while admits(&worker, "k1", quota(1000, Calendar::Day)).await {
+        more += 1;
+    }
+    assert_eq!(more, 200);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_back_with_an_older_value_hears_what_everybody_saw() {
+    amid_a_day().await;
+    let server = Server::start();
+    let limiter = limiter(&server.url());
+    let mut forgotten = limiter.forgotten().expect("nobody looks after them");
+    let workers = [limiter.for_worker(), limiter.for_worker()];
+    let limit = quota(1000, Calendar::Month);
+    is_back(&limiter).await;
+    spend(&workers[0], 100, limit).await;
+    let found = forgotten.try_recv().expect("nobody told yet");
+    limiter.recall(&found, 100, ends_in(&found)).await.expect("tells");
+    drop(found);
+    spend(&workers[0], 1, limit).await;
+    workers[0].leave().await;
+    let name = "fg:rl:{default:k1}:key";
+    let old: String = server.connection().get(name).expect("reads");
+    spend(&workers[0], 100, limit).await;
+    spend(&workers[1], 600, limit).await;
+    workers[1].leave().await;
+
+    // As after a failover to one that had not heard of the last second.
+    let _: () = server.connection().set(name, &old).expect("writes");
+    let _: u64 = server.admin("CLIENT KILL TYPE normal");
+    until("redis is away", || limiter.state() != State::Redis).await;
+    is_back(&limiter).await;
+    spend(&workers[0], 1, limit).await;
+    assert!(forgotten.try_recv().is_ok(), "what is stored is to be told anew");
+    spend(&workers[1], 1, limit).await;
+    let taken = taken(&server, "k1");
+    assert!((802..900).contains(&taken), "{taken}");
+}
+
+#[tokio::test]
 async fn another_connection_loses_nothing_and_an_empty_redis_hears_what_was_spent() {
     let server = Server::start();
     let limiter = limiter(&server.url());
