@@ -15,7 +15,8 @@ async fn nodes_that_are_restarted_lose_nothing_of_a_quota() {
     for round in 1..=3 {
         spend(&gate, &secret, 30).await;
         restart(&mut gate).await;
-        assert_eq!(remaining(&gate, &key_id), Some(QUOTA - 60 * round), "after {round}");
+        let left = eventually("redis tells", async || remaining(&gate, &key_id)).await;
+        assert_eq!(left, QUOTA - 60 * round, "after {round}");
     }
 }
 
@@ -37,7 +38,7 @@ async fn what_nodes_spent_without_redis_is_counted_once() {
     .await;
     spend_at(&gate, 1, &secret, 9).await;
     restart(&mut gate).await;
-    let remaining = remaining(&gate, &key_id).expect("is shown");
+    let remaining = eventually("redis tells", async || remaining(&gate, &key_id)).await;
     // The event of the first request may have been on its way when the audit log told.
     assert!((QUOTA - 210..=QUOTA - 209).contains(&remaining), "{remaining}");
 }
@@ -79,8 +80,9 @@ async fn spend_at(gate: &Gate, node: usize, secret: &str, requests: usize) {
     }
 }
 
+/// As Redis says; `None`: on a busy machine it may seem away.
 fn remaining(gate: &Gate, key_id: &str) -> Option<i64> {
     let shown = gate.fgctl_json(&["limits", "show", key_id]);
     let row = shown["limits"].as_array()?.iter().find(|row| row["name"] == "daily")?;
-    row["remaining"].as_i64()
+    (row["counted_by"] == "redis").then(|| row["remaining"].as_i64())?
 }
