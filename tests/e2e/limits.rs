@@ -106,6 +106,14 @@ async fn two_nodes_admit_sixty_a_minute_and_no_more() {
     assert!(remaining < 30, "{answer:?}");
 }
 
+/// The id of a key on a plan with this limit, and its secret. No rate is in the way.
+async fn key_with_a_quota(gate: &Gate, limit: &str) -> (String, String) {
+    gate.fgctl_json(&["plans", "create", "gold", "--rate-limit", "100000", "--limit", limit]);
+    let key = gate.key(json!({"source_path": "app", "plan_id": "gold"})).await;
+    gate.settle().await;
+    key
+}
+
 async fn counts_in_redis(gate: &Gate) {
     for node in &gate.nodes {
         eventually("the node counts in Redis", async || {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::counts_in_redis;
+use super::{counts_in_redis, key_with_a_quota};
 use crate::support::{Client, Gate, Upstream, eventually};
 
 #[tokio::test]
@@ -15,14 +15,9 @@ async fn what_was_used_of_a_quota_outlives_redis_and_the_nodes() {
         "limits": [{"name": "total", "amount": 2000, "period": "month", "counts": "all"}],
     }))
     .await;
-    let limits = ["--rate-limit", "100000", "--limit", "monthly=300/month"];
-    gate.fgctl_json(&[&["plans", "create", "gold"][..], &limits].concat());
-    let key = gate.fgctl_json(&["keys", "create", "--source-path", "app", "--plan", "gold"]);
-    let (key_id, secret) = (&key["key_id"], &key["key_value"]);
-    let (key_id, secret) = (key_id.as_str().expect("an id"), secret.as_str().expect("a secret"));
-    gate.settle().await;
+    let (key_id, secret) = key_with_a_quota(&gate, "monthly=300/month").await;
     counts_in_redis(&gate).await;
-    let client = gate.nodes[0].with_key(secret);
+    let client = gate.nodes[0].with_key(&secret);
     for _ in 0..200 {
         assert_eq!(client.get("/").await.status, 200);
     }
@@ -37,11 +32,11 @@ async fn what_was_used_of_a_quota_outlives_redis_and_the_nodes() {
     gate.nodes[0].start(&dir);
     gate.nodes[0].ready().await;
     counts_in_redis(&gate).await;
-    let client = gate.nodes[0].with_key(secret);
-    let mut admitted = 200 + until_known(&gate, key_id, &client, 200).await;
+    let client = gate.nodes[0].with_key(&secret);
+    let mut admitted = 200 + until_known(&gate, &key_id, &client, 200).await;
     gate.logs(admitted + 1).await;
     gate.redis().empty();
-    admitted += until_known(&gate, key_id, &client, admitted).await;
+    admitted += until_known(&gate, &key_id, &client, admitted).await;
     while client.get("/").await.status == 200 {
         admitted += 1;
         assert!(admitted <= 1000, "nothing is left of the limit");

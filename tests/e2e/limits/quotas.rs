@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::counts_in_redis;
+use super::{counts_in_redis, key_with_a_quota};
 use crate::support::{Gate, Upstream, eventually};
 
 const QUOTA: i64 = 1000;
@@ -58,12 +58,8 @@ async fn restart(gate: &mut Gate) {
 async fn gate_with_a_quota(upstream: &Upstream) -> (Gate, String, String) {
     let gate = Gate::with_nodes(2).with_redis().start().await;
     gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
-    let quota = format!("daily={QUOTA}/day");
-    gate.fgctl_json(&["plans", "create", "gold", "--rate-limit", "100000", "--limit", &quota]);
-    let key = gate.fgctl_json(&["keys", "create", "--source-path", "app", "--plan", "gold"]);
-    let text = |name: &str| key[name].as_str().expect("a text").to_owned();
-    gate.settle().await;
-    (gate, text("key_id"), text("key_value"))
+    let (key_id, secret) = key_with_a_quota(&gate, &format!("daily={QUOTA}/day")).await;
+    (gate, key_id, secret)
 }
 
 /// So many requests to each node.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::counts_in_redis;
+use super::{counts_in_redis, key_with_a_quota};
 use crate::support::{Client, Gate, Upstream, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -12,21 +12,16 @@ async fn a_reset_holds_on_nodes_of_another_control_plane_whatever_becomes_of_red
     let replica = gate.start_replica().await;
     gate.add_node(&replica).await;
     gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
-    let limits = ["--rate-limit", "100000", "--limit", "monthly=100/month"];
-    gate.fgctl_json(&[&["plans", "create", "gold"][..], &limits].concat());
-    let key = gate.fgctl_json(&["keys", "create", "--source-path", "app", "--plan", "gold"]);
-    let (key_id, secret) = (&key["key_id"], &key["key_value"]);
-    let (key_id, secret) = (key_id.as_str().expect("an id"), secret.as_str().expect("a secret"));
-    gate.settle().await;
+    let (key_id, secret) = key_with_a_quota(&gate, "monthly=100/month").await;
     counts_in_redis(&gate).await;
-    let clients: Vec<_> = gate.nodes.iter().map(|node| node.with_key(secret)).collect();
+    let clients: Vec<_> = gate.nodes.iter().map(|node| node.with_key(&secret)).collect();
     for client in &clients {
         use_up(client).await;
     }
     // So that a recall would find them.
     gate.logs(102).await;
 
-    let told = reset(&gate, key_id).await;
+    let told = reset(&gate, &key_id).await;
     assert_eq!(told["missing"], json!([]), "{told}");
     let monthly = told["limits"].as_array().expect("a list").iter();
     let monthly: Vec<_> = monthly.filter(|row| row["name"] == "monthly").collect();
@@ -53,7 +48,7 @@ async fn a_reset_holds_on_nodes_of_another_control_plane_whatever_becomes_of_red
     use_up(&clients[1]).await;
     use_up(&clients[0]).await;
     gate.redis().kill();
-    reset(&gate, key_id).await;
+    reset(&gate, &key_id).await;
     gate.redis().restart();
     counts_in_redis(&gate).await;
     assert_eq!(admitted(&clients[1]).await, 10, "though Redis was away");
