@@ -120,7 +120,7 @@ impl Kept {
             // What was taken since the grant lies on top, and stays.
             let on_top = mark.gross.saturating_sub(back.mark.gross);
             let on_top = if is_quota { 0 } else { on_top };
-            less = (back.tokens * bucket.interval).min(taken.saturating_sub(on_top));
+            less = back.tokens.saturating_mul(bucket.interval).min(taken.saturating_sub(on_top));
         }
         taken -= less;
         let written = if is_anew { 0 } else { self.written };
@@ -134,7 +134,7 @@ impl Kept {
         }
         let is_told = is_quota && told + spent_for > at / 1000 + UNSTORED;
         let (spent, passed_over) = if is_told { (0, spent) } else { (spent, 0) };
-        let more = (spent * bucket.interval).min(bucket.most() - taken);
+        let more = spent.saturating_mul(bucket.interval).min(bucket.most() - taken);
         taken += more;
         mark.gross += more;
         if is_quota {
