@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fastgate::path::PathFault;
+use fastgate::{audit::passed_limits, path::PathFault};
 use http::{Method, StatusCode};
 use thiserror::Error;
 
@@ -189,13 +189,13 @@ impl Refusal {
             Self::PermissionMissing => "permission_missing",
             Self::RateLimited { .. } => "rate_limited",
             Self::LimitsUnavailable => "limits_unavailable",
-            Self::BodyTooLarge => "body_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyBroken => "body_broken",
-            Self::ClientGone => "client_gone",
-            Self::Unreachable => "upstream_unreachable",
-            Self::Reset => "upstream_reset",
-            Self::UpstreamTimeout => "upstream_timeout",
+            Self::BodyTooLarge => passed_limits::BODY_TOO_LARGE,
+            Self::BodyTimeout => passed_limits::BODY_TIMEOUT,
+            Self::BodyBroken => passed_limits::BODY_BROKEN,
+            Self::ClientGone => passed_limits::CLIENT_GONE,
+            Self::Unreachable => passed_limits::UPSTREAM_UNREACHABLE,
+            Self::Reset => passed_limits::UPSTREAM_RESET,
+            Self::UpstreamTimeout => passed_limits::UPSTREAM_TIMEOUT,
         }
     }
 }

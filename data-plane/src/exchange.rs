@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::model::{Id, Recording};
+use fastgate::{
+    audit::passed_limits::{CLIENT_GONE, UPSTREAM_RESET, UPSTREAM_TIMEOUT},
+    model::{Id, Recording},
+};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -153,9 +156,9 @@ impl Exchange {
     /// Notes that the answer broke off.
     pub(crate) fn broke_off(&mut self, fault: BodyFault) {
         let (error, ending) = match fault {
-            BodyFault::Stalled => ("upstream_timeout", Ending::UpstreamBrokeOff),
-            BodyFault::TooLarge | BodyFault::Broken => ("upstream_reset", Ending::UpstreamBrokeOff),
-            BodyFault::ClientGone => ("client_gone", Ending::ClientGone),
+            BodyFault::Stalled => (UPSTREAM_TIMEOUT, Ending::UpstreamBrokeOff),
+            BodyFault::TooLarge | BodyFault::Broken => (UPSTREAM_RESET, Ending::UpstreamBrokeOff),
+            BodyFault::ClientGone => (CLIENT_GONE, Ending::ClientGone),
         };
         self.error = Some(error);
         self.ending = ending;
@@ -223,7 +226,7 @@ impl Drop for Exchange {
             response_size: self.response_size,
             ip_address: self.client,
             attempts: self.trail.attempts,
-            error: self.error.or((self.ending != Ending::Complete).then_some("client_gone")),
+            error: self.error.or((self.ending != Ending::Complete).then_some(CLIENT_GONE)),
             rate_limited: self.rate_limited,
             ending: self.ending,
             is_counted_only,
