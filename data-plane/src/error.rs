@@ -84,9 +84,6 @@ pub(crate) enum Refusal {
     UpstreamTimeout,
 }
 
-/// What a request refused for want of room for its event is called: it has none.
-pub(crate) const AUDIT_SPOOL_FULL: &str = "audit_spool_full";
-
 impl From<Doubt> for Refusal {
     fn from(doubt: Doubt) -> Self {
         Self::Malformed(match doubt {
@@ -179,7 +176,7 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::NotReady => "not_ready",
-            Self::AuditSpoolFull => AUDIT_SPOOL_FULL,
+            Self::AuditSpoolFull => "audit_spool_full",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::KeyMissing => "key_missing",

@@ -19,7 +19,7 @@ use crate::{
     audit::{Ending, Event, Texts},
     body::BodyFault,
     callers::Caller,
-    error::{AUDIT_SPOOL_FULL, client_gone},
+    error::client_gone,
     forwarding,
     head::{Kind, Lines},
     limits::{Charges, Entered, Standings},
@@ -40,6 +40,9 @@ pub(crate) struct Exchange {
     began: Instant,
     timestamp: SystemTime,
     method: Method,
+    /// Whether its event can be kept. One that finds no room is forwarded nowhere, and its event only
+    /// counted, whatever else is wrong with it: the room that is left is for those under way.
+    pub(crate) has_room: bool,
     /// What the client wrote.
     pub(crate) texts: Texts,
     /// How the answer ends, as far as is known.
@@ -113,6 +116,7 @@ impl Exchange {
             began: began.instant,
             timestamp: began.wall,
             method: head.method.clone(),
+            has_room: worker.recorder.has_room(),
             texts,
             ending: Ending::ClientGone,
             status: None,
@@ -195,7 +199,7 @@ impl Drop for Exchange {
             let (request, response) = (self.body.bytes(), self.response_size);
             self.worker.limiter.charge(&self.charges, request, response);
         }
-        if self.error == Some(AUDIT_SPOOL_FULL) {
+        if !self.has_room {
             return self.worker.recorder.drop_one();
         }
         let mut recorded = self.streamed.recorded.take();
