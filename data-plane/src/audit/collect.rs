@@ -127,8 +127,13 @@ impl Collector {
             }
         }
         for (at, outlet) in self.outlets.iter().enumerate() {
+            // In this order: whatever is not in the window by now is among the newly stored.
+            let has_all = outlet.window.is_empty();
             if let Some((boot, place)) = outlet.window.newly_stored() {
                 spool.stored(at, boot, place);
+            }
+            if has_all {
+                spool.stored_all(at);
             }
         }
     }

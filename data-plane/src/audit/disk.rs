@@ -144,9 +144,14 @@ impl Disk {
         self.spool.sync_closed(now);
         self.prepare(now);
         let Self { spool, gate, alarm, .. } = self;
-        let is_full = is_batch_waiting || (gate.is_some() && !spool.has_reserve());
         // The last sixteenth is for requests that are under way by then.
-        let is_shut = is_full || (gate.is_some() && spool.bytes() > spool.limit() / 16 * 15);
+        let most = spool.limit() / 16 * 15;
+        if spool.bytes() > most {
+            // A single segment, as large as a batch may be, would wait for the next batch for ever.
+            spool.close_if_stored();
+        }
+        let is_full = is_batch_waiting || (gate.is_some() && !spool.has_reserve());
+        let is_shut = is_full || (gate.is_some() && spool.bytes() > most);
         // The log says why before a request is refused.
         alarm.look(spool.bytes(), is_shut, now);
         if let Some(gate) = gate {

@@ -87,6 +87,8 @@ pub(super) struct Spool {
     /// Beside them, for when the disk is full before that.
     reserve: Reserve,
     next_number: u64,
+    /// Events of this boot up to the last one on disk.
+    written_to: u64,
     /// The last segment, while it is written to.
     writer: Option<File>,
     /// Of each outlet, in their order.
@@ -165,6 +167,7 @@ impl Spool {
             segments: VecDeque::new(),
             bytes,
             next_number,
+            written_to: 0,
             writer: None,
             readings,
             unsynced: VecDeque::new(),
@@ -253,6 +256,7 @@ impl Spool {
         }
         tail.len += len;
         self.bytes += len;
+        self.written_to = batch.end();
         Ok(Place { segment: tail.number, offset: tail.len, seq: batch.end() })
     }
 
@@ -283,7 +287,7 @@ impl Spool {
         if self.recovery.is_some() {
             return None;
         }
-        self.readings.get_mut(outlet)?.read(&self.segments)
+        self.readings.get_mut(outlet)?.read(&self.segments, self.written_to)
     }
 
     /// Notes that an outlet has stored all before a place, and lets go of segments that hold
@@ -293,6 +297,20 @@ impl Spool {
             reading.stored(boot, place);
         }
         self.release();
+    }
+
+    /// Notes that an outlet has stored all that could be read of what there is: nothing is kept for
+    /// it because it could not.
+    pub(super) fn stored_all(&mut self, outlet: usize) {
+        if !self.is_read(outlet) {
+            return;
+        }
+        let Some(reading) = self.readings.get_mut(outlet) else { return };
+        if reading.passed_over(&self.segments) {
+            // Whatever is wrong with the file, another one is not.
+            self.close_if_stored();
+            self.release();
+        }
     }
 
     /// Syncs what was closed a while ago and is still there, without waiting for it.
@@ -360,7 +378,7 @@ impl Spool {
 
     /// Closes the segment that is written to where it holds nothing that is not stored; whether that
     /// made room.
-    fn close_if_stored(&mut self) -> bool {
+    pub(super) fn close_if_stored(&mut self) -> bool {
         let before = self.bytes;
         // An empty one would come again each time that the disk is tried.
         if self.tail().is_some_and(|tail| tail.len > 0 && self.is_stored(tail)) {

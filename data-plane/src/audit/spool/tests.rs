@@ -553,6 +553,46 @@ fn damage_of_this_boot_is_found_when_it_is_read_and_told_once() {
 }
 
 #[test]
+fn damage_behind_the_last_sound_batch_is_told_and_kept_for_nobody() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open_for(dir.path(), &me, LIMIT, &BOTH);
+    let mut written = batches(me.boot_id, &[5, 6, 7, 8], 0);
+    let next = written.pop().expect("one");
+    append_all(&mut spool, &written);
+    let path = Segment::list(dir.path()).expect("listed")[0].path(dir.path());
+    let mut bytes = fs::read(&path).expect("read");
+    *bytes.last_mut().expect("some") ^= 1;
+    fs::write(&path, bytes).expect("written");
+    for outlet in 0..2 {
+        let read: Vec<_> = std::iter::from_fn(|| spool.read(outlet)).collect();
+        let [Read::Batch(..), Read::Batch(_, place), Read::Lost(gap)] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!((*gap, spool.is_read(outlet)), (Gap::of((11, 18), Reason::Damaged), true));
+        spool.stored(outlet, me.boot_id, *place);
+        assert!(spool.bytes() > 0);
+        spool.stored_all(outlet);
+    }
+    assert_eq!(spool.bytes(), 0);
+
+    // Files that are gone are no different; what is written next is found where it was written.
+    let place = spool.append(&next).expect("room");
+    let path = Segment::list(dir.path()).expect("listed")[0].path(dir.path());
+    fs::remove_file(path).expect("removed");
+    for outlet in 0..2 {
+        let read: Vec<_> = std::iter::from_fn(|| spool.read(outlet)).collect();
+        let [Read::Lost(gap)] = &read[..] else { panic!("{read:?}") };
+        assert_eq!(*gap, Gap::of((18, 26), Reason::Damaged));
+        spool.stored_all(outlet);
+    }
+    assert_eq!(spool.bytes(), 0);
+    let last = batch(me.boot_id, 26, 26, 1);
+    assert!(spool.append(&last).expect("room") > place);
+    assert_eq!(read_all(&mut spool).len(), 1);
+}
+
+#[test]
 fn a_sound_frame_nobody_can_read_costs_itself_alone() {
     let mut written = batches(Uuid::now_v7(), &[2, 3, 1], 1);
     // A field of a type that protobuf does not have.
