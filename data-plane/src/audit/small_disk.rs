@@ -12,20 +12,25 @@ static SIZES: Mutex<BTreeMap<PathBuf, u64>> = Mutex::new(BTreeMap::new());
 
 /// From now on files of a folder take no more than this.
 pub(super) fn resize(dir: &Path, bytes: u64) {
-    sizes().insert(dir.to_owned(), bytes);
+    held(&SIZES).insert(dir.to_owned(), bytes);
+}
+
+/// From now on a folder is full with what is in it.
+pub(super) fn fill_up(dir: &Path) {
+    resize(dir, used(dir));
 }
 
 /// Whether there is room for so many bytes more.
 pub(super) fn take(dir: &Path, bytes: u64) -> io::Result<()> {
-    let Some(size) = sizes().get(dir).copied() else { return Ok(()) };
+    let Some(size) = held(&SIZES).get(dir).copied() else { return Ok(()) };
     if used(dir) + bytes > size {
         return Err(io::ErrorKind::StorageFull.into());
     }
     Ok(())
 }
 
-fn sizes() -> MutexGuard<'static, BTreeMap<PathBuf, u64>> {
-    SIZES.lock().unwrap_or_else(PoisonError::into_inner)
+fn held<T>(of: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn used(dir: &Path) -> u64 {

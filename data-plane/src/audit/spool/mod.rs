@@ -30,6 +30,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{self, IoSlice, Write as _},
+    mem,
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -43,7 +44,7 @@ use uuid::Uuid;
 use self::{
     frame::{HEAD, Head},
     reading::Reading,
-    recovery::Recovery,
+    recovery::{LastWords, Recovery},
     segment::Segment,
     watermark::Watermark,
 };
@@ -185,6 +186,10 @@ impl Spool {
         let recovery = self.recovery.take_if(|recovery| recovery.is_finished())?;
         // A panic would be a fault of the program; what it looked through stays for the next start.
         let mut recovered = recovery.join().unwrap_or_default();
+        for words in mem::take(&mut recovered.untold) {
+            recovered.segments.extend(self.tell(&words));
+        }
+        recovered.segments.sort_by_key(|segment| segment.number);
         self.bytes = self.segments.iter().chain(&recovered.segments).map(|it| it.len).sum();
         for segment in recovered.segments.drain(..).rev() {
             self.segments.push_front(segment);
@@ -192,6 +197,16 @@ impl Spool {
         // An outlet that is set no longer may have been all that kept some of them.
         self.release();
         Some(recovered)
+    }
+
+    /// Writes what recovery found no room for into that of the reserve.
+    fn tell(&mut self, words: &LastWords) -> Option<Segment> {
+        let told = match words.write(&self.dir) {
+            Err(fault) if is_full(&fault) && self.reserve.give() => words.write(&self.dir),
+            told => told,
+        };
+        // Where it fails the next start tells it.
+        told.ok()
     }
 
     /// Bytes on disk.

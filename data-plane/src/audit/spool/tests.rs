@@ -56,7 +56,10 @@ fn open_for(
     limit: u64,
     outlets: &[Kind],
 ) -> (Spool, Recovered) {
-    let mut spool = Spool::open(dir.to_owned(), identity, limit, outlets);
+    looked_through(Spool::open(dir.to_owned(), identity, limit, outlets))
+}
+
+fn looked_through(mut spool: Spool) -> (Spool, Recovered) {
     let began = Instant::now();
     loop {
         if let Some(recovered) = spool.recovered() {
@@ -612,6 +615,54 @@ fn dropped_events_that_no_batch_tells_of_are_no_killed_ones() {
     assert_eq!(found, []);
     assert_eq!(lost, [Gap::of((0, 20), Reason::Dropped), Gap::of((20, 100), Reason::Killed)]);
     assert_eq!(restart_twice(dir.path()).1, lost);
+}
+
+/// A folder full with what a boot left that was killed: 200 events in a batch, and 10 in memory.
+fn killed_on_a_full_disk() -> (TempDir, Uuid) {
+    let written = batches(Uuid::now_v7(), &[200], 0);
+    let (dir, ..) = one_segment(&written, 210);
+    (dir, written[0].boot)
+}
+
+#[test]
+fn what_is_lost_is_told_by_the_room_of_the_reserve() {
+    let (dir, boot) = killed_on_a_full_disk();
+    let mut reserve = Reserve::new(dir.path(), LIMIT);
+    reserve.hold().expect("room");
+    small_disk::fill_up(dir.path());
+    let spool = Spool::open(dir.path().to_owned(), &identity(), LIMIT, &[Kind::ControlPlane]);
+    let (mut spool, recovered) = looked_through(spool.with_reserve(reserve));
+    let lost = Gap::of((200, 210), Reason::Killed);
+    assert_eq!(recovered.lost, [(boot, lost)]);
+    let found = read_all(&mut spool);
+    assert_eq!((found.len(), gaps(&found[1].0), spool.has_reserve()), (2, vec![lost], false));
+    assert_eq!(Tally::list(dir.path()).expect("listed"), []);
+}
+
+#[test]
+fn what_could_not_be_told_is_told_by_the_next_start_and_no_more() {
+    let (dir, _) = killed_on_a_full_disk();
+    small_disk::fill_up(dir.path());
+    let lost = Gap::of((200, 210), Reason::Killed);
+    for batches in [1, 0] {
+        let me = identity();
+        let (mut spool, found) = open(dir.path(), &me, LIMIT);
+        assert_eq!(found, [lost]);
+        let read = read_all(&mut spool);
+        assert_eq!(read.len(), batches, "no room to tell it");
+        for (batch, place) in read {
+            spool.stored(0, batch.boot, place);
+            // Room is there once that is gone.
+            let place = spool.append(&self::batch(me.boot_id, 0, 0, 5)).expect("room");
+            spool.stored(0, me.boot_id, place);
+        }
+        spool.finish();
+        assert_eq!(Segment::list(dir.path()).expect("listed"), []);
+        small_disk::fill_up(dir.path());
+    }
+    small_disk::resize(dir.path(), 1 << 20);
+    let (found, told) = restart(dir.path());
+    assert_eq!((found, told), (vec![], vec![lost]));
 }
 
 #[test]
