@@ -163,6 +163,24 @@ async fn a_full_spool_whose_files_are_removed_tells_what_is_lost_and_goes_on() {
 }
 
 #[tokio::test]
+async fn on_a_file_system_that_copies_what_changes_counts_are_in_memory() {
+    let ingest = Ingest::default();
+    let (address, _server) = ingest.serve_on(loopback(0)).await;
+    let dir = tempfile::tempdir().expect("a folder");
+    // btrfs.
+    small_disk::format(dir.path(), 0x9123_683e);
+    let mut shipper = shipper_on_disk(address, dir.path(), 1 << 30, WhenFull::Block);
+    let recorder = shipper.recorder(events(50));
+    let ledger = shipper.ledger();
+    tokio::spawn(shipper.run(CancellationToken::new()));
+    assert!(recorder.has_room(), "from the start");
+    recorder.record(event(0));
+    until("it is stored", || ledger.stored() == 1).await;
+    assert_balanced(&ledger);
+    assert_eq!(Tally::list(dir.path()).expect("listed"), []);
+}
+
+#[tokio::test]
 async fn a_disk_that_fails_is_as_a_full_spool_until_it_is_mended() {
     let ingest = Ingest::default();
     let (address, _server) = ingest.serve_on(loopback(0)).await;
