@@ -15,6 +15,36 @@ pub const GAPS: usize = 256;
 /// Tails one control plane serves at a time, and a node.
 pub const TAILS: usize = 64;
 
+/// What the audit log calls errors of requests that passed their limits. Any other error says why a
+/// request never got that far.
+pub mod passed_limits {
+    /// The request body is larger than the gateway takes.
+    pub const BODY_TOO_LARGE: &str = "body_too_large";
+    /// The client stopped sending its body.
+    pub const BODY_TIMEOUT: &str = "body_timeout";
+    /// The client's body ended before its end.
+    pub const BODY_BROKEN: &str = "body_broken";
+    /// The client went away before it had its answer.
+    pub const CLIENT_GONE: &str = "client_gone";
+    /// No connection to a target could be made.
+    pub const UPSTREAM_UNREACHABLE: &str = "upstream_unreachable";
+    /// The target broke the connection off.
+    pub const UPSTREAM_RESET: &str = "upstream_reset";
+    /// The target did not answer, or not on, in time.
+    pub const UPSTREAM_TIMEOUT: &str = "upstream_timeout";
+
+    /// All of them.
+    pub const ALL: [&str; 7] = [
+        BODY_TOO_LARGE,
+        BODY_TIMEOUT,
+        BODY_BROKEN,
+        CLIENT_GONE,
+        UPSTREAM_UNREACHABLE,
+        UPSTREAM_RESET,
+        UPSTREAM_TIMEOUT,
+    ];
+}
+
 /// Bytes of any text that is searched for.
 const MAX_TEXT: usize = 2048;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fastgate::path::PathFault;
+use fastgate::{audit::passed_limits, path::PathFault};
 use http::{Method, StatusCode};
 use thiserror::Error;
 
@@ -83,9 +83,6 @@ pub(crate) enum Refusal {
     #[error("the upstream did not answer in time")]
     UpstreamTimeout,
 }
-
-/// What a request refused for want of room for its event is called: it has none.
-pub(crate) const AUDIT_SPOOL_FULL: &str = "audit_spool_full";
 
 impl From<Doubt> for Refusal {
     fn from(doubt: Doubt) -> Self {
@@ -179,7 +176,7 @@ impl Refusal {
             Self::HeadTooLarge => "head_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::NotReady => "not_ready",
-            Self::AuditSpoolFull => AUDIT_SPOOL_FULL,
+            Self::AuditSpoolFull => "audit_spool_full",
             Self::NoRoute => "no_route",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::KeyMissing => "key_missing",
@@ -189,13 +186,13 @@ impl Refusal {
             Self::PermissionMissing => "permission_missing",
             Self::RateLimited { .. } => "rate_limited",
             Self::LimitsUnavailable => "limits_unavailable",
-            Self::BodyTooLarge => "body_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyBroken => "body_broken",
-            Self::ClientGone => "client_gone",
-            Self::Unreachable => "upstream_unreachable",
-            Self::Reset => "upstream_reset",
-            Self::UpstreamTimeout => "upstream_timeout",
+            Self::BodyTooLarge => passed_limits::BODY_TOO_LARGE,
+            Self::BodyTimeout => passed_limits::BODY_TIMEOUT,
+            Self::BodyBroken => passed_limits::BODY_BROKEN,
+            Self::ClientGone => passed_limits::CLIENT_GONE,
+            Self::Unreachable => passed_limits::UPSTREAM_UNREACHABLE,
+            Self::Reset => passed_limits::UPSTREAM_RESET,
+            Self::UpstreamTimeout => passed_limits::UPSTREAM_TIMEOUT,
         }
     }
 }

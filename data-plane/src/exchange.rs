@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::model::{Id, Recording};
+use fastgate::{
+    audit::passed_limits::{CLIENT_GONE, UPSTREAM_RESET, UPSTREAM_TIMEOUT},
+    model::{Id, Recording},
+};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
@@ -16,7 +19,7 @@ use crate::{
     audit::{Ending, Event, Texts},
     body::BodyFault,
     callers::Caller,
-    error::{AUDIT_SPOOL_FULL, client_gone},
+    error::client_gone,
     forwarding,
     head::{Kind, Lines},
     limits::{Charges, Entered, Standings},
@@ -37,6 +40,9 @@ pub(crate) struct Exchange {
     began: Instant,
     timestamp: SystemTime,
     method: Method,
+    /// Whether its event can be kept. One that finds no room is forwarded nowhere, and its event only
+    /// counted, whatever else is wrong with it: the room that is left is for those under way.
+    pub(crate) has_room: bool,
     /// What the client wrote.
     pub(crate) texts: Texts,
     /// How the answer ends, as far as is known.
@@ -110,6 +116,7 @@ impl Exchange {
             began: began.instant,
             timestamp: began.wall,
             method: head.method.clone(),
+            has_room: worker.recorder.has_room(),
             texts,
             ending: Ending::ClientGone,
             status: None,
@@ -153,9 +160,9 @@ impl Exchange {
     /// Notes that the answer broke off.
     pub(crate) fn broke_off(&mut self, fault: BodyFault) {
         let (error, ending) = match fault {
-            BodyFault::Stalled => ("upstream_timeout", Ending::UpstreamBrokeOff),
-            BodyFault::TooLarge | BodyFault::Broken => ("upstream_reset", Ending::UpstreamBrokeOff),
-            BodyFault::ClientGone => ("client_gone", Ending::ClientGone),
+            BodyFault::Stalled => (UPSTREAM_TIMEOUT, Ending::UpstreamBrokeOff),
+            BodyFault::TooLarge | BodyFault::Broken => (UPSTREAM_RESET, Ending::UpstreamBrokeOff),
+            BodyFault::ClientGone => (CLIENT_GONE, Ending::ClientGone),
         };
         self.error = Some(error);
         self.ending = ending;
@@ -192,7 +199,7 @@ impl Drop for Exchange {
             let (request, response) = (self.body.bytes(), self.response_size);
             self.worker.limiter.charge(&self.charges, request, response);
         }
-        if self.error == Some(AUDIT_SPOOL_FULL) {
+        if !self.has_room {
             return self.worker.recorder.drop_one();
         }
         let mut recorded = self.streamed.recorded.take();
@@ -223,7 +230,7 @@ impl Drop for Exchange {
             response_size: self.response_size,
             ip_address: self.client,
             attempts: self.trail.attempts,
-            error: self.error.or((self.ending != Ending::Complete).then_some("client_gone")),
+            error: self.error.or((self.ending != Ending::Complete).then_some(CLIENT_GONE)),
             rate_limited: self.rate_limited,
             ending: self.ending,
             is_counted_only,

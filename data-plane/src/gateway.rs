@@ -60,7 +60,7 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let worker = &*self.worker;
         let snapshot = worker.snapshot().ok_or(Refusal::NotReady)?;
-        if !worker.recorder.has_room() {
+        if !exchange.has_room {
             return Err(Refusal::AuditSpoolFull);
         }
 

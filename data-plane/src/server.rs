@@ -208,10 +208,12 @@ impl Server {
         &self.limiter
     }
 
-    /// Takes the events of a server with one worker, in the shipper's place.
+    /// Takes the events of a server with one worker, in the shipper's place; or none, as if there were
+    /// no room for them.
     #[cfg(test)]
-    pub(crate) fn tap(&mut self) -> crate::audit::Tap {
-        let (recorder, tap) = crate::audit::ring(1024);
+    pub(crate) fn tap(&mut self, is_full: bool) -> crate::audit::Tap {
+        let ring = if is_full { crate::audit::full_ring } else { crate::audit::ring };
+        let (recorder, tap) = ring(1024);
         self.workers.iter_mut().next().expect("a worker").recorder = recorder;
         tap
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use fastgate::{
+    audit::passed_limits,
     model::{Calendar, Id},
     node::v1::{
         Usage, UsagePeriod, UsageQuery,
@@ -25,18 +26,6 @@ use crate::{
 
 /// More errors than there are names for.
 const ALL_ERRORS: usize = 1000;
-
-/// What is recorded of a request that passed its limits, if not all went well from there. What else is
-/// recorded as an error says why a request got that far never.
-const AFTER_THE_LIMITS: [&str; 7] = [
-    "body_too_large",
-    "body_timeout",
-    "body_broken",
-    "client_gone",
-    "upstream_unreachable",
-    "upstream_reset",
-    "upstream_timeout",
-];
 
 /// Counts what was used.
 pub(crate) struct StoredUsage(pub(crate) Arc<dyn Store>);
@@ -83,7 +72,7 @@ impl StoredUsage {
 
 /// What of the requests passed the limits.
 fn usage(found: &Metrics) -> Usage {
-    let refused = found.errors.iter().filter(|(name, _)| !AFTER_THE_LIMITS.contains(&&**name));
+    let refused = found.errors.iter().filter(|(name, _)| !passed_limits::ALL.contains(&&**name));
     let refused: Vec<_> = refused.map(|(_, total)| &total.sums).collect();
     let used = |count: fn(&Sums) -> u64| {
         let refused: u64 = refused.iter().map(|sums| count(sums)).sum();

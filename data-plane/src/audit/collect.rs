@@ -127,17 +127,26 @@ impl Collector {
             }
         }
         for (at, outlet) in self.outlets.iter().enumerate() {
+            // In this order: whatever is not in the window by now is among the newly stored.
+            let has_all = outlet.window.is_empty();
             if let Some((boot, place)) = outlet.window.newly_stored() {
                 spool.stored(at, boot, place);
+            }
+            if has_all {
+                spool.stored_all(at);
             }
         }
     }
 
-    /// Empties the rings, as far as there is room.
-    fn collect(&mut self, now: Instant) {
+    /// Empties the rings, as far as there is room. Where more comes than can be encoded, all else is
+    /// to have its turn.
+    fn collect(&mut self, began: Instant) {
         while let Some(batch) = self.unkept.take().or_else(|| self.batcher.next()) {
-            if let Err(batch) = self.keep(batch, now) {
+            if let Err(batch) = self.keep(batch, began) {
                 self.unkept = Some(batch);
+                return;
+            }
+            if !self.is_ending && began.elapsed() >= EVERY {
                 return;
             }
         }
@@ -244,4 +253,33 @@ fn has_room(outlet: &Outlet) -> bool {
         Kind::ControlPlane => WINDOW,
         Kind::File | Kind::Nats | Kind::Otlp => WINDOW_OF_SINK,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use fastgate::model::Id;
+
+    use super::*;
+    use crate::{
+        audit::{ring, tests::event},
+        identity::Identity,
+    };
+
+    #[test]
+    fn rings_that_are_never_empty_hold_nothing_else_up() {
+        let id = |text| Id::parse(text).expect("an id");
+        let identity = Arc::new(Identity::of_this_boot(id("default"), id("n1")));
+        let (recorder, tap) = ring(20_000);
+        (0..20_000).for_each(|number| recorder.record(event(number)));
+        let outlets = [Arc::new(Outlet::new(Kind::ControlPlane))].into();
+        let batcher = Batcher::new(identity, vec![tap]);
+        let mut collector = Collector::new(batcher, outlets, Arc::default(), None);
+        let long_ago = Instant::now() - EVERY;
+        collector.step(long_ago);
+        assert_eq!(collector.batcher.waiting(), 20_000 - 4096, "the others have waited enough");
+        // When the node ends nothing more comes, and this may be the last time.
+        collector.is_ending = true;
+        collector.step(long_ago);
+        assert_eq!(collector.batcher.waiting(), 0);
+    }
 }

@@ -50,7 +50,7 @@ pub(super) struct Prepared {
     settings: SpoolSettings,
     boot: Uuid,
     counts: Arc<[&'static Counts]>,
-    /// Whether the next start will find them.
+    /// Whether the next start will find them, or never can on this disk.
     is_counted: bool,
     reserve: Reserve,
     /// Shut while nothing can be recorded; `None`: what does not fit is dropped.
@@ -70,12 +70,10 @@ impl Prepared {
         // Why it can't be held the log is told when it is tried again.
         let is_shut = reserve.hold().is_err();
         gate.iter().for_each(|gate| gate.set_shut(is_shut));
-        let counted = tally::keep_in(dir, boot, &counts);
-        if let Err(fault) = &counted {
-            let dir = dir.display();
-            tracing::warn!(%dir, %fault, "a kill of this process will lose audit events uncounted");
-        }
-        Self { is_counted: counted.is_ok(), settings, boot, counts, reserve, gate }
+        let counted = tally::keep_in(dir, boot, &counts).err();
+        counted.iter().for_each(|fault| tell_uncounted(&settings, fault));
+        let is_counted = counted.is_none_or(|fault| is_for_good(&fault));
+        Self { is_counted, settings, boot, counts, reserve, gate }
     }
 
     pub(super) fn gate(&self) -> Option<Arc<Gate>> {
@@ -144,9 +142,14 @@ impl Disk {
         self.spool.sync_closed(now);
         self.prepare(now);
         let Self { spool, gate, alarm, .. } = self;
-        let is_full = is_batch_waiting || (gate.is_some() && !spool.has_reserve());
         // The last sixteenth is for requests that are under way by then.
-        let is_shut = is_full || (gate.is_some() && spool.bytes() > spool.limit() / 16 * 15);
+        let most = spool.limit() / 16 * 15;
+        if spool.bytes() > most {
+            // A single segment, as large as a batch may be, would wait for the next batch for ever.
+            spool.close_if_stored();
+        }
+        let is_full = is_batch_waiting || (gate.is_some() && !spool.has_reserve());
+        let is_shut = is_full || (gate.is_some() && spool.bytes() > most);
         // The log says why before a request is refused.
         alarm.look(spool.bytes(), is_shut, now);
         if let Some(gate) = gate {
@@ -172,10 +175,25 @@ impl Disk {
 
     fn count_on_disk(&mut self) -> io::Result<()> {
         if !self.is_counted {
-            tally::keep_in(&self.settings.dir, self.boot, &self.counts)?;
+            match tally::keep_in(&self.settings.dir, self.boot, &self.counts) {
+                Ok(()) => tracing::info!(
+                    "a kill of this process will lose no audit events uncounted any more"
+                ),
+                Err(fault) if is_for_good(&fault) => tell_uncounted(&self.settings, &fault),
+                Err(fault) => return Err(fault),
+            }
             self.is_counted = true;
-            tracing::info!("a kill of this process will lose no audit events uncounted any more");
         }
         Ok(())
     }
+}
+
+/// Whether it is no use to try again to count on the disk.
+fn is_for_good(fault: &io::Error) -> bool {
+    fault.kind() == io::ErrorKind::Unsupported
+}
+
+fn tell_uncounted(settings: &SpoolSettings, fault: &io::Error) {
+    let dir = settings.dir.display();
+    tracing::warn!(%dir, %fault, "a kill of this process will lose audit events uncounted");
 }

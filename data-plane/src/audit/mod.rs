@@ -47,6 +47,8 @@ pub(crate) use ledger::{Ledger, SinkState};
 pub use onward::{FileSettings, FileTarget, NatsServer, NatsSettings, Onward, OtlpSettings, Store};
 pub(crate) use onward::{check_credentials, check_headers};
 pub(crate) use ring::Recorder;
+#[cfg(test)]
+pub(crate) use ring::full_ring;
 #[cfg(any(test, feature = "bench"))]
 pub(crate) use ring::{Tap, ring};
 pub(crate) use ship::Shipper;

@@ -1,9 +1,9 @@
 //! What becomes of batches the control plane will never store: they give way, so that what is
 //! behind them is stored, and their events count as dropped.
 //!
-//! A gap takes the place of such a batch and is stored in its stead, under its boot; without an
-//! environment it waits in memory until there is one again. Whatever may pass is waited for as long as it
-//! takes.
+//! A gap takes the place of such a batch and is stored in its stead, under its boot. Without an
+//! environment that of this boot waits in memory until there is one again; of those of earlier boots
+//! only the log and the counts tell. Whatever may pass is waited for as long as it takes.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},

@@ -49,6 +49,12 @@ pub(crate) fn ring(capacity: usize) -> (Recorder, Tap) {
     ring_of(capacity, Counts::new(), None)
 }
 
+/// The same while no event can be kept.
+#[cfg(test)]
+pub(crate) fn full_ring(capacity: usize) -> (Recorder, Tap) {
+    ring_of(capacity, Counts::new(), Some(Arc::new(Gate { is_shut: true.into() })))
+}
+
 /// A ring for `capacity` events: the worker's end and the collector's.
 pub(super) fn ring_of(
     capacity: usize,
@@ -166,7 +172,7 @@ impl Tap {
 
     /// The counts of the worker behind it.
     #[cfg(test)]
-    pub(super) fn counts(&self) -> &'static Counts {
+    pub(crate) fn counts(&self) -> &'static Counts {
         self.counts
     }
 }

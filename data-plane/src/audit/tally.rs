@@ -3,6 +3,8 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
+    mem::offset_of,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     ptr, slice,
     sync::{
@@ -11,7 +13,10 @@ use std::{
     },
 };
 
-use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::{
+    fs::{FsWord, fstatfs},
+    mm::{MapFlags, ProtFlags, mmap},
+};
 use uuid::Uuid;
 
 #[cfg(test)]
@@ -34,6 +39,9 @@ struct Row {
     dropped: Count,
     /// Of those dropped, how many a batch on disk tells of.
     told: Count,
+    /// In the first row, and not written by this boot: up to which of its events batches account
+    /// for all. Nobody could tell what became of the rest.
+    accounted: Count,
 }
 
 /// Where a worker counts from when there is a file.
@@ -45,6 +53,15 @@ struct InFile {
 }
 
 const ROW: usize = size_of::<Row>();
+
+/// File systems that write what changes to another place on the disk, where there may be no room.
+/// `FS_NOCOW_FL` is no help: btrfs of older kernels asks for room for a mapped page all the same, and
+/// that of any for what it notes of the file.
+const COPY_ON_WRITE: [FsWord; 3] = [
+    0x9123_683e, // btrfs
+    0xca45_1a4e, // bcachefs
+    0x2fc1_2fc1, // ZFS
+];
 
 /// A number that is kept thrice, so that a bit that flips on a disk changes nothing. One thread writes
 /// it, so that loads and stores do.
@@ -126,7 +143,7 @@ impl Counts {
 
 impl Row {
     fn follow(&self, other: &Self) {
-        let Self { produced, dropped, told } = other;
+        let Self { produced, dropped, told, accounted: _ } = other;
         for (to, from) in [(&self.produced, produced), (&self.dropped, dropped), (&self.told, told)]
         {
             // A store would have the system write the page to the disk once more.
@@ -138,6 +155,9 @@ impl Row {
 }
 
 /// Has workers count in a file of `dir`, as the next start finds it.
+///
+/// # Errors
+/// Of the kind `Unsupported` where it is no use to try again.
 pub(super) fn keep_in(dir: &Path, boot: Uuid, counts: &[&'static Counts]) -> io::Result<()> {
     let path = path(dir, boot);
     private::make_dir(dir)?;
@@ -154,9 +174,17 @@ pub(super) fn keep_in(dir: &Path, boot: Uuid, counts: &[&'static Counts]) -> io:
 #[cfg_attr(not(test), expect(unused_variables, reason = "tests have disks that are full"))]
 fn fill(dir: &Path, mut file: File, rows: usize) -> io::Result<&'static [Row]> {
     let len = ROW * rows;
+    let kind = fstatfs(&file)?.f_type;
+    #[cfg(test)]
+    let kind = small_disk::kind(dir).unwrap_or(kind);
     #[cfg(test)]
     small_disk::take(dir, len as u64)?;
-    // In full, not as a hole: a store that found no room on the disk would end the process.
+    // A store that found no room on the disk would end the process: so the file is written in full,
+    // not as a hole, and where it stays in its place.
+    if COPY_ON_WRITE.contains(&kind) {
+        let why = "a full disk of this file system would end the process if it counted there";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
     file.write_all(&vec![0; len])?;
     map(&file, rows)
 }
@@ -181,19 +209,26 @@ pub(super) struct Tally {
     pub(super) produced: u64,
     /// Dropped without a batch on disk that tells of it.
     pub(super) dropped_untold: u64,
+    /// Up to here its events are accounted for, as a later start noted.
+    pub(super) accounted: u64,
 }
 
 const EXTENSION: &str = ".counts";
 
 impl Tally {
-    /// Those of all boots there are in a directory.
+    /// Those of all boots there are in a directory. One that can't be read says nothing: what the
+    /// boot had on disk is shipped all the same.
     pub(super) fn list(dir: &Path) -> io::Result<Vec<(Uuid, Self)>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(dir)? {
             let name = entry?.file_name();
             let boot = name.to_str().and_then(|name| name.strip_suffix(EXTENSION));
             if let Some(boot) = boot.and_then(|boot| Uuid::try_parse(boot).ok()) {
-                found.push((boot, Self::sum(&fs::read(dir.join(&name))?)));
+                let bytes = fs::read(dir.join(&name)).unwrap_or_else(|fault| {
+                    tracing::error!(%boot, %fault, "can't read what an earlier start counted: what a kill took of it is not known");
+                    Vec::new()
+                });
+                found.push((boot, Self::sum(&bytes)));
             }
         }
         Ok(found)
@@ -204,12 +239,13 @@ impl Tally {
         for row in bytes.as_chunks::<ROW>().0 {
             let (numbers, _) = row.as_chunks::<8>();
             let (counts, _) = numbers.as_chunks::<3>();
-            let [produced, dropped, told, ..] = counts else { continue };
-            let [produced, dropped, told] =
-                [produced, dropped, told].map(|copies| Count::read(copies.map(u64::from_ne_bytes)));
+            let [produced, dropped, told, accounted, ..] = counts else { continue };
+            let [produced, dropped, told, accounted] = [produced, dropped, told, accounted]
+                .map(|copies| Count::read(copies.map(u64::from_ne_bytes)));
             sum.produced = sum.produced.saturating_add(produced);
             let untold = dropped.saturating_sub(told);
             sum.dropped_untold = sum.dropped_untold.saturating_add(untold);
+            sum.accounted = sum.accounted.max(accounted);
         }
         sum
     }
@@ -223,10 +259,21 @@ impl Tally {
         fs::write(path(dir, boot), bytes).expect("written");
     }
 
-    /// Forgets that of a boot.
+    /// Notes in that of a boot up to which of its events batches account for all: the batches may go
+    /// before it is told what became of the others. Takes no room on the disk.
+    pub(super) fn note_accounted(dir: &Path, boot: Uuid, end: u64) -> io::Result<()> {
+        let copies = [end.to_ne_bytes(); 3];
+        let file = File::options().write(true).open(path(dir, boot))?;
+        file.write_all_at(copies.as_flattened(), offset_of!(Row, accounted) as u64)
+    }
+
+    /// Forgets that of a boot, all of whose events are told of.
     pub(super) fn remove(dir: &Path, boot: Uuid) {
-        // Where it stays, the next start finds that it has nothing new to say.
-        drop(fs::remove_file(path(dir, boot)));
+        let path = path(dir, boot);
+        if fs::remove_file(&path).is_err_and(|fault| fault.kind() != io::ErrorKind::NotFound) {
+            // As it is, it would have the next start tell once more what became of them.
+            drop(File::options().write(true).truncate(true).open(path));
+        }
     }
 }
 
@@ -251,7 +298,16 @@ mod tests {
         }
         counts[1].tell(2);
         let found = Tally::list(dir.path()).expect("listed");
-        assert_eq!(found, [(boot, Tally { produced: 6, dropped_untold: 1 })]);
+        let mut tally = Tally { produced: 6, dropped_untold: 1, accounted: 0 };
+        assert_eq!(found, [(boot, tally)]);
+        Tally::note_accounted(dir.path(), boot, 4).expect("noted");
+        tally.accounted = 4;
+        assert_eq!(Tally::list(dir.path()).expect("listed"), [(boot, tally)]);
+        // One that can't be read is in nobody's way.
+        fs::create_dir(path(dir.path(), Uuid::nil())).expect("made");
+        let found = Tally::list(dir.path()).expect("listed");
+        assert!(found.contains(&(boot, tally)) && found.len() == 2, "{found:?}");
+        fs::remove_dir(path(dir.path(), Uuid::nil())).expect("removed");
         Tally::remove(dir.path(), boot);
         assert_eq!(Tally::list(dir.path()).expect("listed"), []);
     }
@@ -285,6 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_counted_in_a_file_that_may_move_on_a_full_disk() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (boot, counts) = (Uuid::now_v7(), Counts::new());
+        small_disk::format(dir.path(), COPY_ON_WRITE[0]);
+        let fault = keep_in(dir.path(), boot, &[counts]).expect_err("refused");
+        assert_eq!(fault.kind(), io::ErrorKind::Unsupported);
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
+        counts.count_produced();
+        assert_eq!(counts.produced(), 1);
+    }
+
+    #[test]
     fn a_bit_that_flipped_changes_no_count() {
         let dir = tempfile::tempdir().expect("a directory");
         let boot = Uuid::now_v7();
@@ -297,7 +365,7 @@ mod tests {
         counts[1].tell(200);
         let file = path(dir.path(), boot);
         let sound = fs::read(&file).expect("reads");
-        let tally = Tally { produced: 300, dropped_untold: 100 };
+        let tally = Tally { produced: 300, dropped_untold: 100, accounted: 0 };
         for bit in 0..sound.len() * 8 {
             let mut bytes = sound.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);

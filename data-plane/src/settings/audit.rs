@@ -59,7 +59,7 @@ pub(super) fn check(found: &mut Mistakes, given: &mut Given) -> AuditSettings {
     let AuditSettings { spool_limit, spool_full, queue, .. } = &mut settings;
     found.put("--spool-limit", given.spool_limit.take(), parse_spool_limit, spool_limit);
     found.put("--spool-full", given.spool_full.take(), parse_when_full, spool_full);
-    found.put("--audit-queue", given.audit_queue.take(), parse_count, queue);
+    found.put("--audit-queue", given.audit_queue.take(), parse_queue, queue);
     let has_sink =
         given.audit_file.is_some() || given.audit_nats.is_some() || given.audit_otlp.is_some();
     let onward = &mut settings.onward;
@@ -204,6 +204,15 @@ fn parse_spool_limit(text: &str) -> Result<u64, String> {
     parse_bytes(text).filter(|bytes| *bytes >= 1 << 20).ok_or_else(mend)
 }
 
+/// A quarter of it is for requests under way, and room for all of it is asked for at the start.
+fn parse_queue(text: &str) -> Result<NonZeroUsize, String> {
+    let mend = || format!("is '{text}': give a number from 4 to 1048576");
+    text.parse()
+        .ok()
+        .filter(|queue: &NonZeroUsize| (4..=1 << 20).contains(&queue.get()))
+        .ok_or_else(mend)
+}
+
 fn parse_when_full(text: &str) -> Result<WhenFull, String> {
     match text {
         "block" => Ok(WhenFull::Block),
@@ -227,6 +236,14 @@ mod tests {
                 Err(mistakes.iter().map(str::to_owned).collect())
             }
             Err(SettingsError::Usage(usage)) => panic!("{usage}"),
+        }
+    }
+
+    #[test]
+    fn a_queue_is_as_large_as_it_is_said_to_be() {
+        for queue in [4, 1 << 20] {
+            let found = load(&[&format!("--audit-queue={queue}")]).expect("valid");
+            assert_eq!(found.queue.get(), queue);
         }
     }
 
@@ -261,6 +278,9 @@ mod tests {
         for (given, told) in [
             (&["--audit-store=off"][..], "--audit-store is off, and nothing else gets"),
             (&["--audit-store=maybe"], "--audit-store is 'maybe': give on or off"),
+            (&["--audit-queue=3"], "--audit-queue is '3': give a number from 4 to 1048576"),
+            (&["--audit-queue=1048577"], "--audit-queue is '1048577': give a number from 4 to"),
+            (&["--audit-queue=18446744073709551615"], "--audit-queue is '18446744073709551615'"),
             (&["--audit-file=x"], "--state-dir is missing: give it, or leave --audit-file out"),
             (&[dir, "--audit-file-keep=1"], "--audit-file is missing: give it, or leave --audit-f"),
             (&[dir, "--audit-file=x", "--audit-file-size=1"], "--audit-file-size is '1': give at"),

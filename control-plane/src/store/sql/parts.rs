@@ -50,14 +50,25 @@ pub(super) async fn add<S: AsRef<str>>(
     Ok(rows.store(tx).await?)
 }
 
-/// The oldest parts, at most so many, which are parts no longer, each with its environment.
-pub(super) async fn take_oldest(tx: &mut Tx, limit: i64) -> Result<Vec<(String, Vec<u8>)>> {
+/// The number of the last part there is.
+pub(super) async fn last(tx: &mut Tx) -> Result<i64> {
+    let last = sqlx::query_scalar("SELECT COALESCE(MAX(part), 0) FROM rollup_parts");
+    Ok(last.fetch_one(&mut **tx).await?)
+}
+
+/// The oldest parts up to this one, at most so many, which are parts no longer, each with its
+/// environment.
+pub(super) async fn take_oldest(
+    tx: &mut Tx,
+    last: i64,
+    limit: i64,
+) -> Result<Vec<(String, Vec<u8>)>> {
     let taken = sqlx::query_as(
         "DELETE FROM rollup_parts \
-         WHERE part IN (SELECT part FROM rollup_parts ORDER BY part LIMIT $1) \
+         WHERE part IN (SELECT part FROM rollup_parts WHERE part <= $1 ORDER BY part LIMIT $2) \
          RETURNING environment, sums",
     );
-    Ok(taken.bind(limit).fetch_all(&mut **tx).await?)
+    Ok(taken.bind(last).bind(limit).fetch_all(&mut **tx).await?)
 }
 
 /// All parts of an environment.

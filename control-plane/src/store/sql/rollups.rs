@@ -16,7 +16,7 @@ use super::{
 use crate::domain::{Histogram, Kind, Rollup, Step, Sums};
 
 /// Parts that are added up in one transaction: some millions of events.
-const AT_ONCE: i64 = 500;
+const AT_ONCE: i64 = if cfg!(test) { 20 } else { 500 };
 
 const COLUMNS: &[&str] = &[
     "at_us",
@@ -53,10 +53,10 @@ pub(super) fn name(step: Step) -> &'static str {
     }
 }
 
-/// Adds up the oldest parts, as far as their minutes are over; the rest of them are parts again,
-/// but fewer. Whether there may be more to add up.
-pub(super) async fn settle(tx: &mut Tx, running_us: i64) -> Result<bool> {
-    let taken = parts::take_oldest(tx, AT_ONCE).await?;
+/// Adds up the oldest parts, none behind `last`, as far as their minutes are over; the rest of them
+/// are parts again, one of each environment, behind all there are. Whether there may be more to add up.
+pub(super) async fn settle(tx: &mut Tx, last: i64, running_us: i64) -> Result<bool> {
+    let taken = parts::take_oldest(tx, last, AT_ONCE).await?;
     let may_be_more = taken.len() as i64 == AT_ONCE;
     let mut of: BTreeMap<&str, [Rollup<&str>; 2]> = BTreeMap::new();
     for (environment, part) in &taken {

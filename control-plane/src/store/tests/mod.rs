@@ -82,6 +82,7 @@ contract! {
     events::what_matches_on_a_node_is_what_is_found,
     rollups::what_is_added_up_is_what_a_recount_comes_to,
     rollups::batches_that_come_at_once_are_each_counted_once,
+    rollups::many_environments_are_added_up_in_bounded_time,
     rollups::a_batch_of_gaps_alone_stands_in_no_ones_way,
     rollups::what_is_too_old_ends,
     rollouts::a_change_begins_at_the_first_ring_and_another_begins_it_anew,

@@ -11,10 +11,13 @@ use fastgate::{admin::v1::LogEvent, audit::EventMatch};
 
 use super::{
     events::is_new,
-    samples::{commit, id, key},
+    samples::{change, commit, commit_change, id, key},
 };
 use crate::{
-    domain::{EventBatch, EventFilter, EventGap, Expect, Metrics, MetricsQuery, Op, Step, Total},
+    domain::{
+        Change, Environment, EventBatch, EventFilter, EventGap, Expect, Metrics, MetricsQuery, Op,
+        Step, Total,
+    },
     store::{Appended, Retention, Store},
 };
 
@@ -237,6 +240,31 @@ pub(super) async fn batches_that_come_at_once_are_each_counted_once(store: Db) {
     let filter = EventFilter { environment: id("default"), from: at(0), until: at(END), matching };
     let listed = store.events(&filter, None, 10_000).await.expect("reads");
     assert_eq!(listed.len(), all.len());
+}
+
+pub(super) async fn many_environments_are_added_up_in_bounded_time(store: Db) {
+    // As many as are added up at once, each with requests of a minute that is over, and of one that
+    // is not: of those a part stays.
+    let mut dice = Dice(5);
+    for number in 0..20 {
+        let environment = id(&format!("e{number}"));
+        let create = Op::PutEnvironment(Environment::new(environment.clone()), Expect::Absent);
+        let create = Change { environment: environment.clone(), ..change(vec![create]) };
+        commit_change(&store, &create).await.expect("commits");
+        let events = [0, 2 * DAY].map(|time| event(&mut dice, time));
+        let batch = batch(&format!("n{number}"), 0, events.into());
+        let batch = EventBatch { environment, ..batch };
+        assert!(is_new(&store, &batch).await);
+    }
+    let patience = Duration::from_secs(20);
+    for _ in 0..2 {
+        let added_up = tokio::time::timeout(patience, store.roll_up(at(DAY))).await;
+        added_up.expect("ends").expect("adds up");
+    }
+    for number in 0..20 {
+        let asked = MetricsQuery { environment: id(&format!("e{number}")), ..query(Step::Hour) };
+        assert_eq!(store.metrics(&asked).await.expect("reads").totals.sums.requests, 2);
+    }
 }
 
 pub(super) async fn a_batch_of_gaps_alone_stands_in_no_ones_way(store: Db) {

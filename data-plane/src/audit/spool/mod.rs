@@ -30,6 +30,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::{self, IoSlice, Write as _},
+    mem,
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -43,7 +44,7 @@ use uuid::Uuid;
 use self::{
     frame::{HEAD, Head},
     reading::Reading,
-    recovery::Recovery,
+    recovery::{LastWords, Recovery},
     segment::Segment,
     watermark::Watermark,
 };
@@ -87,6 +88,8 @@ pub(super) struct Spool {
     /// Beside them, for when the disk is full before that.
     reserve: Reserve,
     next_number: u64,
+    /// Events of this boot up to the last one on disk.
+    written_to: u64,
     /// The last segment, while it is written to.
     writer: Option<File>,
     /// Of each outlet, in their order.
@@ -165,6 +168,7 @@ impl Spool {
             segments: VecDeque::new(),
             bytes,
             next_number,
+            written_to: 0,
             writer: None,
             readings,
             unsynced: VecDeque::new(),
@@ -182,6 +186,10 @@ impl Spool {
         let recovery = self.recovery.take_if(|recovery| recovery.is_finished())?;
         // A panic would be a fault of the program; what it looked through stays for the next start.
         let mut recovered = recovery.join().unwrap_or_default();
+        for words in mem::take(&mut recovered.untold) {
+            recovered.segments.extend(self.tell(&words));
+        }
+        recovered.segments.sort_by_key(|segment| segment.number);
         self.bytes = self.segments.iter().chain(&recovered.segments).map(|it| it.len).sum();
         for segment in recovered.segments.drain(..).rev() {
             self.segments.push_front(segment);
@@ -189,6 +197,16 @@ impl Spool {
         // An outlet that is set no longer may have been all that kept some of them.
         self.release();
         Some(recovered)
+    }
+
+    /// Writes what recovery found no room for into that of the reserve.
+    fn tell(&mut self, words: &LastWords) -> Option<Segment> {
+        let told = match words.write(&self.dir) {
+            Err(fault) if is_full(&fault) && self.reserve.give() => words.write(&self.dir),
+            told => told,
+        };
+        // Where it fails the next start tells it.
+        told.ok()
     }
 
     /// Bytes on disk.
@@ -253,6 +271,7 @@ impl Spool {
         }
         tail.len += len;
         self.bytes += len;
+        self.written_to = batch.end();
         Ok(Place { segment: tail.number, offset: tail.len, seq: batch.end() })
     }
 
@@ -283,7 +302,7 @@ impl Spool {
         if self.recovery.is_some() {
             return None;
         }
-        self.readings.get_mut(outlet)?.read(&self.segments)
+        self.readings.get_mut(outlet)?.read(&self.segments, self.written_to)
     }
 
     /// Notes that an outlet has stored all before a place, and lets go of segments that hold
@@ -293,6 +312,20 @@ impl Spool {
             reading.stored(boot, place);
         }
         self.release();
+    }
+
+    /// Notes that an outlet has stored all that could be read of what there is: nothing is kept for
+    /// it because it could not.
+    pub(super) fn stored_all(&mut self, outlet: usize) {
+        if !self.is_read(outlet) {
+            return;
+        }
+        let Some(reading) = self.readings.get_mut(outlet) else { return };
+        if reading.passed_over(&self.segments) {
+            // Whatever is wrong with the file, another one is not.
+            self.close_if_stored();
+            self.release();
+        }
     }
 
     /// Syncs what was closed a while ago and is still there, without waiting for it.
@@ -360,7 +393,7 @@ impl Spool {
 
     /// Closes the segment that is written to where it holds nothing that is not stored; whether that
     /// made room.
-    fn close_if_stored(&mut self) -> bool {
+    pub(super) fn close_if_stored(&mut self) -> bool {
         let before = self.bytes;
         // An empty one would come again each time that the disk is tried.
         if self.tail().is_some_and(|tail| tail.len > 0 && self.is_stored(tail)) {

@@ -87,8 +87,9 @@ impl Reading {
         }
     }
 
-    /// The next batch that was not read yet; `None`: there is none, or it can't be read now.
-    pub(super) fn read(&mut self, segments: &VecDeque<Segment>) -> Option<Read> {
+    /// The next batch that was not read yet; `None`: there is none, or it can't be read now. Of this
+    /// boot there are as many events as are written.
+    pub(super) fn read(&mut self, segments: &VecDeque<Segment>, written_to: u64) -> Option<Read> {
         while let Some(segment) = self.unread(segments) {
             if segment.number != self.cursor.segment {
                 self.reader = None;
@@ -110,7 +111,8 @@ impl Reading {
             }
             self.tries = 0;
         }
-        None
+        // There is no sound batch behind them that would show it.
+        self.lose_until(written_to).map(Read::Lost)
     }
 
     /// Notes that all before a place is stored.
@@ -120,6 +122,16 @@ impl Reading {
         if let Err(fault) = self.keeper.write(&self.dir, Watermark { boot, place }) {
             tracing::debug!(%fault, "can't note how far the spool is stored");
         }
+    }
+
+    /// Notes that nothing that was passed over can be stored any more, with all before it stored;
+    /// whether there was something.
+    pub(super) fn passed_over(&mut self, segments: &VecDeque<Segment>) -> bool {
+        let place = self.cursor;
+        let segment = segments.iter().find(|segment| segment.number == place.segment);
+        let Some(segment) = segment.filter(|_| self.stored < place) else { return false };
+        self.stored(segment.boot, place);
+        true
     }
 
     /// Takes the watermark away.
@@ -135,6 +147,13 @@ impl Reading {
             std::cmp::Ordering::Equal => it.len > offset,
             std::cmp::Ordering::Greater => it.len > 0,
         })
+    }
+
+    /// What of this boot was not read before these events.
+    fn lose_until(&mut self, seq: u64) -> Option<Gap> {
+        let lost = Gap::of((self.read_to, seq), Reason::Damaged);
+        self.read_to = self.read_to.max(seq);
+        (lost.events > 0).then_some(lost)
     }
 
     fn read_from(&mut self, segment: &Segment) -> io::Result<Option<Read>> {

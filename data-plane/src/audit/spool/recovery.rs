@@ -21,6 +21,8 @@ use super::{
     watermark::Watermark,
     write_frame,
 };
+#[cfg(test)]
+use crate::audit::small_disk;
 use crate::{
     audit::{
         batch::{Gap, Reason, Sealed},
@@ -49,12 +51,21 @@ pub(super) struct Recovery {
 /// What was found.
 #[derive(Default)]
 pub(in crate::audit) struct Recovered {
-    /// What is to be shipped.
+    /// What is to be shipped, in no order.
     pub(super) segments: Vec<Segment>,
     /// Events in it that each outlet has still to get.
     pub(in crate::audit) events: Vec<u64>,
     /// What is lost, with the boot that had it.
     pub(in crate::audit) lost: Vec<(Uuid, Gap)>,
+    /// What of it could not be written, as it is to be told.
+    pub(super) untold: Vec<LastWords>,
+}
+
+/// What is lost of a boot: in a batch, or as many as it takes, that end it.
+pub(super) struct LastWords {
+    /// Where they are written to.
+    segment: Segment,
+    batches: Vec<Sealed>,
 }
 
 impl Recovery {
@@ -68,7 +79,9 @@ impl Recovery {
             boots.entry(segment.boot).or_insert_with(first);
         }
         for (boot, tally) in &self.tallies {
-            boots.entry(*boot).or_default().tally = Some(*tally);
+            // Its batches have gone since, all that it had.
+            let first = || Boot { end: tally.accounted, ..Boot::default() };
+            boots.entry(*boot).or_insert_with(first).tally = Some(*tally);
         }
         if let Some(told) = self.told()
             && let Some(boot) = boots.get_mut(&told.boot)
@@ -95,17 +108,17 @@ impl Recovery {
                 Tally::remove(&self.dir, *id);
                 continue;
             }
-            match self.tell(*id, boot, &lost, number) {
-                Ok(segment) => {
-                    recovered.segments.push(segment);
-                    Tally::remove(&self.dir, *id);
+            let words = self.last_words(*id, boot, &lost, number);
+            match words.write(&self.dir) {
+                Ok(segment) => recovered.segments.push(segment),
+                Err(fault) => {
+                    tracing::error!(%fault, "can't tell yet which audit events are lost");
+                    self.note_accounted(*id, boot);
+                    recovered.untold.push(words);
                 }
-                // The next start finds the same.
-                Err(fault) => tracing::error!(%fault, "can't tell which audit events are lost"),
             }
             recovered.lost.extend(lost.into_iter().map(|gap| (*id, gap)));
         }
-        recovered.segments.sort_by_key(|segment| segment.number);
         recovered
     }
 
@@ -186,8 +199,16 @@ impl Recovery {
         Ok(Some(Segment { len: whole, ..segment.clone() }))
     }
 
-    /// Writes the batch, or as many as it takes, that tells what is lost of a boot.
-    fn tell(&self, id: Uuid, boot: &Boot, lost: &[Gap], number: u64) -> io::Result<Segment> {
+    /// Has the next start find the same, whatever has become of the boot's batches by then.
+    fn note_accounted(&self, id: Uuid, boot: &Boot) {
+        if boot.tally.is_some()
+            && let Err(fault) = Tally::note_accounted(&self.dir, id, boot.end)
+        {
+            tracing::error!(%fault, "the next start may tell more audit events to be lost than are");
+        }
+    }
+
+    fn last_words(&self, id: Uuid, boot: &Boot, lost: &[Gap], number: u64) -> LastWords {
         let first_seq = boot.last_seq(lost);
         let (node_id, environment) = match &boot.opening {
             Some(opening) => (opening.node_id.as_str(), opening.environment.as_str()),
@@ -198,21 +219,32 @@ impl Recovery {
             Sealed { boot: id, from: first_seq, first_seq, events: 0, encoded }
         });
         let segment = Segment { number, boot: id, from: first_seq, len: 0 };
-        let path = segment.path(&self.dir);
-        let written = self.write(&path, batches);
+        LastWords { segment, batches: batches.collect() }
+    }
+}
+
+impl LastWords {
+    /// Writes them to a segment, which is returned. From then on the counts of the boot, which say
+    /// the same, are of no use.
+    pub(super) fn write(&self, dir: &Path) -> io::Result<Segment> {
+        let Self { segment, .. } = self;
+        let path = segment.path(dir);
+        let written = self.write_to(dir, &path);
         let len = written.inspect_err(|_| drop(fs::remove_file(&path)))?;
-        Ok(Segment { len, ..segment })
+        Tally::remove(dir, segment.boot);
+        Ok(Segment { len, ..segment.clone() })
     }
 
-    /// Writes a segment of these batches; returns its length.
-    fn write(&self, path: &Path, batches: impl Iterator<Item = Sealed>) -> io::Result<u64> {
+    fn write_to(&self, dir: &Path, path: &Path) -> io::Result<u64> {
         let mut file = private::file().truncate(true).open(path)?;
-        for batch in batches {
-            write_frame(&mut file, &batch)?;
+        for batch in &self.batches {
+            #[cfg(test)]
+            small_disk::take(dir, batch.encoded.len() as u64)?;
+            write_frame(&mut file, batch)?;
         }
-        // Before the counts go, which say the same.
+        // Before the counts go.
         file.sync_all()?;
-        File::open(&self.dir)?.sync_all()?;
+        File::open(dir)?.sync_all()?;
         Ok(file.metadata()?.len())
     }
 }

@@ -60,9 +60,14 @@ impl Reserve {
         self.dir.join("reserve")
     }
 
+    /// How large it is on a disk of so many bytes; 0: it has no size of its own, as in memory.
+    fn size_on(&self, disk: u64) -> u64 {
+        if disk == 0 { self.size } else { self.size.min(disk / 4) }
+    }
+
     fn fill(&self, mut file: File) -> io::Result<()> {
         let disk = statvfs(&self.dir)?;
-        let size = self.size.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 4);
+        let size = self.size_on(disk.f_blocks.saturating_mul(disk.f_frsize));
         #[cfg(test)]
         small_disk::take(&self.dir, size)?;
         match retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, size)) {
@@ -71,6 +76,19 @@ impl Reserve {
                 file.write_all(&vec![0; usize::try_from(size).unwrap_or(0)])
             }
             done => Ok(done?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_a_size_is_no_small_one() {
+        let reserve = Reserve::new(Path::new("none"), 1 << 30);
+        for (disk, size) in [(0, SIZE), (1 << 20, 1 << 18), (1 << 30, SIZE)] {
+            assert_eq!(reserve.size_on(disk), size, "{disk}");
         }
     }
 }

@@ -56,7 +56,10 @@ fn open_for(
     limit: u64,
     outlets: &[Kind],
 ) -> (Spool, Recovered) {
-    let mut spool = Spool::open(dir.to_owned(), identity, limit, outlets);
+    looked_through(Spool::open(dir.to_owned(), identity, limit, outlets))
+}
+
+fn looked_through(mut spool: Spool) -> (Spool, Recovered) {
     let began = Instant::now();
     loop {
         if let Some(recovered) = spool.recovered() {
@@ -553,6 +556,46 @@ fn damage_of_this_boot_is_found_when_it_is_read_and_told_once() {
 }
 
 #[test]
+fn damage_behind_the_last_sound_batch_is_told_and_kept_for_nobody() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let me = identity();
+    let (mut spool, _) = open_for(dir.path(), &me, LIMIT, &BOTH);
+    let mut written = batches(me.boot_id, &[5, 6, 7, 8], 0);
+    let next = written.pop().expect("one");
+    append_all(&mut spool, &written);
+    let path = Segment::list(dir.path()).expect("listed")[0].path(dir.path());
+    let mut bytes = fs::read(&path).expect("read");
+    *bytes.last_mut().expect("some") ^= 1;
+    fs::write(&path, bytes).expect("written");
+    for outlet in 0..2 {
+        let read: Vec<_> = std::iter::from_fn(|| spool.read(outlet)).collect();
+        let [Read::Batch(..), Read::Batch(_, place), Read::Lost(gap)] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!((*gap, spool.is_read(outlet)), (Gap::of((11, 18), Reason::Damaged), true));
+        spool.stored(outlet, me.boot_id, *place);
+        assert!(spool.bytes() > 0);
+        spool.stored_all(outlet);
+    }
+    assert_eq!(spool.bytes(), 0);
+
+    // Files that are gone are no different; what is written next is found where it was written.
+    let place = spool.append(&next).expect("room");
+    let path = Segment::list(dir.path()).expect("listed")[0].path(dir.path());
+    fs::remove_file(path).expect("removed");
+    for outlet in 0..2 {
+        let read: Vec<_> = std::iter::from_fn(|| spool.read(outlet)).collect();
+        let [Read::Lost(gap)] = &read[..] else { panic!("{read:?}") };
+        assert_eq!(*gap, Gap::of((18, 26), Reason::Damaged));
+        spool.stored_all(outlet);
+    }
+    assert_eq!(spool.bytes(), 0);
+    let last = batch(me.boot_id, 26, 26, 1);
+    assert!(spool.append(&last).expect("room") > place);
+    assert_eq!(read_all(&mut spool).len(), 1);
+}
+
+#[test]
 fn a_sound_frame_nobody_can_read_costs_itself_alone() {
     let mut written = batches(Uuid::now_v7(), &[2, 3, 1], 1);
     // A field of a type that protobuf does not have.
@@ -572,6 +615,54 @@ fn dropped_events_that_no_batch_tells_of_are_no_killed_ones() {
     assert_eq!(found, []);
     assert_eq!(lost, [Gap::of((0, 20), Reason::Dropped), Gap::of((20, 100), Reason::Killed)]);
     assert_eq!(restart_twice(dir.path()).1, lost);
+}
+
+/// A folder full with what a boot left that was killed: 200 events in a batch, and 10 in memory.
+fn killed_on_a_full_disk() -> (TempDir, Uuid) {
+    let written = batches(Uuid::now_v7(), &[200], 0);
+    let (dir, ..) = one_segment(&written, 210);
+    (dir, written[0].boot)
+}
+
+#[test]
+fn what_is_lost_is_told_by_the_room_of_the_reserve() {
+    let (dir, boot) = killed_on_a_full_disk();
+    let mut reserve = Reserve::new(dir.path(), LIMIT);
+    reserve.hold().expect("room");
+    small_disk::fill_up(dir.path());
+    let spool = Spool::open(dir.path().to_owned(), &identity(), LIMIT, &[Kind::ControlPlane]);
+    let (mut spool, recovered) = looked_through(spool.with_reserve(reserve));
+    let lost = Gap::of((200, 210), Reason::Killed);
+    assert_eq!(recovered.lost, [(boot, lost)]);
+    let found = read_all(&mut spool);
+    assert_eq!((found.len(), gaps(&found[1].0), spool.has_reserve()), (2, vec![lost], false));
+    assert_eq!(Tally::list(dir.path()).expect("listed"), []);
+}
+
+#[test]
+fn what_could_not_be_told_is_told_by_the_next_start_and_no_more() {
+    let (dir, _) = killed_on_a_full_disk();
+    small_disk::fill_up(dir.path());
+    let lost = Gap::of((200, 210), Reason::Killed);
+    for batches in [1, 0] {
+        let me = identity();
+        let (mut spool, found) = open(dir.path(), &me, LIMIT);
+        assert_eq!(found, [lost]);
+        let read = read_all(&mut spool);
+        assert_eq!(read.len(), batches, "no room to tell it");
+        for (batch, place) in read {
+            spool.stored(0, batch.boot, place);
+            // Room is there once that is gone.
+            let place = spool.append(&self::batch(me.boot_id, 0, 0, 5)).expect("room");
+            spool.stored(0, me.boot_id, place);
+        }
+        spool.finish();
+        assert_eq!(Segment::list(dir.path()).expect("listed"), []);
+        small_disk::fill_up(dir.path());
+    }
+    small_disk::resize(dir.path(), 1 << 20);
+    let (found, told) = restart(dir.path());
+    assert_eq!((found, told), (vec![], vec![lost]));
 }
 
 #[test]

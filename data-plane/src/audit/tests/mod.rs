@@ -41,7 +41,7 @@ use super::{
 };
 use crate::identity::Identity;
 
-fn event(number: usize) -> Event {
+pub(super) fn event(number: usize) -> Event {
     Event {
         timestamp: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         texts: Texts::new(format!("request-{number}").as_bytes(), b"/a/b", b"caf\xe9"),

@@ -52,6 +52,15 @@ impl Node {
     }
 
     pub(crate) fn start_empty(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with(false, change)
+    }
+
+    /// One that can keep no event, without config.
+    pub(crate) fn start_full() -> Self {
+        Self::start_with(true, |_| {})
+    }
+
+    fn start_with(is_full: bool, change: impl FnOnce(&mut Settings)) -> Self {
         let id = |text| Id::parse(text).expect("an id");
         let mut settings = Settings::new(id("default"), id("node-1"));
         settings.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -61,7 +70,7 @@ impl Node {
         let mut server = Server::build(settings).expect("free ports");
         let (addresses, snapshots) = (server.addresses(), server.snapshots().clone());
         let limiter = server.limiter().clone();
-        let events = Mutex::new(server.tap());
+        let events = Mutex::new(server.tap(is_full));
         let stop = CancellationToken::new();
         let thread = thread::spawn({
             let stop = stop.clone();
@@ -120,6 +129,12 @@ impl Node {
             assert!(Instant::now() < patience, "no event came");
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Audit events so far, and how many of them were dropped.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        let counts = self.events.lock().expect("no panic").counts();
+        (counts.produced(), counts.dropped())
     }
 
     /// Heap allocations of the worker up to the event that was recorded last.

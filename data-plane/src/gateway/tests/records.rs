@@ -1,6 +1,9 @@
 //! What the audit log is told, and where limits show.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 use fastgate::model::Id;
 
@@ -78,6 +81,28 @@ fn each_way_a_request_can_end_has_its_name_in_the_audit_log() {
     assert_eq!((event.status.as_u16(), event.error), (502, Some("upstream_unreachable")));
     assert_eq!((event.attempts, event.target_url.is_some()), (0, true));
     assert!(node.has_no_event());
+}
+
+#[test]
+fn what_comes_while_no_event_can_be_kept_takes_no_room() {
+    let upstream = Upstream::hello();
+    let node = Node::start_full();
+    assert_eq!(node.send(&get("/x", "")).status, 503, "without config");
+    node.load(vec![open_route(&upstream)], vec![]);
+    for (request, status) in [
+        (&*get("/x", ""), 503),
+        ("no HTTP\r\n\r\n", 400),
+        ("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
+    ] {
+        assert_eq!(node.send(request).status, status, "{request}");
+    }
+    // An answer is out a moment before its request counts as ended.
+    let patience = Instant::now() + Duration::from_secs(5);
+    while node.counted().0 < 4 && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((node.counted(), node.has_no_event()), ((4, 4), true));
+    assert!(upstream.received().is_empty());
 }
 
 #[test]
