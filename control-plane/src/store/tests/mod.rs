@@ -93,6 +93,7 @@ contract! {
     repeated::a_repeated_call_that_creates_its_environment_is_too,
     repeated::calls_that_come_at_once_are_one,
     cases::replicas_tell_each_other_of_their_nodes,
+    repeated::calls_that_come_again_take_no_revision,
     cases::what_is_not_said_again_of_a_node_is_forgotten,
     joining::the_first_ca_stays,
     joining::a_token_is_used_once_however_many_come_at_once,
