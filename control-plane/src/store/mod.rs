@@ -356,6 +356,9 @@ pub(crate) enum StoreError {
     NameTaken { name: String, other: String },
     #[error("route '{id}' names upstream '{upstream}', which does not exist")]
     UnknownUpstream { id: String, upstream: String },
+    /// One secret opens one key.
+    #[error("key '{id}' has a secret that opens key '{other}' already")]
+    SecretTaken { id: String, other: String },
     #[error("upstream '{id}' is used by route '{route}'")]
     UpstreamInUse { id: String, route: String },
     /// A key was to be put on it.

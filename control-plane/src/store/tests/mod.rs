@@ -72,6 +72,7 @@ contract! {
     cases::pages_hold_every_key_once,
     many::many_new_keys_are_one_revision,
     many::one_key_that_is_there_keeps_all_out,
+    many::one_secret_opens_one_key,
     many::the_log_is_read_in_bounded_parts,
     cases::the_last_owner_stays,
     cases::an_expired_owner_locks_nobody_out,
