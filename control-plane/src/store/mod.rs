@@ -304,7 +304,8 @@ pub(crate) fn unix_us(time: SystemTime) -> i64 {
 pub(crate) struct Head {
     pub(crate) environment: Id,
     pub(crate) ns: Namespace,
-    /// New when the revisions start anew: an environment deleted and made again, a restored dump.
+    /// New when the revisions start anew: an environment deleted and made again. A backup that is restored
+    /// has the one it was made in, with fewer revisions.
     pub(crate) epoch: String,
     pub(crate) revision: u64,
     /// Of all entities at this revision.
