@@ -102,6 +102,7 @@ contract! {
     joining::a_token_is_for_its_environment_its_node_and_its_time,
     joining::who_is_revoked_renews_nothing_and_joins_anew,
     joining::a_renewal_under_way_is_revoked_too,
+    joining::who_asks_again_meanwhile_is_revoked_too,
     joining::a_revocation_wakes_who_waits,
     joining::nodes_of_an_environment_go_with_it,
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
