@@ -15,14 +15,13 @@ use super::{
 };
 use crate::{
     domain::Rollout,
-    store::{Head, News, StoreError},
+    store::{Head, News, StoreError, within},
 };
 
 /// How often the store is asked even if it announced nothing.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long the store may take to say what there is: on a dead network it would be waited for until the
-/// system gives up, and another server may have taken over long before.
+/// How long the store may take to say what there is.
 const ASKING: Duration = Duration::from_secs(5);
 
 /// The same to read what there is of one namespace.
@@ -75,13 +74,6 @@ async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
         *shared.caught_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
     }
     Ok(())
-}
-
-async fn within<T>(
-    patience: Duration,
-    asked: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(StoreError::silent()))
 }
 
 /// Whether what nodes are sent is as new as a head.

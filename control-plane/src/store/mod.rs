@@ -35,6 +35,7 @@ use crate::domain::{
     RolloutPosition, Route, Stored, Token, Upstream, Usage,
 };
 
+pub(crate) use fault::within;
 pub(crate) use news::News;
 pub use open::OpenError;
 pub(crate) use open::open;
@@ -355,11 +356,11 @@ pub(crate) enum StoreError {
     RouteCollision { id: String, other: String },
     #[error("the name '{name}' belongs to route '{other}' already")]
     NameTaken { name: String, other: String },
-    #[error("route '{id}' names upstream '{upstream}', which does not exist")]
-    UnknownUpstream { id: String, upstream: String },
     /// One secret opens one key.
     #[error("key '{id}' has a secret that opens key '{other}' already")]
     SecretTaken { id: String, other: String },
+    #[error("route '{id}' names upstream '{upstream}', which does not exist")]
+    UnknownUpstream { id: String, upstream: String },
     #[error("upstream '{id}' is used by route '{route}'")]
     UpstreamInUse { id: String, route: String },
     /// A key was to be put on it.
