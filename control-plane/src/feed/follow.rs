@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastgate::model::Id;
 use tokio::sync::watch;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     staging::Published,
 };
 use crate::{
-    domain::Rollout,
+    domain::{Namespace, Rollout},
     store::{Head, News, StoreError, within},
 };
 
@@ -32,14 +33,13 @@ const READ: u32 = 256;
 
 /// Follows the store for ever.
 pub(super) async fn run(shared: &Shared) {
-    let mut is_away = false;
+    let (mut is_away, mut failing) = (false, HashSet::new());
     loop {
-        match catch_up(shared).await {
+        match catch_up(shared, &mut failing).await {
             Ok(()) => {
                 if std::mem::take(&mut is_away) {
                     tracing::info!("the database is back");
                 }
-                shared.ready.send_replace(true);
             }
             Err(fault) => {
                 if !std::mem::replace(&mut is_away, true) {
@@ -54,12 +54,35 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
+/// Brings all that can be read up to date. What can't be holds up nothing else; `failing` is what of it was
+/// told.
+///
+/// # Errors
+/// That of the heads, or the first of them that could not be followed.
+async fn catch_up(
+    shared: &Shared,
+    failing: &mut HashSet<(Id, Namespace)>,
+) -> Result<(), StoreError> {
     let begun = Instant::now();
     let heads = within(ASKING, shared.store.heads()).await?;
     let known: HashSet<_> = heads.iter().map(|head| (head.environment.clone(), head.ns)).collect();
+    failing.retain(|name| known.contains(name));
+    let mut first = None;
     for head in &heads {
-        within(READING, follow(shared, head)).await?;
+        let (environment, ns) = (&head.environment, head.ns);
+        match within(READING, follow(shared, head)).await {
+            Ok(()) => {
+                if failing.remove(&(environment.clone(), ns)) {
+                    tracing::info!(%environment, ?ns, "it can be read again");
+                }
+            }
+            Err(fault) => {
+                if failing.insert((environment.clone(), ns)) {
+                    tracing::warn!(%environment, ?ns, error = %fault, "can't read what there is");
+                }
+                first = first.or(Some(fault));
+            }
+        }
     }
     let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
     tracks.retain(|name, track| {
@@ -73,7 +96,8 @@ async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
     if heads.iter().all(|head| has_reached(shared, head)) {
         *shared.caught_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
     }
-    Ok(())
+    shared.ready.send_replace(true);
+    first.map_or(Ok(()), Err)
 }
 
 /// Whether what nodes are sent is as new as a head.
@@ -106,7 +130,7 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
     let mut history = (*published.head).clone();
     while history.revision < head.revision {
         let rows = shared.store.log(&head.environment, head.ns, history.revision, READ).await?;
-        if rows.first().is_none_or(|row| row.revision > head.revision) {
+            if rows.first().is_none_or(|row| row.revision > head.revision) {
             return load(shared, head).await;
         }
         for row in rows.iter().take_while(|row| row.revision <= head.revision) {

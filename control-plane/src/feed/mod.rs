@@ -61,7 +61,7 @@ struct Shared {
     nodes: Nodes,
     counts: FeedCounts,
     tracks: RwLock<HashMap<(Id, Namespace), Arc<Track>>>,
-    /// Whether the store was read through once: before that no environment is known.
+    /// Whether the store was looked through once: before that no environment is known.
     ready: watch::Sender<bool>,
     /// The last time when everything was here that the store had then; `None`: never.
     caught_up: Mutex<Option<Instant>>,
