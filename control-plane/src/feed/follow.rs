@@ -65,6 +65,7 @@ async fn catch_up(
 ) -> Result<(), StoreError> {
     let begun = Instant::now();
     let heads = within(ASKING, shared.store.heads()).await?;
+    shared.note_heard();
     let known: HashSet<_> = heads.iter().map(|head| (head.environment.clone(), head.ns)).collect();
     failing.retain(|name| known.contains(name));
     let mut first = None;
@@ -130,7 +131,8 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
     let mut history = (*published.head).clone();
     while history.revision < head.revision {
         let rows = shared.store.log(&head.environment, head.ns, history.revision, READ).await?;
-            if rows.first().is_none_or(|row| row.revision > head.revision) {
+        shared.note_heard();
+        if rows.first().is_none_or(|row| row.revision > head.revision) {
             return load(shared, head).await;
         }
         for row in rows.iter().take_while(|row| row.revision <= head.revision) {
@@ -152,7 +154,9 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
 }
 
 async fn load(shared: &Shared, head: &Head) -> Result<(), StoreError> {
-    let Some((head, entities)) = shared.store.entities(&head.environment, head.ns).await? else {
+    let found = shared.store.entities(&head.environment, head.ns).await?;
+    shared.note_heard();
+    let Some((head, entities)) = found else {
         // Deleted since; the next round takes it out.
         return Ok(());
     };
