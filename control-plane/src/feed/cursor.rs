@@ -265,8 +265,11 @@ impl Cursor {
             return Way::Snapshot;
         }
         let Some(steps) = head.steps_after(holds.revision) else {
-            let is_far = head.revision - holds.revision > u64::from(CATCH_UP);
-            return if is_far { Way::Snapshot } else { Way::Ask(holds.clone()) };
+            let missed = head.revision - holds.revision;
+            let is_far = missed > u64::from(CATCH_UP);
+            // Keys go on part by part, as far as the log reaches back, unless all of them are less.
+            let is_more = self.ns == Namespace::Keys && head.len() as u64 > missed;
+            return if is_far && !is_more { Way::Snapshot } else { Way::Ask(holds.clone()) };
         };
         let fits = head.digest_at(holds.revision) == Some(holds.digest);
         let steps = Some(steps).filter(|_| fits).and_then(|steps| self.fitting(steps));
