@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// `field`: the one of the route that says which paths it matches.
     #[error("route '{id}' matches the same requests as route '{other}'")]
     RouteCollision { id: String, other: String, field: &'static str },
+    /// `field`: that of a key of several.
+    #[error("key '{id}' has a secret that opens key '{other}' already")]
+    SecretTaken { id: String, other: String, field: String },
     /// `field`: the etag of a config document that says so.
     #[error("{kind} '{id}' has changed since it was read")]
     Stale { kind: &'static str, id: String, field: String },
@@ -79,6 +82,7 @@ impl Error {
             Self::BadToken => (Code::Unauthenticated, "BAD_TOKEN"),
             Self::Forbidden { .. } => (Code::PermissionDenied, "ROLE_TOO_LOW"),
             Self::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
+            Self::SecretTaken { .. } => (Code::AlreadyExists, "SECRET_TAKEN"),
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
             Self::RolloutState { .. } => (Code::FailedPrecondition, "ROLLOUT_STATE"),
@@ -93,6 +97,7 @@ impl Error {
                 StoreError::Stale { .. } => (Code::Aborted, "STALE"),
                 StoreError::RouteCollision { .. } => (Code::AlreadyExists, "ROUTE_COLLISION"),
                 StoreError::NameTaken { .. } => (Code::AlreadyExists, "NAME_TAKEN"),
+                StoreError::SecretTaken { .. } => (Code::AlreadyExists, "SECRET_TAKEN"),
                 StoreError::UnknownUpstream { .. } => (Code::InvalidArgument, "UNKNOWN_UPSTREAM"),
                 StoreError::UpstreamInUse { .. } => (Code::FailedPrecondition, "UPSTREAM_IN_USE"),
                 StoreError::UnknownPlan { .. } => (Code::InvalidArgument, "UNKNOWN_PLAN"),
@@ -149,6 +154,10 @@ impl Error {
             Self::Store(StoreError::NameTaken { other, .. }) => {
                 one("name", format!("belongs to route '{other}': choose another"))
             }
+            Self::SecretTaken { other, field, .. } => one(
+                field,
+                format!("hold a secret of key '{other}': one secret opens one key; rotate either"),
+            ),
             Self::Store(StoreError::RequestReused { .. }) => {
                 one("request_id", "was sent with another request before: choose a new one".into())
             }

@@ -217,6 +217,13 @@ async fn an_export_imports_elsewhere_as_it_was() {
     fgctl(&gate, &["keys", "import", text(&file)]);
     assert!(serves(&gate, &secret).await && serves(&gate, &new).await);
 
+    // Under another name they would open two keys.
+    let renamed = gate.dir().join("renamed.jsonl");
+    fs::write(&renamed, export.replace(&old, "renamed")).expect("writes");
+    let refused = gate.fgctl(&["keys", "import", text(&renamed)]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains(&format!("secrets: hold a secret of key '{old}'")), "{said}");
+
     let (plain, _) = fgctl(&gate, &["keys", "export"]);
     assert!(!plain.contains("hash"), "{plain}");
     let viewer = json!({"name": "viewer", "role": "viewer"});

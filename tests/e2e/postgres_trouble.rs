@@ -112,6 +112,45 @@ async fn a_database_that_hangs_is_missed_and_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_under_way_when_the_database_freezes_are_told_soon() {
+    let upstream = Upstream::start("up").await;
+    let mut gate = Gate::with_nodes(1).with_own_postgres().start().await;
+    let client = set_up(&gate, &upstream).await;
+    let (key_id, _) = gate.key(json!({"source_path": "read"})).await;
+    let until = Instant::now() + Duration::from_secs(10);
+    let callers = (0..24).map(|n| {
+        let (admin, path) = (gate.admin.clone(), format!("/admin/keys/{key_id}"));
+        tokio::spawn(async move {
+            let mut slowest = Duration::ZERO;
+            while Instant::now() < until {
+                let began = Instant::now();
+                let body = json!({"source_path": "app"}).to_string();
+                let answer = match n % 2 {
+                    0 => admin.send(Method::GET, &path, "").await,
+                    _ => admin.send(Method::POST, "/admin/keys", body).await,
+                };
+                slowest = slowest.max(began.elapsed());
+                let may_be =
+                    answer.status.is_success() || answer.status == StatusCode::SERVICE_UNAVAILABLE;
+                assert!(may_be, "{answer:?}");
+            }
+            slowest
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    sleep(Duration::from_millis(500)).await;
+    gate.postgres().signal("STOP");
+    let mut slowest = Duration::ZERO;
+    for caller in callers {
+        slowest = slowest.max(caller.await.expect("is told"));
+    }
+    gate.postgres().signal("CONT");
+    println!("the slowest call of those that met with a frozen database took {slowest:?}");
+    assert!(slowest < Duration::from_secs(7), "{slowest:?}");
+    is_back(&gate, &client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_is_promoted_is_found() {
     let upstream = Upstream::start("up").await;
     let mut gate = Gate::with_nodes(1).with_standby().start().await;

@@ -49,6 +49,30 @@ async fn nodes_of_two_control_planes_share_a_limit() {
     .await;
 }
 
+/// A replica that has lost the database knows of no revocation any more, and another one does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_leave_a_control_plane_that_has_lost_the_database() {
+    let upstream = Upstream::start("up").await;
+    let mut gate = Gate::with_nodes(0).start().await;
+    let replica = gate.start_replica().await;
+    gate.add_node_of_both(&replica).await;
+    gate.route(json!({"path_prefix": "/", "targets": [{"url": upstream.url}]})).await;
+    let (key_id, secret) = gate.key(json!({"source_path": "app"})).await;
+    gate.settle().await;
+    let client = gate.nodes[0].with_key(&secret);
+    assert_eq!(client.get("/").await.status, StatusCode::OK);
+
+    replica.wire.cut();
+    let revoke = format!("/admin/keys/{key_id}/revoke");
+    gate.admin.json(Method::POST, &revoke, json!({})).await;
+    let began = Instant::now();
+    eventually("the node hears of the revocation", async || {
+        (client.get("/").await.status == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    println!("the node heard of it elsewhere after {:?}", began.elapsed());
+}
+
 async fn connected(admin: &Client) -> Vec<String> {
     let listed = admin.json(Method::GET, "/admin/nodes", json!({})).await;
     let nodes = listed["nodes"].as_array().expect("nodes").iter();

@@ -48,6 +48,8 @@ pub(crate) struct Gate {
 pub(crate) struct Replica {
     /// REST with the owner's token.
     pub(crate) admin: Client,
+    /// Between it and Postgres.
+    pub(crate) wire: Wire,
     node_port: u16,
     _process: Process,
 }
@@ -179,7 +181,7 @@ impl GateBuilder {
             let labels = self.labels.get(n - 1).filter(|labels| !labels.is_empty());
             let labels = labels.map(|labels| format!("--labels={labels}"));
             let args: Vec<_> = self.node_args.iter().cloned().chain(labels).collect();
-            let node = gate.node(n, gate.node_port, hours_off, &args);
+            let node = gate.node(n, &[gate.node_port], hours_off, &args);
             gate.nodes.push(node);
         }
         for node in &gate.nodes {
@@ -209,29 +211,44 @@ impl Gate {
     /// Starts the control plane, the first time or again, and waits until it answers.
     pub(crate) async fn start_control_plane(&mut self) {
         let ports = (self.admin_port, self.node_port);
-        self.control_plane = Some(self.launch("control-plane", ports).await);
+        self.control_plane = Some(self.launch("control-plane", ports, &self.wire).await);
     }
 
     /// Starts one more control plane.
     pub(crate) async fn start_replica(&self) -> Replica {
         let (admin_port, node_port) = (free_port(), free_port());
-        let process = self.launch("replica", (admin_port, node_port)).await;
+        let own = self.postgres.as_ref().map(OwnPostgres::server);
+        let wire = Wire::to(own.unwrap_or_else(|| Postgres::shared()).port());
+        let process = self.launch("replica", (admin_port, node_port), &wire).await;
         let admin = Client::new(format!("http://127.0.0.1:{admin_port}"));
         let admin = admin.with("authorization", &format!("Bearer {}", self.token()));
-        Replica { admin, node_port, _process: process }
+        Replica { admin, wire, node_port, _process: process }
     }
 
     /// Starts one more node, which follows that control plane, and waits until it serves.
     pub(crate) async fn add_node(&mut self, replica: &Replica) {
-        let node = self.node(self.nodes.len() + 1, replica.node_port, 0, &[]);
+        let node = self.node(self.nodes.len() + 1, &[replica.node_port], 0, &[]);
         node.ready().await;
         self.nodes.push(node);
     }
 
-    async fn launch(&self, name: &str, (admin_port, node_port): (u16, u16)) -> Process {
+    /// The same, and it knows of the first control plane, too.
+    pub(crate) async fn add_node_of_both(&mut self, replica: &Replica) {
+        let ports = [replica.node_port, self.node_port];
+        let node = self.node(self.nodes.len() + 1, &ports, 0, &[]);
+        node.ready().await;
+        self.nodes.push(node);
+    }
+
+    async fn launch(
+        &self,
+        name: &str,
+        (admin_port, node_port): (u16, u16),
+        wire: &Wire,
+    ) -> Process {
         let mut command = program("fastgate-control-plane");
         command
-            .env("FASTGATE_DATABASE_URL", self.database_url())
+            .env("FASTGATE_DATABASE_URL", self.database_url(wire))
             .arg(format!("--admin-addr=127.0.0.1:{admin_port}"))
             .arg(format!("--node-addr=127.0.0.1:{node_port}"))
             .arg("--bootstrap-token-file")
@@ -250,8 +267,8 @@ impl Gate {
         process
     }
 
-    fn database_url(&self) -> String {
-        let url = Postgres::url_at(self.wire.port, &self.database);
+    fn database_url(&self, wire: &Wire) -> String {
+        let url = Postgres::url_at(wire.port, &self.database);
         let Some(standby) = &self.standby else { return url };
         let (before, name) = url.rsplit_once('/').expect("a name");
         format!("{before},127.0.0.1:{}/{name}", standby.server().port())
@@ -423,7 +440,8 @@ impl Gate {
         command
     }
 
-    fn node(&self, number: usize, node_port: u16, hours_off: i32, args: &[String]) -> Node {
+    fn node(&self, number: usize, node_ports: &[u16], hours_off: i32, args: &[String]) -> Node {
+        let urls: Vec<_> = node_ports.iter().map(|port| self.node_url_at(*port)).collect();
         let (proxy, ops) = (free_port(), free_port());
         let name = format!("node-{number}");
         let state_dir = self.dir.path().join(&name);
@@ -431,7 +449,7 @@ impl Gate {
             format!("--listen=127.0.0.1:{proxy}"),
             format!("--ops-addr=127.0.0.1:{ops}"),
             format!("--node-id={name}"),
-            format!("--control-plane={}", self.node_url_at(node_port)),
+            format!("--control-plane={}", urls.join(",")),
             format!("--state-dir={}", state_dir.display()),
             "--workers=2".into(),
         ];

@@ -79,6 +79,11 @@ impl Admin {
                     there = self.store.keys_named(&draft.environment, &key_ids).await?;
                     continue;
                 }
+                Err(Error::Store(StoreError::SecretTaken { id, other })) => {
+                    let at = rows.iter().position(|row| row.key.key_id.as_str() == id);
+                    let field = format!("keys[{}].secrets", at.unwrap_or_default());
+                    Err(Error::SecretTaken { id, other, field })
+                }
                 Err(fault) => Err(fault),
             };
         }

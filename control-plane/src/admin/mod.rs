@@ -53,10 +53,13 @@ use crate::{
     audit::Tails,
     error::Error,
     feed::Feed,
-    store::{Store, StoreError},
+    store::{Store, StoreError, within},
 };
 
 pub use import::check_imported_key;
+
+/// How long the store may take to say whether there is an environment.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// Larger messages are refused.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;
@@ -118,7 +121,7 @@ impl Admin {
     }
 
     async fn check_environment(&self, id: &Id) -> Result<(), Error> {
-        let found = self.store.environment(id.as_str()).await?;
+        let found = within(ASKING, self.store.environment(id.as_str())).await?;
         found.map(drop).ok_or_else(|| not_found("environment", id.as_str()))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Retention, Store, StoreError};
+use crate::store::{Retention, Store, StoreError, within};
 
 /// How often requests are added up. In between, readers of sums add up the rest.
 const ROLL_UP: Duration = Duration::from_secs(10);
@@ -40,12 +40,13 @@ async fn run(store: &dyn Store, retention: &Retention) {
     loop {
         tick.tick().await;
         if kept.is_none_or(|kept| kept.elapsed() >= KEEP) {
-            let done = store.keep(retention, SystemTime::now()).await;
+            let done = within(KEEP, store.keep(retention, SystemTime::now())).await;
             // What failed is tried again soon: it may have waited for others in vain.
             kept = done.is_ok().then(Instant::now);
             report("can't see to what is kept", done);
         }
-        report("can't add up requests", store.roll_up(SystemTime::now()).await);
+        let done = within(KEEP, store.roll_up(SystemTime::now())).await;
+        report("can't add up requests", done);
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::Namespace;
 
-/// Revisions read for one node. What is further behind comes as a snapshot.
+/// Revisions read for one node at a time. Config that is further behind comes as a snapshot.
 pub(super) const CATCH_UP: u32 = 1024;
 
 /// The steps from what a node holds towards a head, as many as are read at once. `None` where the log

@@ -29,6 +29,8 @@ pub(super) struct Cursor {
     member: Arc<Member>,
     /// The newest revision the node may have, as of the last look.
     head: Arc<History>,
+    /// The newest revision there is, whoever may have it.
+    newest: u64,
     /// When the node came.
     opened: Instant,
     /// The epoch and revision it came with, whatever that is worth.
@@ -102,7 +104,7 @@ impl Cursor {
         member: Arc<Member>,
     ) -> Option<Self> {
         let mut published = shared.track(&environment, ns)?.subscribe();
-        let head = published.borrow_and_update().as_ref()?.of(&member);
+        let (head, newest) = seen(&mut published, &member)?;
         let wire = v1::Namespace::from(ns);
         let held = hello.held.iter().find(|held| held.ns() == wire);
         let holds = held.and_then(|held| {
@@ -122,6 +124,7 @@ impl Cursor {
             published,
             member,
             head,
+            newest,
             opened,
             brought,
             holds,
@@ -146,7 +149,11 @@ impl Cursor {
     /// # Errors
     /// The environment was deleted.
     pub(super) fn look(&mut self) -> Result<(), Status> {
-        self.head = self.published.borrow_and_update().as_ref().ok_or_else(gone)?.of(&self.member);
+        (self.head, self.newest) = seen(&mut self.published, &self.member).ok_or_else(gone)?;
+        // What was refused is lost, and its number may come again with something else.
+        if self.shared.has_read_since(self.opened) {
+            self.refused.take_if(|bad| bad.revision > self.newest);
+        }
         // What was found may lead further than the node may go by now.
         if let Stage::Found(steps) = &self.stage
             && steps.last().is_none_or(|last| last.revision > self.head.revision)
@@ -219,20 +226,26 @@ impl Cursor {
         }
     }
 
-    /// Says it aloud where a snapshot leads back.
+    /// Says it aloud where a snapshot leads back behind what there is. A rollout that is stopped or begun anew
+    /// leads nodes back, too, but nothing is lost by it.
     fn note_if_back(&self) {
         let of_this_epoch = |held: &&Position| self.head.epoch == held.epoch;
         if let Some(held) = self.holds.as_ref().filter(of_this_epoch)
-            && held.revision > self.head.revision
+            && held.revision > self.newest
         {
-            let to = self.head.revision;
-            self.shared.note_set_back(&self.environment, self.ns, held.revision, to);
+            self.shared.note_set_back(&self.environment, self.ns, held.revision, self.newest);
         }
     }
 
     fn way(&self) -> Way {
         let head = &self.head;
-        let is_refused = |bad: &Refused| bad.epoch == head.epoch && bad.revision >= head.revision;
+        let is_led_back =
+            |held: &Position| held.epoch == head.epoch && held.revision > head.revision;
+        let is_refused = |bad: &Refused| {
+            bad.epoch == head.epoch
+                && bad.revision >= head.revision
+                && !self.holds.as_ref().is_some_and(is_led_back)
+        };
         if self.refused.as_ref().is_some_and(is_refused) {
             return Way::None;
         }
@@ -252,8 +265,11 @@ impl Cursor {
             return Way::Snapshot;
         }
         let Some(steps) = head.steps_after(holds.revision) else {
-            let is_far = head.revision - holds.revision > u64::from(CATCH_UP);
-            return if is_far { Way::Snapshot } else { Way::Ask(holds.clone()) };
+            let missed = head.revision - holds.revision;
+            let is_far = missed > u64::from(CATCH_UP);
+            // Keys go on part by part, as far as the log reaches back, unless all of them are less.
+            let is_more = self.ns == Namespace::Keys && head.len() as u64 > missed;
+            return if is_far && !is_more { Way::Snapshot } else { Way::Ask(holds.clone()) };
         };
         let fits = head.digest_at(holds.revision) == Some(holds.digest);
         let steps = Some(steps).filter(|_| fits).and_then(|steps| self.fitting(steps));
@@ -315,7 +331,9 @@ impl Cursor {
         self.holds = sent.filter(|sent| {
             sent.revision == ack.revision && sent.digest.to_bytes()[..] == ack.digest[..]
         });
-        self.refused.take_if(|bad| bad.revision <= ack.revision);
+        if self.holds.is_some() {
+            self.refused = None;
+        }
         self.holds.as_ref().map(acked).ok_or(unexpected)
     }
 
@@ -330,6 +348,16 @@ impl Cursor {
             stage => self.stage = stage,
         }
     }
+}
+
+/// What a node may have, and the newest revision there is.
+fn seen(
+    published: &mut watch::Receiver<Option<Published>>,
+    member: &Member,
+) -> Option<(Arc<History>, u64)> {
+    let published = published.borrow_and_update();
+    let published = published.as_ref()?;
+    Some((published.of(member), published.head.revision))
 }
 
 fn acked(held: &Position) -> Acked {

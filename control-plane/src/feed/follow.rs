@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fastgate::model::Id;
 use tokio::sync::watch;
 
 use super::{
@@ -14,15 +15,14 @@ use super::{
     staging::Published,
 };
 use crate::{
-    domain::Rollout,
-    store::{Head, News, StoreError},
+    domain::{Namespace, Rollout},
+    store::{Head, News, StoreError, within},
 };
 
 /// How often the store is asked even if it announced nothing.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long the store may take to say what there is: on a dead network it would be waited for until the
-/// system gives up, and another server may have taken over long before.
+/// How long the store may take to say what there is.
 const ASKING: Duration = Duration::from_secs(5);
 
 /// The same to read what there is of one namespace.
@@ -33,14 +33,13 @@ const READ: u32 = 256;
 
 /// Follows the store for ever.
 pub(super) async fn run(shared: &Shared) {
-    let mut is_away = false;
+    let (mut is_away, mut failing) = (false, HashSet::new());
     loop {
-        match catch_up(shared).await {
+        match catch_up(shared, &mut failing).await {
             Ok(()) => {
                 if std::mem::take(&mut is_away) {
                     tracing::info!("the database is back");
                 }
-                shared.ready.send_replace(true);
             }
             Err(fault) => {
                 if !std::mem::replace(&mut is_away, true) {
@@ -55,12 +54,36 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
+/// Brings all that can be read up to date. What can't be holds up nothing else; `failing` is what of it was
+/// told.
+///
+/// # Errors
+/// That of the heads, or the first of them that could not be followed.
+async fn catch_up(
+    shared: &Shared,
+    failing: &mut HashSet<(Id, Namespace)>,
+) -> Result<(), StoreError> {
     let begun = Instant::now();
     let heads = within(ASKING, shared.store.heads()).await?;
+    shared.note_heard();
     let known: HashSet<_> = heads.iter().map(|head| (head.environment.clone(), head.ns)).collect();
+    failing.retain(|name| known.contains(name));
+    let mut first = None;
     for head in &heads {
-        within(READING, follow(shared, head)).await?;
+        let (environment, ns) = (&head.environment, head.ns);
+        match within(READING, follow(shared, head)).await {
+            Ok(()) => {
+                if failing.remove(&(environment.clone(), ns)) {
+                    tracing::info!(%environment, ?ns, "it can be read again");
+                }
+            }
+            Err(fault) => {
+                if failing.insert((environment.clone(), ns)) {
+                    tracing::warn!(%environment, ?ns, error = %fault, "can't read what there is");
+                }
+                first = first.or(Some(fault));
+            }
+        }
     }
     let mut tracks = shared.tracks.write().unwrap_or_else(PoisonError::into_inner);
     tracks.retain(|name, track| {
@@ -74,14 +97,8 @@ async fn catch_up(shared: &Shared) -> Result<(), StoreError> {
     if heads.iter().all(|head| has_reached(shared, head)) {
         *shared.caught_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
     }
-    Ok(())
-}
-
-async fn within<T>(
-    patience: Duration,
-    asked: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(StoreError::silent()))
+    shared.ready.send_replace(true);
+    first.map_or(Ok(()), Err)
 }
 
 /// Whether what nodes are sent is as new as a head.
@@ -114,6 +131,7 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
     let mut history = (*published.head).clone();
     while history.revision < head.revision {
         let rows = shared.store.log(&head.environment, head.ns, history.revision, READ).await?;
+        shared.note_heard();
         if rows.first().is_none_or(|row| row.revision > head.revision) {
             return load(shared, head).await;
         }
@@ -136,7 +154,9 @@ async fn follow(shared: &Shared, head: &Head) -> Result<(), StoreError> {
 }
 
 async fn load(shared: &Shared, head: &Head) -> Result<(), StoreError> {
-    let Some((head, entities)) = shared.store.entities(&head.environment, head.ns).await? else {
+    let found = shared.store.entities(&head.environment, head.ns).await?;
+    shared.note_heard();
+    let Some((head, entities)) = found else {
         // Deleted since; the next round takes it out.
         return Ok(());
     };

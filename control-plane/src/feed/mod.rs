@@ -11,6 +11,7 @@
 //! in the next. Keys go before everything else, also between the chunks of the config. While a rollout is
 //! under way, what a session takes for the head depends on the ring its node is in.
 
+mod absence;
 mod catch_up;
 mod cursor;
 mod ending;
@@ -41,7 +42,7 @@ use fastgate::{
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{set_back::SetBacks, staging::Published};
+use self::{absence::Absence, set_back::SetBacks, staging::Published};
 use crate::{
     domain::{Namespace, Rollout},
     metrics::FeedCounts,
@@ -61,10 +62,11 @@ struct Shared {
     nodes: Nodes,
     counts: FeedCounts,
     tracks: RwLock<HashMap<(Id, Namespace), Arc<Track>>>,
-    /// Whether the store was read through once: before that no environment is known.
+    /// Whether the store was looked through once: before that no environment is known.
     ready: watch::Sender<bool>,
     /// The last time when everything was here that the store had then; `None`: never.
     caught_up: Mutex<Option<Instant>>,
+    absence: Absence,
     set_backs: SetBacks,
 }
 
@@ -112,6 +114,7 @@ impl Feed {
             tracks: RwLock::default(),
             ready: watch::Sender::new(false),
             caught_up: Mutex::default(),
+            absence: Absence::default(),
             set_backs: SetBacks::default(),
         });
         let feed = Self { shared, stop };
@@ -226,6 +229,11 @@ impl Shared {
         if self.set_backs.note(environment, ns, from, to) {
             self.counts.set_backs.inc();
         }
+    }
+
+    /// Notes that the store has answered.
+    fn note_heard(&self) {
+        self.absence.end(Instant::now());
     }
 
     /// Whether everything the store had was read since then.

@@ -2,11 +2,11 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use fastgate::{
-    model::{Labels, Member},
+    model::{Id, Labels, Member},
     node::v1::{
         NodeMessage,
         config_stream_server::{ConfigStream, ConfigStreamServer},
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long a node may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
+
+/// How old what is known may be to say that there is nothing else.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// How long a node may take to read the end of its stream. After that its connection is closed, or
 /// what it does not read would stay in memory for as long as it likes.
@@ -69,12 +72,12 @@ impl Feed {
             labels.map_err(|fault| Status::invalid_argument(format!("labels: {fault}")))?;
         let member = Arc::new(Member::new(&hello.node_id, labels.clone()));
         peer.check(&environment, Some(&hello.node_id))?;
+        let came = Instant::now();
         self.wait_until_ready().await?;
         let cursor = |ns| {
             let (shared, member) = (Arc::clone(&self.shared), Arc::clone(&member));
-            Cursor::new(shared, environment.clone(), ns, &hello, member).ok_or_else(|| {
-                Status::not_found(format!("environment '{environment}' does not exist"))
-            })
+            let cursor = Cursor::new(shared, environment.clone(), ns, &hello, member);
+            cursor.ok_or_else(|| self.unknown(&environment, came))
         };
         let (keys, config) = (cursor(Namespace::Keys)?, cursor(Namespace::Config)?);
         let lease = self.shared.nodes.connect(Greeting {
@@ -107,6 +110,16 @@ impl Feed {
             heartbeat_due,
             stop,
         })
+    }
+
+    /// What a node is told of whose environment nothing is known.
+    fn unknown(&self, environment: &Id, came: Instant) -> Status {
+        // One that was read then would be known.
+        let is_sure = came.checked_sub(FRESH).is_some_and(|then| self.shared.has_read_since(then));
+        if is_sure {
+            return Status::not_found(format!("environment '{environment}' does not exist"));
+        }
+        Status::unavailable("the database could not be read yet")
     }
 
     async fn wait_until_ready(&self) -> Result<(), Status> {

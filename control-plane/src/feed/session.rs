@@ -62,6 +62,7 @@ impl Session {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut heard, mut taken) = (Instant::now(), Instant::now());
+        let opened = heard;
         loop {
             self.keys.look()?;
             self.config.look()?;
@@ -91,6 +92,9 @@ impl Session {
                     if taken.elapsed() > PATIENCE {
                         return Err(Status::deadline_exceeded("the node reads too slowly"));
                     }
+                    if self.goes_elsewhere(opened) {
+                        return outbox.drain().await;
+                    }
                     self.heartbeat_due = true;
                 }
                 room = outbox.room(), if turn.is_some() => {
@@ -102,6 +106,17 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Whether the node is to look for a control plane that has the database still.
+    fn goes_elsewhere(&self, opened: Instant) -> bool {
+        let (absence, node) = (&self.shared.absence, self.lease.node_id());
+        let (since, now) = (opened.into_std(), Instant::now().into_std());
+        let goes = absence.sends_away(&self.environment, node, since, now);
+        if goes {
+            tracing::info!(node, "the database is away: the node is to try another control plane");
+        }
+        goes
     }
 
     /// Keys first: nothing may hold a revocation back. A delta of them goes out between the chunks

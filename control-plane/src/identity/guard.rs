@@ -5,10 +5,12 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 
@@ -16,6 +18,9 @@ use super::Peer;
 
 /// The only call that needs no certificate.
 const JOIN: &str = "/fastgate.node.v1.NodeIdentity/Join";
+
+/// How long it may take: whoever makes it is not known yet, and may mean to keep its place for ever.
+const JOINING: Duration = Duration::from_secs(10);
 
 /// The services of the node port.
 #[derive(Clone)]
@@ -56,6 +61,13 @@ impl Service<Request<Incoming>> for Guard {
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         let services = self.0.clone();
-        Box::pin(services.oneshot(request.map(Body::new)))
+        if request.uri().path() != JOIN {
+            return Box::pin(services.oneshot(request.map(Body::new)));
+        }
+        Box::pin(async move {
+            let joined = timeout(JOINING, services.oneshot(request.map(Body::new))).await;
+            let too_long = || Ok(Status::deadline_exceeded("the call took too long").into_http());
+            joined.unwrap_or_else(|_| too_long())
+        })
     }
 }

@@ -60,6 +60,15 @@ impl Peer {
         )))
     }
 
+    /// Whether it is nobody the node port serves.
+    pub(crate) fn may_only_join(&self) -> bool {
+        match self {
+            Self::Local => false,
+            Self::Stranger => true,
+            Self::Node(proven) => proven.is_revoked(),
+        }
+    }
+
     /// When its certificate ends, if it has one.
     pub(crate) fn certificate_ends(&self) -> Option<SystemTime> {
         match self {

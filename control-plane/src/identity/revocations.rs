@@ -5,10 +5,13 @@ use std::{collections::HashSet, mem, sync::Arc, time::Duration};
 use fastgate::identity::Serial;
 use tokio::{sync::watch, time::sleep};
 
-use crate::store::{News, Store, StoreError};
+use crate::store::{News, Store, StoreError, within};
 
 /// How often the store is looked at when nothing is announced.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The revoked certificates that have not ended.
 #[derive(Clone)]
@@ -30,7 +33,7 @@ impl Revocations {
     pub(super) async fn follow(self, store: Arc<dyn Store>) {
         let mut is_away = false;
         loop {
-            match store.revoked_certificates().await {
+            match within(PATIENCE, store.revoked_certificates()).await {
                 Ok(revoked) => {
                     is_away = false;
                     self.set(revoked.into_iter().collect());

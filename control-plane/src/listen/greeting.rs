@@ -47,6 +47,8 @@ pub(crate) enum Acceptor {
 pub(super) enum Greeted {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>, Peer),
+    /// It is no node, on a port of nodes.
+    Stranger(Box<TlsStream<TcpStream>>, Peer),
 }
 
 impl Transport {
@@ -69,7 +71,9 @@ impl Transport {
         match tls.acceptor.accept(stream).await {
             Ok((stream, peer)) => {
                 attempt.succeeds();
-                Some(Greeted::Tls(Box::new(stream), peer))
+                let is_strange = matches!(tls.acceptor, Acceptor::Nodes(_)) && peer.may_only_join();
+                let greeted = if is_strange { Greeted::Stranger } else { Greeted::Tls };
+                Some(greeted(Box::new(stream), peer))
             }
             Err(fault) => {
                 tracing::debug!(error = %fault, "a handshake came to nothing");

@@ -4,6 +4,8 @@
 //! accepted -> newcomer: first byte, handshake -> calls -> end
 //! ```
 //!
+//! On the port of nodes, who shows no certificate that holds stays a newcomer to the end.
+//!
 //! After the stop, an answer under way has [`GRACE`] to reach its client. A connection that owes
 //! none, be it idle, in the middle of a request head or with nothing but streams, is closed as soon
 //! as it had time to say goodbye, whether its client listens or not.
@@ -36,7 +38,7 @@ pub(crate) use self::greeting::{Acceptor, Tls, Transport};
 use self::{
     calls::{Calls, Counted, Patience},
     greeting::Greeted,
-    newcomers::Newcomers,
+    newcomers::{Newcomer, Newcomers},
     socket::Socket,
 };
 use crate::{identity::Peer, streams::HangUp};
@@ -122,17 +124,19 @@ async fn greet(
     transport: Transport,
     newcomers: Newcomers,
     calls: Calls,
-) -> Option<Greeted> {
+) -> Option<(Greeted, Option<Newcomer>)> {
     let newcomer = newcomers.enter();
-    tokio::select! {
+    let greeted = tokio::select! {
         () = calls.abandoned() => None,
         () = newcomer.outrun() => None,
         greeted = transport.greet(stream) => greeted,
-    }
+    }?;
+    let stays = matches!(greeted, Greeted::Stranger(..)).then_some(newcomer);
+    Some((greeted, stays))
 }
 
 async fn connection<S>(
-    greeting: impl Future<Output = Option<Greeted>>,
+    greeting: impl Future<Output = Option<(Greeted, Option<Newcomer>)>>,
     service: S,
     calls: Calls,
     stop: CancellationToken,
@@ -145,10 +149,24 @@ async fn connection<S>(
         () = stop.cancelled() => return,
         greeted = greeting => greeted,
     };
-    match greeted {
-        None => {}
-        Some(Greeted::Plain(stream)) => talk(stream, Peer::Local, service, calls, stop).await,
-        Some(Greeted::Tls(stream, peer)) => talk(stream, peer, service, calls, stop).await,
+    let Some((greeted, newcomer)) = greeted else { return };
+    let outrun = async {
+        match &newcomer {
+            Some(newcomer) => newcomer.outrun().await,
+            None => std::future::pending().await,
+        }
+    };
+    let talk = async {
+        match greeted {
+            Greeted::Plain(stream) => talk(stream, Peer::Local, service, calls, stop).await,
+            Greeted::Tls(stream, peer) | Greeted::Stranger(stream, peer) => {
+                talk(stream, peer, service, calls, stop).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = talk => {}
+        () = outrun => {}
     }
 }
 

@@ -1,5 +1,5 @@
-//! Connections that have not said who they are yet: so many, and the oldest makes room for the next, so
-//! that none that is slow about it keeps others out.
+//! Connections that have not said who they are yet, or are nobody that is known: so many, and the oldest makes
+//! room for the next, so that none of them keeps others out.
 
 use std::{
     collections::BTreeMap,

@@ -14,10 +14,13 @@ use super::{
     Nodes, REMEMBERED,
     elsewhere::{Elsewhere, STALE},
 };
-use crate::store::{News, SaidNode, Store, StoreError};
+use crate::store::{News, SaidNode, Store, StoreError, within};
 
 /// How often, while no node comes or goes.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// How long the store may take to do its part.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long it waits for more when one does: a hundred at once are told of together.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -34,7 +37,8 @@ impl Nodes {
         let mut lenient_until = Instant::now();
         let (mut is_news, mut is_away) = (false, false);
         loop {
-            match exchange(&*store, &replica, &self.to_tell(), is_news).await {
+            let told = self.to_tell();
+            match within(PATIENCE, exchange(&*store, &replica, &told, is_news)).await {
                 Ok(said) => {
                     is_away = false;
                     // The others could not say anything either, and get the time to do so.

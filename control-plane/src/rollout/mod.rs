@@ -21,11 +21,17 @@ use self::watch::{Verdict, Watch};
 use crate::{
     domain::{Actor, Rollout, RolloutPosition, RolloutState},
     feed::Feed,
-    store::{RolloutMove, Store, StoreError},
+    store::{RolloutMove, Store, StoreError, within},
 };
 
 /// How often nodes are looked at.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// How long the store may take to move one on.
+const MOVING: Duration = Duration::from_secs(5);
+
+/// The same to take one back, which writes all that it changed.
+const TAKING_BACK: Duration = Duration::from_secs(60);
 
 /// Who moves rollouts on that nobody else does, in admin events and in the history.
 const ACTOR: &str = "rollout";
@@ -98,7 +104,9 @@ impl Mover {
     /// Commits what a stopped rollout began from. Until then nodes have it without a revision of its own.
     async fn take_back(&self, environment: &Id, rollout: &Rollout) -> Result<(), StoreError> {
         let target = rollout.at.target;
-        match self.store.undo_rollout(environment, target, &actor()).await {
+        let actor = actor();
+        let undoing = self.store.undo_rollout(environment, target, &actor);
+        match within(TAKING_BACK, undoing).await {
             Ok(undone) => {
                 if undone {
                     tracing::info!(%environment, target, "a rollout is taken back");
@@ -133,7 +141,7 @@ impl Mover {
         };
         let (actor, action) = (actor(), action.as_str());
         let moves = RolloutMove { from: rollout.at, to, reason, actor: &actor, action };
-        self.store.move_rollout(environment, moves).await
+        within(MOVING, self.store.move_rollout(environment, moves)).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the errors of the databases mean to a caller.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::error::DatabaseError;
+use tokio::time::timeout;
 
 use super::StoreError;
 
@@ -41,6 +42,18 @@ impl StoreError {
             _ => self,
         }
     }
+}
+
+/// What the store says, if it says it in time: on a dead network it would be waited for until the system gives
+/// up, and another server may have taken over long before.
+///
+/// # Errors
+/// What the store says, or that it is away.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(patience, asked).await.unwrap_or_else(|_| Err(StoreError::silent()))
 }
 
 /// Whether a retry may help: Postgres by the class of the SQLSTATE (PostgreSQL manual, appendix

@@ -35,6 +35,7 @@ use crate::domain::{
     RolloutPosition, Route, Stored, Token, Upstream, Usage,
 };
 
+pub(crate) use fault::within;
 pub(crate) use news::News;
 pub use open::OpenError;
 pub(crate) use open::open;
@@ -304,7 +305,8 @@ pub(crate) fn unix_us(time: SystemTime) -> i64 {
 pub(crate) struct Head {
     pub(crate) environment: Id,
     pub(crate) ns: Namespace,
-    /// New when the revisions start anew: an environment deleted and made again, a restored dump.
+    /// New when the revisions start anew: an environment deleted and made again. A backup that is restored
+    /// has the one it was made in, with fewer revisions.
     pub(crate) epoch: String,
     pub(crate) revision: u64,
     /// Of all entities at this revision.
@@ -354,6 +356,9 @@ pub(crate) enum StoreError {
     RouteCollision { id: String, other: String },
     #[error("the name '{name}' belongs to route '{other}' already")]
     NameTaken { name: String, other: String },
+    /// One secret opens one key.
+    #[error("key '{id}' has a secret that opens key '{other}' already")]
+    SecretTaken { id: String, other: String },
     #[error("route '{id}' names upstream '{upstream}', which does not exist")]
     UnknownUpstream { id: String, upstream: String },
     #[error("upstream '{id}' is used by route '{route}'")]

@@ -79,7 +79,7 @@ pub(super) fn migrator(
     Migrator::with_migrations(steps.into())
 }
 
-fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 11] {
+fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 12] {
     [
         (1, "what the control plane keeps", include_str!("schema.sql")),
         (2, "the nodes of each replica", include_str!("nodes.sql")),
@@ -92,5 +92,6 @@ fn steps(audit: &'static str) -> [(i64, &'static str, &'static str); 11] {
         (9, "how much there is of keys and of config", include_str!("sizes.sql")),
         (10, "how changes reach nodes, and how far they are", include_str!("rollouts.sql")),
         (11, "how nodes join, and their certificates", include_str!("joining.sql")),
+        (12, "which key a secret opens", include_str!("key_secrets.sql")),
     ]
 }

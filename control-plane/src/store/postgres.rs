@@ -16,7 +16,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::PgListener,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use self::primary::{NoPrimary, Servers};
 use super::{
@@ -63,6 +63,11 @@ const CONNECTIONS: u32 = 16;
 
 /// How long a call waits for a connection before it answers that the database is away.
 const ACQUIRE: Duration = Duration::from_secs(1);
+
+/// How long nothing is heard before it is asked whether the server is still there, and how long it may take
+/// to say so.
+const QUIET: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// Connects and brings the schema up to date.
 pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
@@ -126,6 +131,13 @@ impl Backend {
         self.pool().acquire().await
     }
 
+    /// Whether it answers within a second.
+    async fn answers(&self) -> bool {
+        let pool = self.pool();
+        let asked = sqlx::query("SELECT 1").execute(&pool);
+        matches!(timeout(ACQUIRE, asked).await, Ok(Ok(_)))
+    }
+
     /// A transaction that sees one state throughout.
     async fn read(&self) -> sqlx::Result<Transaction<'static, Db>> {
         self.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
@@ -183,12 +195,21 @@ async fn listen(mut pools: watch::Receiver<PgPool>, unread: Arc<Unread>) {
 
 async fn hear(pool: &PgPool, unread: &Unread) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen_all(News::ALL.map(channel)).await?;
+    soon(listener.listen_all(News::ALL.map(channel))).await?;
     News::ALL.into_iter().for_each(|news| unread.add(news));
     loop {
+        let Ok(heard) = timeout(QUIET, listener.try_recv()).await else {
+            // What is between here and there forgets connections on which nothing comes, and tells nobody.
+            soon(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+            continue;
+        };
         // `None`: the connection was lost and is back, and something may have been missed.
-        let heard = listener.try_recv().await?;
+        let heard = heard?;
         let may_be = |news: &News| heard.as_ref().is_none_or(|h| h.channel() == channel(*news));
         News::ALL.into_iter().filter(may_be).for_each(|news| unread.add(news));
     }
+}
+
+async fn soon<T>(asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    timeout(PROMPT, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

@@ -89,6 +89,12 @@ impl Backend {
         self.readers.acquire().await
     }
 
+    /// Whether it answers: it is in this process.
+    #[allow(clippy::unused_async, reason = "the other database is asked")]
+    async fn answers(&self) -> bool {
+        true
+    }
+
     /// A transaction that sees one state throughout.
     async fn read(&self) -> sqlx::Result<Transaction<'static, Db>> {
         self.readers.begin().await

@@ -16,6 +16,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::Position;
+
 /// A process that lives this long with config will not die of taking it into use.
 pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(1);
 
@@ -41,8 +43,8 @@ pub(super) struct CrashGuard {
     is_dying: bool,
 }
 
-/// What outlives a death: a line for each, such as `attempt REVISION DEATHS`.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+/// What outlives a death: a line for each, such as `attempt REVISION DEATHS EPOCH`.
+#[derive(Default, PartialEq, Eq, Debug)]
 struct Note {
     /// Taken into use, and not lived with yet.
     attempt: Option<Deaths>,
@@ -53,9 +55,9 @@ struct Note {
 }
 
 /// How many starts died of a revision.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Deaths {
-    revision: u64,
+    of: Position,
     count: u32,
 }
 
@@ -71,38 +73,39 @@ impl CrashGuard {
             let place = if is_condemned { &mut note.condemned } else { &mut note.suspect };
             *place = Some(died_of);
         }
-        let until = note.condemned.map(|deaths| now + wait(deaths.count));
+        let until = note.condemned.as_ref().map(|deaths| now + wait(deaths.count));
         let guard = Self { path, note, since: None, until, is_dying: false };
         guard.write();
         guard
     }
 
     /// The revision that is put aside for now.
-    pub(super) fn condemned(&self) -> Option<u64> {
-        self.until.and(self.note.condemned).map(|deaths| deaths.revision)
+    pub(super) fn condemned(&self) -> Option<&Position> {
+        self.until.and(self.note.condemned.as_ref()).map(|deaths| &deaths.of)
     }
 
     /// The revision that was put aside for long enough, told once.
-    pub(super) fn pardon(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn pardon(&mut self, now: Instant) -> Option<Position> {
         self.until.take_if(|until| *until <= now)?;
-        self.note.condemned.map(|deaths| deaths.revision)
+        self.note.condemned.as_ref().map(|deaths| deaths.of.clone())
     }
 
     /// Notes a revision that is about to be taken into use. Not synced to the disk: it is to
     /// outlive the process, not the machine, and this stands in the way of every change.
-    pub(super) fn attempt(&mut self, revision: u64, now: Instant) {
+    pub(super) fn attempt(&mut self, of: Position, now: Instant) {
         if self.is_dying {
             return;
         }
-        self.note.attempt = Some(Deaths { revision, count: self.note.deaths_of(revision) });
+        let count = self.note.deaths_of(&of);
+        self.note.attempt = Some(Deaths { of, count });
         self.since = Some(now);
         self.write();
     }
 
     /// Puts a revision aside that this process had to give up, without dying of it.
-    pub(super) fn condemn(&mut self, revision: u64, now: Instant) {
-        let count = self.note.deaths_of(revision).saturating_add(1).max(CONDEMNED_AT);
-        self.note.condemned = Some(Deaths { revision, count });
+    pub(super) fn condemn(&mut self, of: Position, now: Instant) {
+        let count = self.note.deaths_of(&of).saturating_add(1).max(CONDEMNED_AT);
+        self.note.condemned = Some(Deaths { of, count });
         self.until = Some(now + wait(count));
         self.strike_out();
     }
@@ -121,11 +124,22 @@ impl CrashGuard {
             return;
         }
         // This revision, or a later one, holds: nothing is wrong with those before any more.
-        let proven = self.note.attempt.map(|attempt| attempt.revision);
-        let is_later = |bad: &Deaths| proven < Some(bad.revision);
-        self.note.suspect = self.note.suspect.filter(is_later);
-        self.note.condemned = self.note.condemned.filter(is_later);
+        if let Some(Deaths { of: proven, .. }) = self.note.attempt.take() {
+            let is_later =
+                |bad: &Position| bad.epoch == proven.epoch && proven.revision < bad.revision;
+            self.note.keep_if(is_later);
+        }
         self.strike_out();
+    }
+
+    /// What was noted of revisions that are no more, for the control plane went back to this one: their
+    /// numbers may come again with something else.
+    pub(super) fn forget_after(&mut self, last: &Position) {
+        if self.is_dying {
+            return;
+        }
+        self.note.keep_if(|bad| bad.epoch == last.epoch && bad.revision <= last.revision);
+        self.write();
     }
 
     /// Strikes the attempt out: what comes now is an orderly end, not a death.
@@ -161,20 +175,29 @@ fn wait(deaths: u32) -> Duration {
 
 impl Note {
     /// How many starts died of a revision, as far as is known.
-    fn deaths_of(&self, revision: u64) -> u32 {
-        let noted = [self.attempt, self.suspect, self.condemned].into_iter().flatten();
-        let of_it = noted.filter(|deaths| deaths.revision == revision);
+    fn deaths_of(&self, of: &Position) -> u32 {
+        let noted = [&self.attempt, &self.suspect, &self.condemned].into_iter().flatten();
+        let of_it = noted.filter(|deaths| deaths.of == *of);
         of_it.map(|deaths| deaths.count).max().unwrap_or(0)
+    }
+
+    /// Forgets what is held against other revisions.
+    fn keep_if(&mut self, stays: impl Fn(&Position) -> bool) {
+        self.suspect.take_if(|bad| !stays(&bad.of));
+        self.condemned.take_if(|bad| !stays(&bad.of));
     }
 
     fn parse(text: &str) -> Self {
         let mut note = Self::default();
         for line in text.lines() {
-            let mut words = line.split(' ');
+            let mut words = line.splitn(4, ' ');
             let word = words.next();
             let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
             let (Some(revision), Some(count)) = (number(), number()) else { continue };
-            let deaths = Deaths { revision, count: u32::try_from(count).unwrap_or(u32::MAX) };
+            // A version before noted none: what it held against the number is forgotten.
+            let epoch = words.next().unwrap_or_default().into();
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            let deaths = Deaths { of: Position { epoch, revision }, count };
             match word {
                 Some("attempt") => note.attempt = Some(deaths),
                 Some("suspect") => note.suspect = Some(deaths),
@@ -185,13 +208,17 @@ impl Note {
         note
     }
 
-    fn to_text(self) -> String {
-        let all =
-            [("attempt", self.attempt), ("suspect", self.suspect), ("condemned", self.condemned)];
-        all.into_iter()
-            .filter_map(|(word, deaths)| Some((word, deaths?)))
-            .map(|(word, deaths)| format!("{word} {} {}\n", deaths.revision, deaths.count))
-            .collect()
+    fn to_text(&self) -> String {
+        let all = [
+            ("attempt", &self.attempt),
+            ("suspect", &self.suspect),
+            ("condemned", &self.condemned),
+        ];
+        let noted = all.into_iter().filter_map(|(word, deaths)| Some((word, deaths.as_ref()?)));
+        let line = |(word, Deaths { of, count }): (_, &Deaths)| {
+            format!("{word} {} {count} {}\n", of.revision, of.epoch)
+        };
+        noted.map(line).collect()
     }
 }
 
@@ -208,9 +235,13 @@ fn report(path: &Path, done: io::Result<()>) {
 mod tests {
     use super::*;
 
+    fn at(revision: u64) -> Position {
+        Position { epoch: "e1".into(), revision }
+    }
+
     /// A start that takes these revisions and dies of the last one.
     fn die(dir: Option<&Path>, revision: u64, now: Instant) {
-        CrashGuard::open(dir, now).attempt(revision, now);
+        CrashGuard::open(dir, now).attempt(at(revision), now);
     }
 
     #[test]
@@ -223,14 +254,15 @@ mod tests {
         let mut wait = FIRST_WAIT;
         for _ in 0..3 {
             let mut guard = CrashGuard::open(dir, now);
-            assert_eq!(guard.condemned(), Some(5));
-            guard.attempt(4, now);
+            assert_eq!(guard.condemned(), Some(&at(5)));
+            guard.attempt(at(4), now);
             guard.settle(now + PROVEN_AFTER);
             assert_eq!(guard.pardon(now + wait / 2), None);
-            assert_eq!(guard.pardon(now + wait), Some(5));
-            assert_eq!((guard.condemned(), guard.pardon(now + wait)), (None, None));
+            assert_eq!(guard.pardon(now + wait), Some(at(5)));
+            assert_eq!(guard.pardon(now + wait), None, "it is told once");
+            assert_eq!(guard.condemned(), None);
             // It is tried again, and kills the process again.
-            guard.attempt(5, now);
+            guard.attempt(at(5), now);
             wait *= 4;
         }
         assert_eq!(super::wait(u32::MAX), LONGEST_WAIT);
@@ -245,9 +277,9 @@ mod tests {
             let mut guard = CrashGuard::open(dir, now);
             assert_eq!(guard.condemned().is_some(), is_condemned);
             // What is on disk first, which holds; then what is sent, which kills.
-            guard.attempt(4, now);
+            guard.attempt(at(4), now);
             guard.settle(now + PROVEN_AFTER);
-            guard.attempt(5, now);
+            guard.attempt(at(5), now);
         }
     }
 
@@ -257,23 +289,23 @@ mod tests {
         let dir = Some(temp.path());
         let now = Instant::now();
         let mut guard = CrashGuard::open(dir, now);
-        guard.attempt(5, now);
-        guard.condemn(5, now);
-        assert_eq!(guard.condemned(), Some(5));
-        assert_eq!(guard.pardon(now + FIRST_WAIT), Some(5));
-        guard.condemn(5, now);
+        guard.attempt(at(5), now);
+        guard.condemn(at(5), now);
+        assert_eq!(guard.condemned(), Some(&at(5)));
+        assert_eq!(guard.pardon(now + FIRST_WAIT), Some(at(5)));
+        guard.condemn(at(5), now);
         assert_eq!(
             (guard.pardon(now + FIRST_WAIT), guard.pardon(now + FIRST_WAIT * 4)),
-            (None, Some(5))
+            (None, Some(at(5)))
         );
-        assert_eq!(CrashGuard::open(dir, now).condemned(), Some(5), "after a restart, too");
+        assert_eq!(CrashGuard::open(dir, now).condemned(), Some(&at(5)), "after a restart, too");
 
-        guard.attempt(6, now);
+        guard.attempt(at(6), now);
         guard.is_dying();
         guard.settle(now + PROVEN_AFTER);
         guard.strike_out();
         die(dir, 6, now);
-        assert_eq!(CrashGuard::open(dir, now).condemned(), Some(6));
+        assert_eq!(CrashGuard::open(dir, now).condemned(), Some(&at(6)));
     }
 
     #[test]
@@ -285,10 +317,31 @@ mod tests {
             die(dir, 5, now);
             die(dir, 5, now);
             let mut guard = CrashGuard::open(dir, now);
-            guard.attempt(revision, now);
+            guard.attempt(at(revision), now);
             guard.settle(now + PROVEN_AFTER);
-            let condemned = CrashGuard::open(dir, now).condemned();
-            assert_eq!(condemned.is_none(), forgotten, "{revision}");
+            let guard = CrashGuard::open(dir, now);
+            assert_eq!(guard.condemned().is_none(), forgotten, "{revision}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_comes_again_in_another_history_is_not_blamed() {
+        let now = Instant::now();
+        let other = |revision| Position { epoch: "e2".into(), revision };
+        for back in [Some(at(4)), Some(other(5)), None] {
+            let temp = tempfile::tempdir().expect("a directory");
+            let dir = Some(temp.path());
+            die(dir, 5, now);
+            die(dir, 5, now);
+            let mut guard = CrashGuard::open(dir, now);
+            if let Some(back) = &back {
+                guard.forget_after(back);
+            }
+            guard.attempt(other(5), now);
+            let guard = CrashGuard::open(dir, now);
+            let is_left = guard.condemned() == Some(&at(5));
+            assert_eq!(is_left, back.is_none(), "{back:?}");
+            assert_ne!(guard.condemned(), Some(&other(5)), "it killed once");
         }
     }
 
@@ -302,10 +355,10 @@ mod tests {
         assert_eq!(CrashGuard::open(dir, now).condemned(), None, "6 killed only once");
 
         let mut guard = CrashGuard::open(dir, now);
-        guard.attempt(7, now);
+        guard.attempt(at(7), now);
         guard.settle(now + PROVEN_AFTER / 2);
         let mut guard = CrashGuard::open(dir, now);
-        guard.attempt(7, now);
+        guard.attempt(at(7), now);
         guard.settle(now + PROVEN_AFTER);
         assert_eq!(CrashGuard::open(dir, now).condemned(), None);
     }

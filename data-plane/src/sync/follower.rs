@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Namespace, Progress,
+    Holding, Namespace, Position, Progress,
     crash_guard::CrashGuard,
     health::Health,
     question::{self, Grounds},
@@ -304,9 +304,10 @@ impl Follower {
         let (ns, revision) = (update.namespace(), update.revision());
         let snapshot = update.is_snapshot();
         if ns == Namespace::Config && !self.replica.bars(&update) {
-            self.guard.attempt(revision, Instant::now());
+            self.guard.attempt(update.position(), Instant::now());
         }
-        let from = self.replica.held(ns).map(|held| held.revision);
+        let from = self.replica.held(ns).map(Holding::position);
+        let to = update.position();
         let before = self.replica.held(CONFIG).filter(|_| ns == CONFIG).cloned();
         let outcome = self.replica.admit(update);
         if ns == CONFIG {
@@ -315,13 +316,18 @@ impl Follower {
         match outcome {
             Outcome::InForce(mut ack) => {
                 self.put_in_force();
-                if let Some(from) = from.filter(|from| *from > revision) {
+                let is_later = |from: &Position| from.epoch == to.epoch && from.revision > revision;
+                if let Some(from) = from.filter(is_later) {
                     tracing::warn!(
                         namespace = ns.name(),
-                        from,
+                        from = from.revision,
                         to = revision,
                         "went back to an earlier revision, as the control plane did"
                     );
+                    if ns == CONFIG {
+                        self.replica.bar(None);
+                        self.guard.forget_after(&to);
+                    }
                 }
                 if ns == CONFIG {
                     self.health.turn(revision);
@@ -427,12 +433,12 @@ impl Follower {
         let now = Instant::now();
         self.trials.settle(now);
         self.guard.settle(now);
-        let Some(revision) = self.guard.pardon(now) else { return false };
-        tracing::warn!(revision, "trying the config again that was put aside");
+        let Some(pardoned) = self.guard.pardon(now) else { return false };
+        tracing::warn!(revision = pardoned.revision, "trying the config again that was put aside");
         self.replica.bar(None);
         self.progress.set_refused_config(None);
         let newest = self.disk.as_ref().and_then(|disk| disk.dir.load(CONFIG, Generation::Newest));
-        if let Some(state) = newest.filter(|state| state.revision == revision) {
+        if let Some(state) = newest.filter(|state| state.position() == pardoned) {
             let held = self.replica.held(CONFIG).cloned();
             self.take(CONFIG, state);
             self.put_in_force();

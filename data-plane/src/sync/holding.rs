@@ -50,6 +50,13 @@ impl Namespace {
     }
 }
 
+/// A revision, and the history it counts in: in another one the number says nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Position {
+    pub(crate) epoch: Arc<str>,
+    pub(crate) revision: u64,
+}
+
 /// Everything of one namespace at one revision. A clone shares what neither changes, so that
 /// trying a change, keeping the state before it and saving it all cost what the change touches.
 #[derive(Clone, Debug)]
@@ -73,6 +80,11 @@ impl Holding {
             size: Size::default(),
             records: Table::default(),
         }
+    }
+
+    /// The revision it is of.
+    pub(crate) fn position(&self) -> Position {
+        Position { epoch: Arc::clone(&self.epoch), revision: self.revision }
     }
 
     /// The digest of all entities.

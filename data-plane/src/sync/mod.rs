@@ -25,7 +25,7 @@ mod state_dir;
 mod trial;
 
 pub(crate) use follower::{Follower, Parts};
-pub(crate) use holding::{Holding, Namespace};
+pub(crate) use holding::{Holding, Namespace, Position};
 pub(crate) use progress::{Counts, Progress};
 pub(crate) use recall::Recall;
 pub(crate) use state_dir::StateDir;

@@ -22,7 +22,7 @@ use fastgate::{
 use prost::Message;
 use thiserror::Error;
 
-use super::{Holding, Namespace};
+use super::{Holding, Namespace, Position};
 use crate::{
     compile::{Compiler, KeyChange},
     snapshot::Snapshot,
@@ -37,7 +37,7 @@ pub(crate) struct Replica {
     config: Side,
     incoming: Option<Incoming>,
     /// Config that is not taken into use for now: the process died of it, twice.
-    barred: Option<u64>,
+    barred: Option<Position>,
     compiler: Compiler,
     /// Keys denied because their record is bad.
     quarantined: Vec<EntityError>,
@@ -49,7 +49,7 @@ struct Side {
     held: Option<Holding>,
     /// What is held is served, but not what the control plane takes it for: ask for all of it.
     distrusted: bool,
-    /// What was refused, and no later one taken since: no control plane is to send it again.
+    /// What was refused, and none taken since: no control plane is to send it again.
     refused: Option<Refusal>,
 }
 
@@ -98,6 +98,11 @@ impl Update {
     /// The revision it leads to.
     pub(crate) fn revision(&self) -> u64 {
         self.next.revision
+    }
+
+    /// The same, with the history it is of.
+    pub(crate) fn position(&self) -> Position {
+        self.next.position()
     }
 
     /// Whether all of the namespace was sent, or what changed.
@@ -164,16 +169,23 @@ impl Replica {
     /// # Errors
     /// What is wrong with it; everything is as before then.
     pub(crate) fn restore(&mut self, ns: Namespace, saved: Holding) -> Result<(), Nack> {
+        // What is on the disk says nothing of what a control plane has: a later revision stays refused.
+        let is_later =
+            |it: &Refusal| it.nack.as_ref().is_some_and(|nack| nack.revision > saved.revision);
+        let refused = self.side(ns).refused.clone().filter(is_later);
         match self.admit(Update { ns, next: saved, how: How::Snapshot }) {
-            Outcome::InForce(_) => Ok(()),
+            Outcome::InForce(_) => {
+                self.side_mut(ns).refused = refused;
+                Ok(())
+            }
             Outcome::Refused(nack) => Err(nack),
         }
     }
 
     /// Refuses this revision of config from now on, or none: then what was refused may be sent again.
-    pub(crate) fn bar(&mut self, revision: Option<u64>) {
+    pub(crate) fn bar(&mut self, revision: Option<Position>) {
         self.barred = revision;
-        if revision.is_none() {
+        if self.barred.is_none() {
             self.config.refused = None;
         }
     }
@@ -181,18 +193,19 @@ impl Replica {
     /// Goes back to config that was held before, and refuses all from there to this revision, for this reason.
     /// False when that can't be.
     pub(crate) fn take_back(&mut self, before: Holding, bad: u64, why: String) -> bool {
-        let epoch = before.epoch.clone();
+        let bad = Position { epoch: before.epoch.clone(), revision: bad };
         if self.restore(Namespace::Config, before).is_err() {
             return false;
         }
+        let next = Holding::empty(&bad.epoch, bad.revision);
         self.barred = Some(bad);
-        drop(self.refuse(Namespace::Config, &Holding::empty(&epoch, bad), vec![error_of_all(why)]));
+        drop(self.refuse(Namespace::Config, &next, vec![error_of_all(why)]));
         true
     }
 
     /// Whether an update leads to a revision that is refused unseen.
     pub(crate) fn bars(&self, update: &Update) -> bool {
-        update.ns == Namespace::Config && self.barred == Some(update.next.revision)
+        update.ns == Namespace::Config && self.barred == Some(update.position())
     }
 
     /// What to say in Hello. A new stream also forgets the snapshot an old one left half-way.
@@ -269,7 +282,9 @@ impl Replica {
         }
         let digest = next.digest().to_bytes().to_vec();
         let side = self.side_mut(ns);
-        side.refused.take_if(|refused| is_behind(refused, &next));
+        // A later one mends it. If it is an earlier one, the control plane has lost what was refused, and the
+        // number may come again with something else.
+        side.refused = None;
         side.held = Some(next);
         side.distrusted = false;
         Outcome::InForce(Ack { ns: ns.to_wire().into(), revision, digest, apply_us: 0 })
@@ -440,12 +455,6 @@ fn name(change: &Change) -> Option<(i32, &str)> {
         change::Change::Upsert(entity) => Some((entity.kind, &entity.id)),
         change::Change::Delete(gone) => Some((gone.kind, &gone.id)),
     }
-}
-
-/// Whether what was refused is mended by what is taken now, or is of another time.
-fn is_behind(refused: &Refusal, taken: &Holding) -> bool {
-    let revision = refused.nack.as_ref().map_or(0, |nack| nack.revision);
-    *refused.epoch != *taken.epoch || revision <= taken.revision
 }
 
 /// Why a revision is refused unseen.

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_blocking},
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -19,6 +19,14 @@ const COALESCE: Duration = Duration::from_millis(100);
 
 /// How old the previous generation gets while newer ones are there.
 const LONGEST_KEPT: Duration = Duration::from_secs(60);
+
+/// Between two writes it rests so many times as long as the first one took: a million keys are written whole for
+/// each that changes, and the disk has other things to do. One that is as short as this costs nothing.
+const RESTS: u32 = 10;
+const SHORT: Duration = Duration::from_millis(100);
+
+/// The longest rest: what changed meanwhile is lost with the process, until a control plane sends it anew.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// How long to wait after a failure, such as a full disk.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -34,9 +42,10 @@ impl Saver {
     /// it may become the previous one.
     pub(super) fn start(dir: Arc<StateDir>, ns: Namespace, newest_is_sound: bool) -> Self {
         let (latest, changed) = watch::channel(None);
-        let newest_since = newest_is_sound.then(Instant::now);
+        let now = Instant::now();
+        let newest_since = newest_is_sound.then_some(now);
         let writer =
-            Writer { dir, ns, newest_since, previous_since: Instant::now(), failing: false };
+            Writer { dir, ns, newest_since, previous_since: now, rests_until: now, failing: false };
         Self { latest, task: tokio::spawn(writer.run(changed)) }
     }
 
@@ -61,7 +70,23 @@ struct Writer {
     newest_since: Option<Instant>,
     /// When the previous generation became so.
     previous_since: Instant,
+    /// Nothing is written before, unless it is the last.
+    rests_until: Instant,
     failing: bool,
+}
+
+/// Waits until then; shorter, where nothing more will come.
+async fn pause(until: Instant, changed: &mut watch::Receiver<Option<Holding>>) {
+    let all_said = async { while changed.changed().await.is_ok() {} };
+    tokio::select! {
+        () = sleep_until(until) => {}
+        () = all_said => {}
+    }
+}
+
+/// How long to rest after a write that took so long.
+fn rest(took: Duration) -> Duration {
+    if took <= SHORT { Duration::ZERO } else { (took * RESTS).min(LONGEST_REST) }
 }
 
 impl Writer {
@@ -69,15 +94,13 @@ impl Writer {
         // An error means that nothing is left to save and nothing more will come.
         while changed.changed().await.is_ok() {
             // A node that ends does not wait for further changes.
-            if changed.has_changed().is_ok() {
-                sleep(COALESCE).await;
-            }
+            pause((Instant::now() + COALESCE).max(self.rests_until), &mut changed).await;
             let latest = changed.borrow_and_update().clone();
             let Some(state) = latest else { continue };
             let done = self.write(state).await;
             self.report(&done);
             if done.is_err() && changed.has_changed().is_ok() {
-                sleep(RETRY_AFTER).await;
+                pause(Instant::now() + RETRY_AFTER, &mut changed).await;
                 changed.mark_changed();
             }
         }
@@ -91,9 +114,11 @@ impl Writer {
             self.newest_since.is_some_and(|since| is_old || since.elapsed() >= PROVEN_AFTER);
         let newest = if keeps { Newest::Keep } else { Newest::Replace };
         let (dir, ns) = (self.dir.clone(), self.ns);
+        let began = Instant::now();
         let done = spawn_blocking(move || dir.save(ns, &state, newest)).await;
         done.map_err(io::Error::other)??;
         let now = Instant::now();
+        self.rests_until = now + rest(now - began);
         self.newest_since = Some(now);
         if keeps {
             self.previous_since = now;
@@ -135,6 +160,7 @@ mod tests {
             ns,
             newest_since: None,
             previous_since: Instant::now(),
+            rests_until: Instant::now(),
             failing: false,
         };
         let previous = || dir.load(ns, Generation::Previous).map(|state| state.revision);
@@ -150,6 +176,38 @@ mod tests {
         writer.previous_since = writer.previous_since.checked_sub(LONGEST_KEPT).expect("a past");
         writer.write(Holding::empty("e1", 5)).await.expect("saves");
         assert_eq!(previous(), Some(4), "2 is too old to go back to");
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_to_write_is_written_seldom_and_at_the_end_at_once() {
+        let ms = Duration::from_millis;
+        let rests = [50, 100, 101, 1600, 6000, 9000].map(|took| rest(ms(took)).as_millis());
+        assert_eq!(rests, [0, 0, 1010, 16_000, 60_000, 60_000]);
+
+        let temp = tempfile::tempdir().expect("a directory");
+        let environment = Id::parse("default").expect("an id");
+        let dir = Arc::new(StateDir::open(temp.path(), environment).expect("opens"));
+        let ns = Namespace::Keys;
+        let now = Instant::now();
+        let writer = Writer {
+            dir: dir.clone(),
+            ns,
+            newest_since: None,
+            previous_since: now,
+            rests_until: now + LONGEST_REST,
+            failing: false,
+        };
+        let (latest, changed) = watch::channel(None);
+        let saver = Saver { latest, task: tokio::spawn(writer.run(changed)) };
+        for revision in 1..=3 {
+            saver.save(Holding::empty("e1", revision));
+            tokio::time::sleep(COALESCE * 2).await;
+        }
+        let saved = || dir.load(ns, Generation::Newest).map(|state| state.revision);
+        assert_eq!(saved(), None);
+        saver.finish().await;
+        assert_eq!(saved(), Some(3));
+        assert!(now.elapsed() < LONGEST_REST / 2);
     }
 
     #[tokio::test]

@@ -398,7 +398,7 @@ async fn a_worker_that_dies_is_a_death_however_orderly_the_process_ends() {
         stop.cancel();
         running.await.expect("ends");
         let left = fs::read_to_string(&note).unwrap_or_default();
-        assert_eq!(left, if dies { "attempt 7 0\n" } else { "suspect 7 1\n" });
+        assert_eq!(left, if dies { "attempt 7 0 e1\n" } else { "suspect 7 1 e1\n" });
     }
 }
 

@@ -4,19 +4,22 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use fastgate::node::v1::{
-    Batch, Hello, NodeMessage, TailReport, TailingNode, UsagePeriod, UsageQuery,
-    audit_ingest_client::AuditIngestClient, audit_query_client::AuditQueryClient,
-    audit_tail_client::AuditTailClient, config_stream_client::ConfigStreamClient,
-    node_message::Body,
+    Batch, Hello, IssuedCertificate, JoinRequest, NodeMessage, TailReport, TailingNode,
+    UsagePeriod, UsageQuery, audit_ingest_client::AuditIngestClient,
+    audit_query_client::AuditQueryClient, audit_tail_client::AuditTailClient,
+    config_stream_client::ConfigStreamClient, node_message::Body,
 };
-use http::Method;
+use http::{Method, uri::PathAndQuery};
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
+    client::Grpc,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+
+use tonic_prost::ProstCodec;
 
 use crate::support::{Gate, Node, run};
 
@@ -99,6 +102,36 @@ async fn a_certificate_reads_its_own_environment_alone() {
     assert_eq!(answers(&node, "default", "node-2").await, other_node);
     let stranger = connect(&gate, None).await;
     assert_eq!(answers(&stranger, "default", "node-1").await, all(Code::Unauthenticated));
+}
+
+/// Whoever may only join may make no more of it: neither a call without an end, nor as many connections as
+/// there are places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_who_never_end_their_joins_keep_no_place() {
+    let gate = Gate::with_nodes(1).with_certificates("30d").start().await;
+    let joins = async |count: usize| {
+        let mut joins = Vec::new();
+        for _ in 0..count {
+            let mut client = Grpc::new(connect(&gate, None).await);
+            joins.push(tokio::spawn(async move {
+                client.ready().await.map_err(|fault| Status::unknown(fault.to_string()))?;
+                let path = PathAndQuery::from_static("/fastgate.node.v1.NodeIdentity/Join");
+                let codec = ProstCodec::<JoinRequest, IssuedCertificate>::default();
+                let endless = Request::new(tokio_stream::pending());
+                client.client_streaming(endless, path, codec).await.map(drop)
+            }));
+        }
+        joins
+    };
+    let first = joins(1).await.remove(0);
+    // As many as may be there that nobody knows.
+    let others = joins(256).await;
+    let lost = timeout(Duration::from_secs(5), first).await.expect("it made room").expect("ends");
+    assert_ne!(lost.expect_err("it got no certificate").code(), Code::DeadlineExceeded);
+    assert!(super::is_connected(&gate.nodes[0]).await);
+    let last = others.into_iter().last().expect("one");
+    let told = timeout(Duration::from_secs(15), last).await.expect("in time").expect("ends");
+    assert_eq!(told.expect_err("it got no certificate").code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

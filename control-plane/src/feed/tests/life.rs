@@ -39,6 +39,21 @@ async fn environments_do_not_see_each_other() {
 }
 
 #[tokio::test]
+async fn an_environment_that_cannot_be_read_holds_up_no_other() {
+    let mut world = World::start().await;
+    world.add_environment("broken").await;
+    world.commit("broken", vec![Op::PutKey(super::key("k1"), Expect::Absent)]).await;
+    world.meddle("UPDATE api_keys SET entity = 5 WHERE environment = 'broken'").await;
+    world.restart().await;
+    let mut here = Node::new("default").follow(&world.plane).await;
+    let revision = world.add_key("k1").await;
+    here.take(KEYS, revision).await;
+    assert_eq!(world.plane.feed.caught_up(), None, "it is told that not all was read");
+    let mut there = Node::new("broken").connect(&world.plane).await;
+    assert_eq!(there.end().await, Some(Code::Unavailable));
+}
+
+#[tokio::test]
 async fn a_newer_stream_of_a_node_ends_the_older() {
     let world = World::start().await;
     let mut older = Node::new("default").follow(&world.plane).await;

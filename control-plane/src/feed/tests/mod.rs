@@ -21,6 +21,7 @@ use fastgate::{
         ControlMessage, NodeMessage, config_stream_client::ConfigStreamClient, node_message::Body,
     },
 };
+use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,7 +35,7 @@ use crate::{
     listen,
     store::{
         Store,
-        tests::samples::{change, commit_change, environment, id, key, scratch},
+        tests::samples::{change, commit_change, environment, id, key, restored, scratch},
     },
 };
 
@@ -45,7 +46,7 @@ const WINDOW: u32 = 65_535;
 struct World {
     store: Arc<dyn Store>,
     plane: Plane,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// One control plane's feed and where nodes reach it. Dropped, it stops.
@@ -67,7 +68,14 @@ impl World {
     async fn start() -> Self {
         let (store, dir) = scratch().await;
         let plane = Plane::start(&store).await;
-        Self { store, plane, _dir: dir }
+        Self { store, plane, dir }
+    }
+
+    /// What a backup of now would bring back, with a control plane on it.
+    async fn restored(&self) -> Self {
+        let (store, dir) = restored(&self.dir).await;
+        let plane = Plane::start(&store).await;
+        Self { store, plane, dir }
     }
 
     /// A control plane that starts now: its memory begins at the heads of today.
@@ -106,6 +114,27 @@ impl World {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
         }
+    }
+
+    /// As if so much had come since that the log reaches back no further.
+    async fn forget_log(&self) {
+        self.meddle(
+            "DELETE FROM config_log WHERE revision + 2 <= (SELECT revision FROM config_heads h \
+             WHERE h.environment = config_log.environment AND h.ns = config_log.ns)",
+        )
+        .await;
+    }
+
+    /// Does something to the database that no control plane would.
+    async fn meddle(&self, sql: &'static str) {
+        let file = format!("sqlite:{}", self.dir.path().join("fastgate.db").display());
+        let mut connection = sqlx::SqliteConnection::connect(&file).await.expect("a database");
+        sqlx::raw_sql(sql).execute(&mut connection).await.expect("writes");
+    }
+
+    /// How often it was said that the database went back.
+    fn set_backs(&self) -> u64 {
+        self.plane.feed.shared.counts.set_backs.get()
     }
 
     /// Snapshots and deltas sent so far.

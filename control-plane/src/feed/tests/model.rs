@@ -245,6 +245,7 @@ impl Stream {
         };
         self.ack(ns, side.revision, side.digest()).await;
         self.node.sides.insert(ns.into(), side);
+        self.node.refused.take_if(|refused| refused.nack.as_ref().is_some_and(|it| it.ns() == ns));
     }
 
     pub(super) async fn ack(&self, ns: Namespace, revision: u64, digest: Digest) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fastgate::node::v1::Namespace;
+use fastgate::node::v1::{EntityKind, Namespace};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -35,6 +35,14 @@ enum Act {
     Refuse,
     /// The control plane starts anew, without memory.
     Restart,
+    /// The log forgets all but the last few revisions, and so does the control plane.
+    Compact,
+    /// The environment is deleted and made anew.
+    Anew,
+    /// A backup is made.
+    Backup,
+    /// The last backup is restored, where there is one.
+    Restore,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -46,6 +54,10 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Take),
         1 => Just(Act::Refuse),
         1 => Just(Act::Restart),
+        1 => Just(Act::Compact),
+        1 => Just(Act::Anew),
+        1 => Just(Act::Backup),
+        1 => Just(Act::Restore),
     ]
 }
 
@@ -53,7 +65,7 @@ fn act() -> impl Strategy<Value = Act> {
 fn a_node_ends_up_with_what_the_store_holds() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     // The same runs every time: a failure is one to look into, not one to run again.
-    let config = Config { cases: 12, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 20, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let ran = runner.run(&vec(act(), 1..60), |acts| {
@@ -66,6 +78,7 @@ fn a_node_ends_up_with_what_the_store_holds() {
 async fn run(acts: Vec<Act>) {
     let mut world = World::start().await;
     let mut stream = Node::new("default").connect(&world.plane).await;
+    let mut backup = None;
     for act in acts {
         match act {
             Act::Key(n) => toggle_key(&world, n).await,
@@ -78,24 +91,89 @@ async fn run(acts: Vec<Act>) {
                 }
             }
             Act::Refuse => match soon(&mut stream).await {
-                Some(Step::Delta(delta)) => drop(stream.nack(delta.ns(), delta.to).await),
-                Some(Step::Snapshot(ns, side)) => drop(stream.nack(ns, side.revision).await),
+                Some(Step::Delta(delta)) => {
+                    stream.node.refused = Some(stream.nack(delta.ns(), delta.to).await);
+                }
+                Some(Step::Snapshot(ns, side)) => {
+                    stream.node.refused = Some(stream.nack(ns, side.revision).await);
+                }
                 _ => {}
             },
             Act::Restart => {
                 world.restart().await;
                 stream = stream.leave().connect(&world.plane).await;
             }
+            Act::Compact => {
+                world.forget_log().await;
+                world.restart().await;
+                stream = stream.leave().connect(&world.plane).await;
+            }
+            Act::Anew => {
+                make_anew(&world).await;
+                stream = stream.leave().connect(&world.plane).await;
+            }
+            Act::Backup => backup = Some(world.restored().await),
+            Act::Restore => {
+                if let Some(restored) = backup.take() {
+                    world = restored;
+                    stream = stream.leave().connect(&world.plane).await;
+                    if stream.node.refused.is_some() {
+                        a_while(&mut stream).await;
+                    }
+                }
+            }
         }
     }
-    // Revisions beyond any that was refused.
+    // Revisions that nobody has refused.
     toggle_key(&world, 99).await;
     toggle_upstream(&world, 99).await;
     for ns in namespaces() {
         let (head, side) = stored(&world, ns).await;
-        stream.take(ns, side.revision).await;
-        assert_eq!(stream.node.side(ns), side);
+        while stream.node.side(ns) != side {
+            let step = stream.step().await;
+            stream.hold(&step).await;
+        }
         assert_eq!(side.digest(), head);
+    }
+}
+
+/// Takes what comes, for long enough that the control plane knows that what was refused is lost. Until then
+/// the number could come again, and nothing would tell.
+async fn a_while(stream: &mut Stream) {
+    let mut heartbeats = 0;
+    while heartbeats < 4 {
+        match stream.next().await {
+            Step::Heartbeat(_) => heartbeats += 1,
+            step => stream.hold(&step).await,
+        }
+    }
+}
+
+/// Deletes the environment with all that is in it, and makes it anew.
+async fn make_anew(world: &World) {
+    let here = id("default");
+    let mut ops = Vec::new();
+    for ns in namespaces() {
+        let (_, side) = stored(world, ns).await;
+        for (kind, name) in side.entities.into_keys() {
+            match EntityKind::try_from(kind).expect("a kind") {
+                EntityKind::Key => ops.push(Op::DeleteKey(id(&name), Expect::Present)),
+                EntityKind::Upstream => ops.push(Op::DeleteUpstream(id(&name), Expect::Present)),
+                _ => {}
+            }
+        }
+    }
+    ops.push(Op::DeleteEnvironment(Expect::Present));
+    world.commit("default", ops).await;
+    world.add_environment("default").await;
+    let (_, side) = stored(world, Namespace::Config).await;
+    loop {
+        let track = world.plane.feed.shared.track(&here, domain::Namespace::Config);
+        let published = track.and_then(|track| track.borrow().clone());
+        if published.is_some_and(|published| published.head.epoch == side.epoch) {
+            return world.settle().await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

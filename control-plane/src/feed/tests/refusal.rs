@@ -87,6 +87,40 @@ async fn what_was_refused_of_another_epoch_holds_nothing_back() {
     node.connect(&world.plane).await.take(CONFIG, bad).await;
 }
 
+/// A backup was restored: the number that was refused is of nothing any more, and comes again with something
+/// else.
+#[tokio::test]
+async fn what_was_refused_and_then_lost_holds_nothing_back() {
+    let (world, mut stream) = following().await;
+    let kept = world.add_upstream("up").await;
+    stream.take(CONFIG, kept).await;
+    let restored = world.restored().await;
+    let behind = stream.node.clone().named("behind");
+    let lost = world.add_upstream("lost").await;
+    stream.take(CONFIG, lost).await;
+    let bad = world.add_upstream("bad").await;
+    assert_eq!(delta(&mut stream).await.to, bad);
+    let refusal = stream.nack(CONFIG, bad).await;
+    let node = Node { refused: Some(refusal.clone()), ..stream.leave() };
+    let behind = Node { refused: Some(refusal), ..behind };
+
+    let mut stream = node.connect(&restored.plane).await;
+    let step = stream.step().await;
+    assert!(matches!(&step, Step::Snapshot(CONFIG, side) if side.revision == kept), "{step:?}");
+    stream.hold(&step).await;
+    let mut behind = behind.connect(&restored.plane).await;
+    behind.heartbeat().await;
+    for revision in [lost, bad] {
+        restored.add_upstream(&format!("again{revision}")).await;
+        for stream in [&mut stream, &mut behind] {
+            let step = stream.step().await;
+            assert!(matches!(&step, Step::Delta(delta) if delta.to == revision), "{step:?}");
+            stream.hold(&step).await;
+        }
+    }
+    assert_eq!(restored.set_backs(), 1);
+}
+
 #[tokio::test]
 async fn a_refusal_of_what_was_not_sent_holds_nothing_back() {
     let (world, mut stream) = following().await;

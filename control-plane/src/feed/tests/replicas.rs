@@ -38,6 +38,33 @@ async fn each_counts_and_lists_the_nodes_of_all() {
     assert!(!world.plane.feed.nodes(None)[1].connected);
 }
 
+/// It would go on to tell its nodes that all is well, while another one knows of a revocation.
+#[tokio::test]
+async fn one_that_has_lost_the_store_sends_nodes_on_once_and_serves_who_comes_back() {
+    let world = World::start().await;
+    let lost = Plane::start(&world.store).await;
+    let mut with_it = Node::new("default").follow(&lost).await;
+    let mut elsewhere = Node::new("default").named("n2").follow(&world.plane).await;
+    lost.reader.abort();
+    let begun = Instant::now();
+    assert_eq!(with_it.step().await, Step::Drain);
+    println!("sent on after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10));
+
+    let revision = world.add_key("k1").await;
+    let mut back = with_it.leave().connect(&lost).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(7) {
+        let step = back.next().await;
+        assert!(matches!(step, Step::Heartbeat(_)), "{step:?}");
+    }
+    let mut served = back.leave().connect(&world.plane).await;
+    served.take(Namespace::Keys, revision).await;
+    elsewhere.take(Namespace::Keys, revision).await;
+    let step = elsewhere.next().await;
+    assert!(matches!(step, Step::Heartbeat(_)), "who has it sends nobody on: {step:?}");
+}
+
 /// An environment was deleted and made anew, and this one can't read that: a node that was with another one
 /// must not serve the keys of the first again.
 #[tokio::test]

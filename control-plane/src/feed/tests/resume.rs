@@ -159,6 +159,30 @@ async fn a_gap_beyond_what_is_caught_up_ends_in_a_snapshot() {
 }
 
 #[tokio::test]
+async fn what_is_missed_of_many_keys_comes_from_the_log_in_parts() {
+    let (mut world, node) = followed().await;
+    let many = (0..1200).map(|n| Op::PutKey(key(&format!("many{n}")), Expect::Absent));
+    world.commit("default", many.collect()).await;
+    world.settle().await;
+    let mut stream = node.follow(&world.plane).await;
+    stream.take(KEYS, 4).await;
+    let node = stream.leave();
+    for _ in 0..1100 {
+        world.commit("default", vec![Op::PutKey(key("k1"), Expect::Present)]).await;
+    }
+    for restarted in [false, true] {
+        if restarted {
+            world.restart().await;
+        }
+        world.settle().await;
+        let before = world.sent();
+        let mut stream = node.clone().connect(&world.plane).await;
+        stream.take(KEYS, 4 + 1100).await;
+        assert_eq!(world.sent(), (before.0, before.1 + 2), "restarted: {restarted}");
+    }
+}
+
+#[tokio::test]
 async fn keys_imported_meanwhile_come_in_messages_of_bounded_size() {
     let (mut world, mut node) = followed().await;
     let from = node.revision(KEYS);

@@ -111,6 +111,7 @@ async fn a_stopped_change_is_taken_from_those_that_have_it_and_others_never_get_
         stream.take(CONFIG, target + 1).await;
         assert!(!holds(stream, "bad"));
     }
+    assert_eq!(world.set_backs(), 0, "nothing is lost");
 }
 
 #[tokio::test]
@@ -129,4 +130,5 @@ async fn another_change_begins_anew_and_who_had_the_first_goes_back() {
     go(&world.store, 1, RolloutState::Done).await;
     other.take(CONFIG, second).await;
     assert!(holds(&other, "first") && holds(&other, "second"));
+    assert_eq!(world.set_backs(), 0, "nothing is lost");
 }

@@ -146,6 +146,13 @@ pub(super) async fn revoke(tx: &mut Tx, node: &NodeName, actor: &Actor) -> Resul
     if known == 0 {
         return Err(not_found("node", node_id));
     }
+    // What it joined with may not bring it back. First: it waits for who asks for the same certificate again at
+    // this moment, which is then there to be revoked.
+    sqlx::query("DELETE FROM join_tokens WHERE environment = $1 AND used_node = $2")
+        .bind(environment)
+        .bind(node_id)
+        .execute(&mut **tx)
+        .await?;
     // Until nothing is left: a renewal this waited for has added one that was not there to be seen.
     loop {
         let revoked = sqlx::query(
@@ -161,12 +168,6 @@ pub(super) async fn revoke(tx: &mut Tx, node: &NodeName, actor: &Actor) -> Resul
             break;
         }
     }
-    // What it joined with may not bring it back.
-    sqlx::query("DELETE FROM join_tokens WHERE environment = $1 AND used_node = $2")
-        .bind(environment)
-        .bind(node_id)
-        .execute(&mut **tx)
-        .await?;
     let action = "fastgate.admin.v1.NodeService/RevokeNode";
     log_admin_event(tx, actor, action, environment, ("node", node_id), now_us).await
 }

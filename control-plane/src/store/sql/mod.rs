@@ -79,6 +79,7 @@ impl SqlStore {
     pub(super) async fn open(backend: Backend) -> Result<Self> {
         let (changes, keys) = (Together::default(), Together::default());
         let store = Self { backend: Arc::new(backend), changes, keys };
+        commit::fill(&store.backend).await?;
         let id = Id::default_environment();
         if store.environment(id.as_str()).await?.is_some() {
             return Ok(store);

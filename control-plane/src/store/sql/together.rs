@@ -8,13 +8,19 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use fastgate::model::Id;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{super::Backend, Result, value::broken};
 use crate::store::StoreError;
+
+/// How long what is under way is waited for before somebody asks whether the database is still there, and
+/// how often that is asked in vain. What is much takes long: this is no end of it.
+const PATIENCE: Duration = Duration::from_millis(500);
+const ASKED: u32 = 2;
 
 /// What can be done for several at once.
 pub(super) trait Joint: Sized + Send + Sync + 'static {
@@ -95,7 +101,16 @@ impl<T: Joint> Driver<T> {
             let (asked, waiting): (Vec<_>, Vec<_>) =
                 group.into_iter().map(|waiting| (waiting.asked, waiting.answer)).unzip();
             let mut answers = Vec::with_capacity(asked.len());
-            let done = T::run(&self.backend, &self.environment, &asked, &mut answers).await;
+            let doing = T::run(&self.backend, &self.environment, &asked, &mut answers);
+            let done = tokio::select! {
+                done = doing => Some(done),
+                () = is_away(&self.backend) => None,
+            };
+            let done = done.unwrap_or_else(|| {
+                // Nobody knows what became of it.
+                answers.clear();
+                Err(StoreError::silent())
+            });
             let mut answers = answers.into_iter();
             for answer in waiting {
                 let said = match (answers.next(), &done) {
@@ -136,6 +151,17 @@ impl<T: Joint> Drop for Driver<T> {
             // Nobody must wait for one that is no more.
             self.together.waiting().remove(&self.environment);
         }
+    }
+}
+
+/// Returns when the database answers nobody.
+async fn is_away(backend: &Backend) {
+    let mut asked = 0;
+    while asked < ASKED {
+        if asked == 0 {
+            sleep(PATIENCE).await;
+        }
+        asked = if backend.answers().await { 0 } else { asked + 1 };
     }
 }
 

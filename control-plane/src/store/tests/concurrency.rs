@@ -45,7 +45,7 @@ pub(super) async fn revisions_have_no_gaps_and_lead_to_the_state(store: Arc<dyn 
 }
 
 /// Whether each of so many revisions of keys says what it changed, and what digest that leads to.
-async fn log_leads_to_the_state(store: &Arc<dyn Store>, revisions: u64) {
+pub(super) async fn log_leads_to_the_state(store: &Arc<dyn Store>, revisions: u64) {
     let (head, entities) =
         store.entities(&id("default"), Namespace::Keys).await.expect("reads").expect("is there");
     assert_eq!(head.revision, revisions);

@@ -179,6 +179,22 @@ pub(super) async fn a_renewal_under_way_is_revoked_too(store: Db) {
     }
 }
 
+pub(super) async fn who_asks_again_meanwhile_is_revoked_too(store: Db) {
+    for round in 0..40 {
+        let name = format!("n{round}");
+        let hash = token(&store, None, 60).await;
+        let first = issued("default", &name);
+        assert!(store.join(&hash, &first).await.expect("writes"));
+        let again = Issued { key: first.key, ..issued("default", &name) };
+        let (by, own) = (actor(), node("default", &name));
+        let (joined, revoked) =
+            tokio::join!(store.join(&hash, &again), store.revoke_node(&own, &by));
+        revoked.expect("writes");
+        let refused = store.revoked_certificates().await.expect("reads");
+        assert_eq!(refused.contains(&again.serial), joined.expect("writes"), "{round}");
+    }
+}
+
 pub(super) async fn a_revocation_wakes_who_waits(store: Db) {
     joined(&store, "n1").await;
     let woken = async |within| tokio::time::timeout(within, store.changed(News::Revocations)).await;

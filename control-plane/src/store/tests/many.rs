@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fastgate::{digest::Digest, node::v1::Delta};
 use prost::Message as _;
 
-use super::samples::{change, commit, commit_change, id, key};
+use super::samples::{change, commit, commit_change, environment, id, key};
 use crate::{
-    domain::{ApiKey, Change, Expect, Namespace, Op},
+    domain::{ApiKey, Change, Committed, Expect, Namespace, Op},
     store::{Page, Store, StoreError},
 };
 
@@ -68,6 +68,47 @@ pub(super) async fn one_key_that_is_there_keeps_all_out(store: Db) {
     assert!(matches!(&twice, Err(StoreError::Exists { id, .. }) if id == "k1"), "{twice:?}");
     assert_eq!(store.heads().await.expect("reads"), before);
     assert_eq!(store.key(&id("default"), "k0").await.expect("reads"), None);
+}
+
+pub(super) async fn one_secret_opens_one_key(store: Db) {
+    let [one, other, third] = ["one", "other", "third"].map(key);
+    let with_that_of =
+        |name: &str, of: &ApiKey| ApiKey { secrets: of.secrets.clone(), ..key(name) };
+    let taken = |done: Result<Committed, StoreError>, of: &str| {
+        let is_right = matches!(&done, Err(StoreError::SecretTaken { id, other }) if id == "twin" && other == of);
+        assert!(is_right, "{done:?}");
+    };
+    commit(&store, create(&[one.clone()])).await.expect("commits");
+    let before = store.heads().await.expect("reads");
+    let twin = with_that_of("twin", &one);
+    taken(commit(&store, create(&[twin.clone()])).await, "one");
+    taken(commit(&store, create(&[other.clone(), twin.clone(), third.clone()])).await, "one");
+    let trial = Change { validate_only: true, ..change(create(&[twin.clone()])) };
+    taken(commit_change(&store, &trial).await, "one");
+    let both = create(&[third.clone(), with_that_of("twin", &third)]);
+    taken(commit(&store, both).await, "third");
+    assert_eq!(store.heads().await.expect("reads"), before);
+
+    // Elsewhere it is another secret.
+    let elsewhere = |ops| Change { environment: id("staging"), ..change(ops) };
+    let put = Op::PutEnvironment(environment("staging"), Expect::Absent);
+    commit_change(&store, &elsewhere(vec![put])).await.expect("commits");
+    commit_change(&store, &elsewhere(create(&[twin.clone()]))).await.expect("commits");
+
+    // Updated, it keeps its own; rotated, it frees what it had; so it does when it goes.
+    let etag = |revision: Option<u64>| Expect::Etag(format!("{:x}", revision.expect("one")));
+    let quiet = ApiKey { is_active: false, ..one.clone() };
+    let done = commit(&store, vec![Op::PutKey(quiet, etag(Some(1)))]).await.expect("commits");
+    taken(commit(&store, create(&[twin.clone()])).await, "one");
+    let rotated = with_that_of("one", &other);
+    let rotated = vec![Op::PutKey(rotated, etag(done.keys_revision))];
+    commit(&store, rotated).await.expect("commits");
+    taken(commit(&store, create(&[with_that_of("twin", &other)])).await, "one");
+    commit(&store, create(&[twin.clone()])).await.expect("it is free");
+    let mut moved = vec![Op::DeleteKey(id("twin"), Expect::Present)];
+    moved.extend(create(&[with_that_of("heir", &twin)]));
+    commit(&store, moved).await.expect("one change may move it");
+    taken(commit(&store, create(&[twin])).await, "heir");
 }
 
 pub(super) async fn the_log_is_read_in_bounded_parts(store: Db) {

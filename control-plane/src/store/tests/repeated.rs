@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::samples::{change, commit_change, environment, id, key};
+use super::{
+    concurrency::log_leads_to_the_state,
+    samples::{change, commit_change, environment, id, key, put_plan},
+};
 use crate::{
     domain::{CallId, Change, Expect, Op, Outcome, Repeatable, Replay},
     store::{Store, StoreError},
@@ -82,4 +85,38 @@ pub(super) async fn calls_that_come_at_once_are_one(store: Arc<dyn Store>) {
         }
         assert_eq!(committed, 1);
     }
+}
+
+/// A client that asks again while its first call waits finds itself in one transaction with what others
+/// write. What comes of its second call must be nothing, not a revision that no log knows.
+pub(super) async fn calls_that_come_again_take_no_revision(store: Arc<dyn Store>) {
+    let plan = |name: &str| {
+        let put = change(vec![put_plan(name, 10)]);
+        let call = CallId { request_id: name.to_owned(), ..call("plan", 1) };
+        Change { repeatable: Some(Repeatable { call, answer: vec![] }), ..put }
+    };
+    let key = |name: &str| put_key(name, CallId { request_id: name.to_owned(), ..call("key", 1) });
+    let mut calls = Vec::new();
+    for n in 0..10 {
+        for again in 0..3 {
+            calls.extend([plan(&format!("p{n}")), key(&format!("k{n}"))]);
+            calls.push(change(vec![put_plan(&format!("once{n}-{again}"), 10)]));
+        }
+    }
+    let calls = calls.into_iter().map(|change| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.commit(&change).await })
+    });
+    let mut replayed = 0;
+    for call in calls.collect::<Vec<_>>() {
+        let outcome = call.await.expect("ends").expect("commits");
+        replayed += u32::from(matches!(outcome, Outcome::Replayed(_)));
+    }
+    assert_eq!(replayed, 40);
+    log_leads_to_the_state(&store, 10).await;
+    let config = store.revisions(&id("default"), None, 1000).await.expect("reads");
+    let numbers: Vec<_> = config.iter().map(|revision| revision.number).collect();
+    assert_eq!(numbers, (1..=41).rev().collect::<Vec<_>>());
+    let first = store.config_entities_at(&id("default"), 1).await.expect("reads");
+    assert_eq!(first.map(|entities| entities.len()), Some(1), "all of it can be taken back");
 }

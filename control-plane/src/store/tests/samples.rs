@@ -10,6 +10,7 @@ use fastgate::{
     model::Id,
     secret::{Kind, Secret},
 };
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::{
@@ -20,6 +21,17 @@ use crate::{
 /// An empty store.
 pub(crate) async fn scratch() -> (Arc<dyn Store>, TempDir) {
     let (url, dir) = super::sqlite_url();
+    (super::open(&url).await, dir)
+}
+
+/// The store of [`scratch`] as it is now, as a backup would bring it back.
+pub(crate) async fn restored(of: &TempDir) -> (Arc<dyn Store>, TempDir) {
+    let (url, dir) = super::sqlite_url();
+    let from = format!("sqlite:{}", of.path().join("fastgate.db").display());
+    let mut connection = sqlx::SqliteConnection::connect(&from).await.expect("a database");
+    let into = dir.path().join("fastgate.db");
+    let backup = format!("VACUUM INTO '{}'", into.display());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(backup)).execute(&mut connection).await.expect("writes");
     (super::open(&url).await, dir)
 }
 

@@ -5,10 +5,16 @@ use std::time::{Duration, SystemTime};
 use fastgate::audit::EventMatch;
 use sqlx::{AssertSqlSafe, Connection as _, raw_sql};
 
-use super::{Postgres, events::is_new, open, samples::id, sqlite_url};
+use super::{
+    Postgres,
+    events::is_new,
+    open,
+    samples::{commit, id, key},
+    sqlite_url,
+};
 use crate::{
-    domain::{EventBatch, EventFilter},
-    store::{postgres, sqlite},
+    domain::{ApiKey, EventBatch, EventFilter, Expect, Op},
+    store::{StoreError, postgres, sqlite},
 };
 
 /// The last version before events were kept in partitions.
@@ -50,6 +56,70 @@ async fn check(url: &str) {
     };
     assert!(!is_new(&store, &batch(2)).await, "it was stored before");
     assert!(is_new(&store, &batch(3)).await);
+}
+
+/// The last version before it was noted which key a secret opens.
+const BEFORE_SECRETS: i64 = 11;
+
+/// More keys than are noted at a time, the last two with one secret.
+fn keys_of_before() -> Vec<ApiKey> {
+    let mut keys: Vec<_> = (1000..2100).map(|n| key(&format!("k{n}"))).collect();
+    let twin = ApiKey { secrets: keys[1099].secrets.clone(), ..key("twin") };
+    keys.push(twin);
+    keys
+}
+
+/// What puts keys into a database of before; `bytes` is how it writes them.
+fn insert(keys: &[ApiKey], bytes: fn(String) -> String) -> String {
+    let row = |key: &ApiKey| {
+        let value = key.entity().value.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("('default', '{}', 'app', true, '', {}, '1', 0, 0)", key.key_id, bytes(value))
+    };
+    let rows: Vec<_> = keys.iter().map(row).collect();
+    format!(
+        "INSERT INTO api_keys (environment, key_id, source_path, is_active, description, entity, \
+         etag, created_us, updated_us) VALUES {}",
+        rows.join(", ")
+    )
+}
+
+async fn secrets_are_known(url: &str, keys: &[ApiKey]) {
+    for _ in 0..2 {
+        let store = open(url).await;
+        for (known, opens) in [(0, "k1000"), (999, "k1999"), (1099, "k2099"), (1100, "k2099")] {
+            let again = ApiKey { secrets: keys[known].secrets.clone(), ..key("again") };
+            let refused = commit(&store, vec![Op::PutKey(again, Expect::Absent)]).await;
+            assert!(
+                matches!(&refused, Err(StoreError::SecretTaken { other, .. }) if other == opens),
+                "{opens}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn sqlite_knows_the_secrets_it_holds() {
+    let (url, _dir) = sqlite_url();
+    let created = format!("{url}?mode=rwc");
+    let mut connection = sqlx::SqliteConnection::connect(&created).await.expect("a database");
+    sqlite::schema().run_to(BEFORE_SECRETS, &mut connection).await.expect("migrates");
+    let keys = keys_of_before();
+    let held = insert(&keys, |hex| format!("X'{hex}'"));
+    raw_sql(AssertSqlSafe(held)).execute(&mut connection).await.expect("writes");
+    connection.close().await.expect("closes");
+    secrets_are_known(&url, &keys).await;
+}
+
+#[tokio::test]
+async fn postgres_knows_the_secrets_it_holds() {
+    let url = Postgres::shared().create_database("upgrade_secrets");
+    let mut connection = sqlx::PgConnection::connect(&url).await.expect("a database");
+    postgres::schema().run_to(BEFORE_SECRETS, &mut connection).await.expect("migrates");
+    let keys = keys_of_before();
+    let held = insert(&keys, |hex| format!("decode('{hex}', 'hex')"));
+    raw_sql(AssertSqlSafe(held)).execute(&mut connection).await.expect("writes");
+    connection.close().await.expect("closes");
+    secrets_are_known(&url, &keys).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use tokio::time::Instant;
 
 use super::{CONFIG, Follower, Namespace};
-use crate::{falls::Fall, sync::Holding};
+use crate::{
+    falls::Fall,
+    sync::{Holding, Position},
+};
 
 impl Follower {
     /// Hears of all that was told until now.
@@ -37,7 +40,8 @@ impl Follower {
         let Some(from) = self.replica.held(CONFIG).map(|held| held.revision) else { return false };
         let to = before.revision;
         // Of what is taken back step by step, the newest is what the control plane would send again.
-        let bad = self.guard.condemned().map_or(from, |condemned| condemned.max(from));
+        let condemned = self.guard.condemned().filter(|bad| bad.epoch == before.epoch);
+        let bad = condemned.map_or(from, |condemned| condemned.revision.max(from));
         let why = format!(
             "two requests made the node panic soon after it took revision {bad} into use: it is \
              put aside for now"
@@ -46,7 +50,7 @@ impl Follower {
             return false;
         }
         self.put_in_force();
-        self.guard.condemn(bad, now);
+        self.guard.condemn(Position { epoch: before.epoch.clone(), revision: bad }, now);
         self.health.turn(to);
         self.progress.set_held(Namespace::Config, to);
         self.progress.count_nack(CONFIG);

@@ -16,13 +16,14 @@ impl Follower {
         let newest = dir.load(ns, Generation::Newest);
         // Read only when needed: two states of a million keys are twice the memory.
         let previous = || dir.load(ns, Generation::Previous);
-        if let (CONFIG, Some(revision)) = (ns, self.guard.condemned()) {
+        if let (CONFIG, Some(bad)) = (ns, self.guard.condemned().cloned()) {
             // Barring what there is nothing to replace with would only make an outage certain.
-            let condemns_all = newest.as_ref().is_some_and(|state| state.revision == revision)
-                && previous().is_none_or(|state| state.revision == revision);
+            let condemns_all = newest.as_ref().is_some_and(|state| state.position() == bad)
+                && previous().is_none_or(|state| state.position() == bad);
             if !condemns_all {
+                let revision = bad.revision;
                 tracing::error!(revision, "this config did harm twice: it is put aside");
-                self.replica.bar(Some(revision));
+                self.replica.bar(Some(bad));
                 let why = barred(revision);
                 self.progress.set_refused_config(Some(format!("revision {revision}: {why}")));
             }
@@ -42,7 +43,7 @@ impl Follower {
     pub(super) fn take(&mut self, ns: Namespace, state: Holding) -> bool {
         let (revision, entities) = (state.revision, state.len());
         if ns == CONFIG {
-            self.guard.attempt(revision, Instant::now());
+            self.guard.attempt(state.position(), Instant::now());
         }
         match self.replica.restore(ns, state) {
             Ok(()) => {

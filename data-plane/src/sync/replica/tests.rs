@@ -311,7 +311,8 @@ fn config_of_a_kind_only_newer_nodes_know_is_held_and_passed_over() {
 #[test]
 fn a_barred_revision_is_refused_unseen() {
     let mut replica = in_force();
-    replica.bar(Some(6));
+    let six = || Some(Position { epoch: "e1".into(), revision: 6 });
+    replica.bar(six());
     let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::Refused(_)))), "{outcome:?}");
@@ -320,13 +321,31 @@ fn a_barred_revision_is_refused_unseen() {
     replica.bar(None);
     assert_eq!(replica.refused(), [], "it is to be sent again");
 
-    replica.bar(Some(6));
+    replica.bar(six());
     let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
     feed(&mut replica, vec![message(Body::Delta(sent))]).expect("no fault");
     let sent = delta(CONFIG, 5, 7, vec![delete(&route(1, ""))], &[]);
     let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
     assert!(matches!(outcome, Ok(Some(Outcome::InForce(_)))), "{outcome:?}");
     assert_eq!(replica.refused(), [], "it got over it");
+
+    // Of another history, it is something else.
+    let mut replica = in_force();
+    replica.bar(Some(Position { epoch: "e2".into(), revision: 6 }));
+    let sent = delta(CONFIG, 5, 6, vec![delete(&route(1, ""))], &[]);
+    let outcome = feed(&mut replica, vec![message(Body::Delta(sent))]);
+    assert!(matches!(outcome, Ok(Some(Outcome::InForce(_)))), "{outcome:?}");
+}
+
+#[test]
+fn a_refusal_ends_with_the_revision_the_control_plane_goes_back_behind() {
+    let mut replica = in_force();
+    let bad = route(2, "ftp://x");
+    let sent = delta(CONFIG, 5, 6, vec![upsert(bad.clone())], &[route(1, "http://a"), bad]);
+    feed(&mut replica, vec![message(Body::Delta(sent))]).expect("no fault");
+    assert_eq!(replica.refused().len(), 1);
+    feed(&mut replica, snapshot(CONFIG, 4, &[route(1, "http://b")])).expect("no fault");
+    assert_eq!((replica.refused(), revisions(&replica)), (vec![], (5, 4)));
 }
 
 #[test]

@@ -72,11 +72,12 @@ async fn commit_all(
     Ok(())
 }
 
-/// Writes one change of several; what it was refused for leaves those before it as they are.
+/// Writes one change of several. One that is refused, or was made before, leaves no trace: not even the
+/// revision it had taken.
 async fn commit_one(tx: &mut Tx, change: &Change) -> Result<Result<Outcome>> {
     sqlx::query("SAVEPOINT one").execute(&mut **tx).await?;
     let outcome = super::run(tx, change).await;
-    if outcome.is_err() {
+    if !matches!(outcome, Ok(Outcome::Committed(_))) {
         sqlx::query("ROLLBACK TO SAVEPOINT one").execute(&mut **tx).await?;
     }
     sqlx::query("RELEASE SAVEPOINT one").execute(&mut **tx).await?;

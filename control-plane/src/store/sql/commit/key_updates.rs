@@ -20,6 +20,7 @@ use super::{
     given,
     objects::{PLANS, is_there, op_object},
     revision::{self, NextRevision},
+    secrets,
 };
 use crate::{
     domain::{ApiKey, Change, Committed, Expect, Namespace, Op, Outcome},
@@ -72,6 +73,9 @@ pub(super) async fn run(tx: &mut Tx, changes: &[Change]) -> Result<Vec<Result<Ou
     next.give_back().write_head(tx, environment).await?;
     if !written.is_empty() {
         update(tx, environment, &written, now_us).await?;
+        // What they are rotated to is new: nothing of it can be another's.
+        let moved = revisions.iter().map(|(revision, _)| &revision.secrets);
+        secrets::write(tx, environment, moved).await?;
         revision::log(tx, environment, revisions, now_us).await?;
         log_events(tx, changes, &outcomes, now_us).await?;
     }

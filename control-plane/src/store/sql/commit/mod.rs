@@ -6,18 +6,19 @@ mod key_updates;
 mod keys;
 mod objects;
 mod revision;
+mod secrets;
 mod staging;
 mod undo;
 
-use std::time::SystemTime;
+use std::{iter, time::SystemTime};
 
 use fastgate::node::v1::EntityKind;
 
-pub(super) use self::undo::undo;
 use self::{
     objects::op_object,
     revision::{NextRevision, create_heads, hold},
 };
+pub(super) use self::{secrets::fill, undo::undo};
 use super::{
     Result, Tx, requests,
     tokens::{self, Done},
@@ -126,6 +127,7 @@ impl<'a> Draft<'a> {
             next.check_size(environment)?;
             // Where it is gone, this very change has deleted the environment, and its history with it.
             if next.write_head(self.tx, environment).await? {
+                secrets::write(self.tx, environment, iter::once(&next.secrets)).await?;
                 revision::log(self.tx, environment, vec![(next, self.change)], self.now_us).await?;
             }
         }

@@ -15,6 +15,7 @@ use super::{
         revisions::ns_name,
         value::{broken, not_found, to_i64, to_u64},
     },
+    secrets::Moved,
     staging::Position,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(super) struct NextRevision {
     changes: Vec<v1::Change>,
     /// What takes each of them back. Of keys nothing: nobody is to get a revoked one back.
     undo: Option<Vec<v1::Change>>,
+    /// Of keys.
+    pub(super) secrets: Moved,
 }
 
 impl NextRevision {
@@ -67,6 +70,7 @@ impl NextRevision {
             size,
             changes: Vec::new(),
             undo: (ns == Namespace::Config).then(Vec::new),
+            secrets: Moved::default(),
         })
     }
 
@@ -76,6 +80,7 @@ impl NextRevision {
             epoch: self.epoch.clone(),
             changes: Vec::new(),
             undo: self.undo.as_ref().map(|_| Vec::new()),
+            secrets: Moved::default(),
             ..*self
         }
     }
@@ -112,6 +117,9 @@ impl NextRevision {
             let (kind, id) = (entity.kind().noun(), entity.id.clone());
             return Err(StoreError::TooLarge { kind, id, bytes, most });
         }
+        if self.ns == Namespace::Keys {
+            self.secrets.note(&entity.id, before.as_deref(), Some(&entity.value));
+        }
         let before = before.map(|value| Entity { value: value.into(), ..entity.clone() });
         if let Some(before) = &before {
             self.digest.remove(before);
@@ -129,6 +137,9 @@ impl NextRevision {
 
     /// Notes that an entity is gone.
     pub(super) fn delete(&mut self, before: Option<Vec<u8>>, gone: EntityRef) {
+        if self.ns == Namespace::Keys {
+            self.secrets.note(&gone.id, before.as_deref(), None);
+        }
         if let Some(value) = before {
             let before = Entity { kind: gone.kind, id: gone.id.clone(), value: value.into() };
             self.digest.remove(&before);

@@ -5,6 +5,8 @@
 //! before their checksum and digest were made, as a faulty control plane would send them.
 //! `FASTGATE_MUTATIONS` says how many of each are tried.
 
+use std::time::{Duration, Instant};
+
 use fastgate::{
     admin::v1::{Limit, Plan, Recording, Route, Target, Upstream},
     node::v1::{Entity, KeyRecord, SecretRecord, Settings},
@@ -164,11 +166,14 @@ fn take(replica: &mut Replica, messages: Vec<ControlMessage>) -> Result<bool, Fa
     let mut is_taken = false;
     for message in messages {
         let before = format!("{:?}", state(replica));
-        match replica.receive(message)? {
+        let began = Instant::now();
+        let step = replica.receive(message)?;
+        match step {
             Step::Update(update) => match replica.admit(update) {
                 Outcome::InForce(_) => is_taken = true,
                 Outcome::Refused(nack) => {
                     assert!(!nack.errors.is_empty(), "says why");
+                    assert!(began.elapsed() < Duration::from_secs(1), "and soon");
                     assert_eq!(format!("{:?}", state(replica)), before, "nothing changed");
                 }
             },
