@@ -1,6 +1,6 @@
 //! Many keys in one change.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use fastgate::{digest::Digest, node::v1::Delta};
 use prost::Message as _;
@@ -78,12 +78,12 @@ pub(super) async fn one_secret_opens_one_key(store: Db) {
         let is_right = matches!(&done, Err(StoreError::SecretTaken { id, other }) if id == "twin" && other == of);
         assert!(is_right, "{done:?}");
     };
-    commit(&store, create(&[one.clone()])).await.expect("commits");
+    commit(&store, create(slice::from_ref(&one))).await.expect("commits");
     let before = store.heads().await.expect("reads");
     let twin = with_that_of("twin", &one);
-    taken(commit(&store, create(&[twin.clone()])).await, "one");
+    taken(commit(&store, create(slice::from_ref(&twin))).await, "one");
     taken(commit(&store, create(&[other.clone(), twin.clone(), third.clone()])).await, "one");
-    let trial = Change { validate_only: true, ..change(create(&[twin.clone()])) };
+    let trial = Change { validate_only: true, ..change(create(slice::from_ref(&twin))) };
     taken(commit_change(&store, &trial).await, "one");
     let both = create(&[third.clone(), with_that_of("twin", &third)]);
     taken(commit(&store, both).await, "third");
@@ -93,18 +93,18 @@ pub(super) async fn one_secret_opens_one_key(store: Db) {
     let elsewhere = |ops| Change { environment: id("staging"), ..change(ops) };
     let put = Op::PutEnvironment(environment("staging"), Expect::Absent);
     commit_change(&store, &elsewhere(vec![put])).await.expect("commits");
-    commit_change(&store, &elsewhere(create(&[twin.clone()]))).await.expect("commits");
+    commit_change(&store, &elsewhere(create(slice::from_ref(&twin)))).await.expect("commits");
 
     // Updated, it keeps its own; rotated, it frees what it had; so it does when it goes.
     let etag = |revision: Option<u64>| Expect::Etag(format!("{:x}", revision.expect("one")));
     let quiet = ApiKey { is_active: false, ..one.clone() };
     let done = commit(&store, vec![Op::PutKey(quiet, etag(Some(1)))]).await.expect("commits");
-    taken(commit(&store, create(&[twin.clone()])).await, "one");
+    taken(commit(&store, create(slice::from_ref(&twin))).await, "one");
     let rotated = with_that_of("one", &other);
     let rotated = vec![Op::PutKey(rotated, etag(done.keys_revision))];
     commit(&store, rotated).await.expect("commits");
     taken(commit(&store, create(&[with_that_of("twin", &other)])).await, "one");
-    commit(&store, create(&[twin.clone()])).await.expect("it is free");
+    commit(&store, create(slice::from_ref(&twin))).await.expect("it is free");
     let mut moved = vec![Op::DeleteKey(id("twin"), Expect::Present)];
     moved.extend(create(&[with_that_of("heir", &twin)]));
     commit(&store, moved).await.expect("one change may move it");
