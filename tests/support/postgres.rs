@@ -229,6 +229,10 @@ impl OwnPostgres {
 
 impl Drop for OwnPostgres {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // A test that failed while it was frozen would leave its processes behind.
+            self.signal("CONT");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.server.dir);
