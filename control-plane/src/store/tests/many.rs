@@ -95,6 +95,14 @@ pub(super) async fn one_secret_opens_one_key(store: Db) {
     commit_change(&store, &elsewhere(vec![put])).await.expect("commits");
     commit_change(&store, &elsewhere(create(slice::from_ref(&twin)))).await.expect("commits");
 
+    // It goes with its environment, and its secret is free when there is one of that name again.
+    let gone =
+        vec![Op::DeleteKey(id("twin"), Expect::Present), Op::DeleteEnvironment(Expect::Present)];
+    commit_change(&store, &elsewhere(gone)).await.expect("commits");
+    let put = Op::PutEnvironment(environment("staging"), Expect::Absent);
+    commit_change(&store, &elsewhere(vec![put])).await.expect("commits");
+    commit_change(&store, &elsewhere(create(&[with_that_of("heir", &one)]))).await.expect("free");
+
     // Updated, it keeps its own; rotated, it frees what it had; so it does when it goes.
     let etag = |revision: Option<u64>| Expect::Etag(format!("{:x}", revision.expect("one")));
     let quiet = ApiKey { is_active: false, ..one.clone() };

@@ -125,9 +125,10 @@ impl<'a> Draft<'a> {
         let Change { environment, actor, action, ops, repeatable, .. } = self.change;
         for next in [self.config.take(), self.keys.take()].into_iter().flatten() {
             next.check_size(environment)?;
+            let is_there = next.write_head(self.tx, environment).await?;
+            secrets::write(self.tx, environment, iter::once(&next.secrets)).await?;
             // Where it is gone, this very change has deleted the environment, and its history with it.
-            if next.write_head(self.tx, environment).await? {
-                secrets::write(self.tx, environment, iter::once(&next.secrets)).await?;
+            if is_there {
                 revision::log(self.tx, environment, vec![(next, self.change)], self.now_us).await?;
             }
         }
