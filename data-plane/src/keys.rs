@@ -52,6 +52,11 @@ pub(crate) struct KeyEntry {
 pub(crate) struct HeldKey(Record);
 
 impl KeyTable {
+    /// None, where about so many are to come.
+    pub(crate) fn foreseeing(secrets: usize) -> Self {
+        Self(Table::foreseeing(secrets))
+    }
+
     /// What a secret opens.
     pub(crate) fn get(&self, secret: &SecretHash) -> Option<&KeyEntry> {
         self.0.find(place(secret), |entry| entry.is_opened_by(secret))
@@ -61,6 +66,11 @@ impl KeyTable {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Prepares for keys that are looked up next.
+    pub(crate) fn touch<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
+        self.0.touch(keys.flat_map(|key| &key.secrets).map(|secret| place(&secret.hash)));
     }
 
     /// Lets the secrets of a key, none of which opens anything yet, open it. The record is the one
@@ -83,7 +93,7 @@ impl KeyTable {
                 has_plan: key.plan_id.is_some(),
                 was_reset: key.limits_reset_at.is_some(),
             };
-            self.0.insert(place(&secret.hash), entry, |_| false);
+            self.0.add(place(&secret.hash), entry);
         }
     }
 

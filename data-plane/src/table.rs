@@ -8,7 +8,7 @@
 //! some 60 items and 256 pointers at a million items, where a persistent tree would take several
 //! times the memory. Each item costs its own size and two bytes, and up to an eighth of slack.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 /// Groups of a table, and shards of a group: a million items are 61 to a shard. A power of two.
 const WIDTH: usize = 1 << WIDTH_BITS;
@@ -19,11 +19,13 @@ const WIDTH_BITS: u32 = 7;
 pub(crate) struct Table<T> {
     groups: Vec<Arc<Group<T>>>,
     len: usize,
+    /// Items that a shard is given room for at first.
+    foreseen: usize,
 }
 
 type Group<T> = Vec<Arc<Shard<T>>>;
 
-/// Items next to their tags, in the order of tags.
+/// Items next to their tags, in no order: to put one into an order would move half of the others.
 #[derive(Clone, Debug)]
 struct Shard<T> {
     tags: Vec<u16>,
@@ -53,11 +55,16 @@ impl<T> Default for Table<T> {
     fn default() -> Self {
         let shard = Arc::new(Shard { tags: Vec::new(), items: Vec::new() });
         let group = Arc::new(vec![shard; WIDTH]);
-        Self { groups: vec![group; WIDTH], len: 0 }
+        Self { groups: vec![group; WIDTH], len: 0, foreseen: 0 }
     }
 }
 
 impl<T: Clone> Table<T> {
+    /// An empty one that will hold about so many items: they are moved less as it grows.
+    pub(crate) fn foreseeing(len: usize) -> Self {
+        Self { foreseen: (len / (WIDTH * WIDTH)).min(MOST_FORESEEN), ..Self::default() }
+    }
+
     /// How many items there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -70,6 +77,16 @@ impl<T: Clone> Table<T> {
         shard.items.get(shard.position(place.tag, is_meant)?)
     }
 
+    /// Has the processor fetch what leads to these places all together: each is far from the others, and to wait
+    /// for one after the other takes longer than all that is then done there.
+    pub(crate) fn touch(&self, hashes: impl Iterator<Item = u64>) {
+        let tags = hashes.filter_map(|hash| {
+            let place = Place::of(hash);
+            self.groups.get(place.group)?.get(place.shard)?.tags.last()
+        });
+        black_box(tags.fold(0, |all, tag| all ^ tag));
+    }
+
     /// Puts an item in, in place of one that `is_old`, which is returned.
     pub(crate) fn insert(
         &mut self,
@@ -77,14 +94,23 @@ impl<T: Clone> Table<T> {
         item: T,
         is_old: impl FnMut(&T) -> bool,
     ) -> Option<T> {
-        let place = Place::of(hash);
+        let (place, foreseen) = (Place::of(hash), self.foreseen);
         let shard = self.shard_mut(&place)?;
         if let Some(at) = shard.position(place.tag, is_old) {
             return shard.items.get_mut(at).map(|old| std::mem::replace(old, item));
         }
-        shard.insert(place.tag, item);
+        shard.push(place.tag, item, foreseen);
         self.len += 1;
         None
+    }
+
+    /// Puts an item in that none there is the same as.
+    pub(crate) fn add(&mut self, hash: u64, item: T) {
+        let (place, foreseen) = (Place::of(hash), self.foreseen);
+        if let Some(shard) = self.shard_mut(&place) {
+            shard.push(place.tag, item, foreseen);
+            self.len += 1;
+        }
     }
 
     /// Takes the item out that `is_meant`.
@@ -94,8 +120,8 @@ impl<T: Clone> Table<T> {
         let shard = self.groups.get(place.group)?.get(place.shard)?;
         let at = shard.position(place.tag, is_meant)?;
         let shard = self.shard_mut(&place)?;
-        shard.tags.remove(at);
-        let gone = shard.items.remove(at);
+        shard.tags.swap_remove(at);
+        let gone = shard.items.swap_remove(at);
         self.len -= 1;
         Some(gone)
     }
@@ -112,24 +138,42 @@ impl<T: Clone> Table<T> {
 }
 
 impl<T> Shard<T> {
-    fn position(&self, tag: u16, is_meant: impl FnMut(&T) -> bool) -> Option<usize> {
-        let first = self.tags.partition_point(|other| *other < tag);
-        let tagged = self.tags.iter().skip(first).take_while(|other| **other == tag).count();
-        self.items.iter().skip(first).take(tagged).position(is_meant).map(|at| first + at)
+    fn position(&self, tag: u16, mut is_meant: impl FnMut(&T) -> bool) -> Option<usize> {
+        let mut meant = |tags: &[u16], from: usize| {
+            let items = self.items.iter().skip(from);
+            let at = tags.iter().zip(items).position(|(it, item)| *it == tag && is_meant(item));
+            at.map(|at| from + at)
+        };
+        let (many, rest) = self.tags.as_chunks::<AT_ONCE>();
+        for (at, tags) in many.iter().enumerate() {
+            // Without an end before the last of them it is a few instructions for all.
+            if tags.iter().fold(false, |any, it| any | (*it == tag))
+                && let Some(at) = meant(tags, at * AT_ONCE)
+            {
+                return Some(at);
+            }
+        }
+        meant(rest, many.len() * AT_ONCE)
     }
 
-    fn insert(&mut self, tag: u16, item: T) {
-        if self.items.len() == self.items.capacity() {
+    fn push(&mut self, tag: u16, item: T, foreseen: usize) {
+        let len = self.items.len();
+        if len == self.items.capacity() {
             // Doubling, as a Vec does by itself, would leave a quarter of all memory unused.
-            let more = self.items.len() / 8 + 1;
+            let more = foreseen.saturating_sub(len).max(len / 8 + 1);
             self.tags.reserve_exact(more);
             self.items.reserve_exact(more);
         }
-        let at = self.tags.partition_point(|other| *other < tag);
-        self.tags.insert(at, tag);
-        self.items.insert(at, item);
+        self.tags.push(tag);
+        self.items.push(item);
     }
 }
+
+/// Room is foreseen for no more than two million items: it is another process that said how many.
+const MOST_FORESEEN: usize = 128;
+
+/// Tags that are compared together.
+const AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -149,7 +193,7 @@ mod tests {
 
     /// Hashes that often share a shard and a tag, and differ only where no place looks.
     fn hashes() -> impl Strategy<Value = u64> {
-        (0_u64..2, 0_u64..2, 0_u64..3, 0_u64..3)
+        (0_u64..2, 0_u64..2, 0_u64..20, 0_u64..3)
             .prop_map(|(group, shard, tag, rest)| group << 57 | shard << 50 | tag << 34 | rest)
     }
 

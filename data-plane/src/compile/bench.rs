@@ -97,6 +97,7 @@ pub(crate) fn guarded() -> (Compiler, Secret) {
         };
         Record::new(EntityKind::Key.into(), &key.key_id, &key.encode_to_vec())
     });
-    assert_eq!(compiler.load_keys(&keys.collect::<Vec<_>>()), []);
+    let keys: Vec<_> = keys.collect();
+    assert_eq!(compiler.load_keys(keys.len(), &keys), []);
     (compiler, secrets.into_iter().next_back().expect("there are some"))
 }

@@ -27,31 +27,45 @@ pub(super) fn change(table: &mut KeyTable, changes: &[KeyChange<'_>]) -> Vec<Ent
             table.remove(&hash, old);
         }
     }
+    insert(table, changes.iter().filter_map(|change| change.new))
+}
+
+/// Takes keys in. Returns what is wrong with those that are denied.
+pub(super) fn insert<'a>(
+    table: &mut KeyTable,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<EntityError> {
     let mut errors = Vec::new();
-    for new in changes.iter().filter_map(|change| change.new) {
-        insert(table, new, &mut errors);
+    let mut records = records.into_iter();
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        batch.extend(records.by_ref().take(BATCH).map(|record| (record, read(record))));
+        if batch.is_empty() {
+            return errors;
+        }
+        let keys = batch.iter().filter_map(|(_, key)| key.as_ref().ok()?.as_ref());
+        table.touch(keys);
+        for (record, key) in batch.drain(..) {
+            let done = key.and_then(|key| key.map_or(Ok(()), |key| admit(table, &key, record)));
+            errors.extend(done.err().into_iter().flatten().map(|fault| EntityError {
+                kind: record.kind(),
+                id: record.id().to_owned(),
+                field: fault.field,
+                message: fault.description,
+            }));
+        }
     }
-    errors
 }
 
-/// Takes a key in, or denies it and says why.
-pub(super) fn insert(table: &mut KeyTable, record: &Record, errors: &mut Vec<EntityError>) {
-    if let Err(faults) = try_insert(table, record) {
-        errors.extend(faults.into_iter().map(|fault| EntityError {
-            kind: record.kind(),
-            id: record.id().to_owned(),
-            field: fault.field,
-            message: fault.description,
-        }));
-    }
-}
+/// Keys that are read before the first of them is taken in, so that their places are looked up together.
+const BATCH: usize = 64;
 
-fn try_insert(table: &mut KeyTable, record: &Record) -> Result<(), Violations> {
+/// Reads a key; `None`: of a newer control plane, no key at all, and none that is bad.
+fn read(record: &Record) -> Result<Option<Key>, Violations> {
     match EntityKind::try_from(record.kind()) {
         Ok(EntityKind::Key) => {}
         Ok(_) => return Err(Violations::one("kind", "does not fit the namespace")),
-        // Of a newer control plane: no key at all, and none that is bad.
-        Err(_) => return Ok(()),
+        Err(_) => return Ok(None),
     }
     check_size(record.value().len())?;
     let wire = KeyRecord::decode(record.value())
@@ -60,12 +74,17 @@ fn try_insert(table: &mut KeyTable, record: &Record) -> Result<(), Violations> {
     if key.key_id.as_str() != record.id() {
         return Err(Violations::one("key_id", "differs from the id of the entity"));
     }
+    Ok(Some(key))
+}
+
+/// Takes a key in, unless another is opened by one of its secrets.
+fn admit(table: &mut KeyTable, key: &Key, record: &Record) -> Result<(), Violations> {
     for (at, secret) in key.secrets.iter().enumerate() {
         let mut earlier = key.secrets.iter().take(at);
         if table.get(&secret.hash).is_some() || earlier.any(|e| e.hash == secret.hash) {
             return Err(Violations::one("secrets", "hold a secret that opens a key already"));
         }
     }
-    table.insert(&key, record);
+    table.insert(key, record);
     Ok(())
 }

@@ -36,17 +36,14 @@ impl Compiler {
         Self { environment, keys: KeyTable::default(), config: Config::default() }
     }
 
-    /// Replaces all keys; returns what was quarantined.
+    /// Replaces all keys, by about so many; returns what was quarantined.
     pub(crate) fn load_keys<'a>(
         &mut self,
+        len: usize,
         records: impl IntoIterator<Item = &'a Record>,
     ) -> Vec<EntityError> {
-        self.keys = KeyTable::default();
-        let mut errors = Vec::new();
-        for record in records {
-            keys::insert(&mut self.keys, record, &mut errors);
-        }
-        errors
+        self.keys = KeyTable::foreseeing(len);
+        keys::insert(&mut self.keys, records)
     }
 
     /// Applies changes to keys, each to another one; returns what was quarantined.

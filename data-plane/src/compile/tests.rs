@@ -41,7 +41,7 @@ impl Keyed {
     fn load(keys: &[Entity]) -> (Self, Vec<EntityError>) {
         let records: Vec<_> = keys.iter().map(record).collect();
         let mut compiler = compiler();
-        let errors = compiler.load_keys(&records);
+        let errors = compiler.load_keys(records.len(), &records);
         let held = records.into_iter().map(|record| (record.id().to_owned(), record));
         (Self { compiler, held: held.collect() }, errors)
     }

@@ -82,6 +82,11 @@ impl Holding {
         }
     }
 
+    /// The same nothing, which about so many entities are to come into.
+    pub(crate) fn foreseeing(self, len: u64) -> Self {
+        Self { records: Table::foreseeing(usize::try_from(len).unwrap_or(usize::MAX)), ..self }
+    }
+
     /// The revision it is of.
     pub(crate) fn position(&self) -> Position {
         Position { epoch: Arc::clone(&self.epoch), revision: self.revision }

@@ -317,7 +317,7 @@ impl Replica {
             }
             (Namespace::Config, How::Delta(changes)) => self.compiler.change_config(changes),
             (Namespace::Keys, How::Snapshot) => {
-                self.quarantined = self.compiler.load_keys(next.records());
+                self.quarantined = self.compiler.load_keys(next.len(), next.records());
                 Ok(())
             }
             (Namespace::Keys, How::Delta(changes)) => {
@@ -344,7 +344,7 @@ impl Replica {
         }
         self.incoming = Some(Incoming {
             ns: namespace(begin.ns())?,
-            draft: Holding::empty(&begin.epoch, begin.revision),
+            draft: Holding::empty(&begin.epoch, begin.revision).foreseeing(begin.entity_count),
             promised: begin.entity_count,
         });
         Ok(())

@@ -177,6 +177,7 @@ impl StateDir {
             epoch: state.epoch.to_string(),
             revision: state.revision,
             digest: state.digest().to_bytes().to_vec(),
+            entities: state.len() as u64,
         };
         write_frame(file, &head)?;
         let mut entities = state.entities().peekable();
@@ -196,7 +197,7 @@ impl StateDir {
         if head.environment != self.environment.as_str() {
             return Err(Unfit::OtherEnvironment(head.environment));
         }
-        let mut state = Holding::empty(&head.epoch, head.revision);
+        let mut state = Holding::empty(&head.epoch, head.revision).foreseeing(head.entities);
         while let Some(set) = read_frame::<EntitySet>(&mut file)? {
             set.entities.iter().for_each(|entity| state.upsert(entity));
         }
@@ -215,6 +216,9 @@ const FORMAT: &[u8] = b"FASTGATE\x02";
 /// Entities in one frame.
 const FRAME: usize = 1024;
 
+/// Bytes that hold a frame of keys.
+const USUAL_FRAME: usize = 256 << 10;
+
 /// The first frame of a file. All others are entities, sets of them.
 #[derive(Clone, PartialEq, Message)]
 struct Head {
@@ -228,6 +232,9 @@ struct Head {
     revision: u64,
     #[prost(bytes = "vec", tag = "5")]
     digest: Vec<u8>,
+    /// How many entities follow; 0 where an earlier version wrote it.
+    #[prost(uint64, tag = "6")]
+    entities: u64,
 }
 
 /// Writes the length of a message, its checksum, and itself.
@@ -250,7 +257,7 @@ fn read_frame<M: Message + Default>(file: &mut impl Read) -> Result<Option<M>, U
     };
     let len = u32::from_be_bytes(*len);
     // What a damaged length asks for is not set aside before it was read.
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity((len as usize).min(USUAL_FRAME));
     file.by_ref().take(len.into()).read_to_end(&mut body)?;
     if body.len() as u64 != u64::from(len) || crc32fast::hash(&body).to_be_bytes() != *rest {
         return Err(Unfit::Damaged);

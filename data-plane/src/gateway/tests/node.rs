@@ -91,7 +91,7 @@ impl Node {
         let kind = EntityKind::Key.into();
         let record = |key: KeyRecord| Record::new(kind, &key.key_id, &key.encode_to_vec());
         let records: Vec<_> = keys.into_iter().map(record).collect();
-        assert_eq!(compiler.load_keys(&records), []);
+        assert_eq!(compiler.load_keys(records.len(), &records), []);
         self.snapshots.store(compiler.snapshot(1, 1));
     }
 
