@@ -76,8 +76,9 @@ pub fn log_filter(said: Option<&str>, unless_said: &str) -> Result<String, Mista
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let Some(said) = said.filter(|said| !said.is_empty()) else {
         // The database driver tells at every start what it need not do; those of Redis and
-        // NATS, of a server that is away, each try, and the node tells that once.
-        return Ok(format!("{unless_said},sqlx=warn,redis=off,async_nats=off"));
+        // NATS, of a server that is away, each try, and the node tells that once; TLS, of every
+        // client whose hello is a little odd.
+        return Ok(format!("{unless_said},sqlx=warn,redis=off,async_nats=off,rustls=error"));
     };
     let is_level = |text: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
     let is_sound = |part: &str| match part.split_once('=') {
@@ -165,10 +166,13 @@ mod tests {
 
     #[test]
     fn a_log_filter_that_would_silence_the_log_is_refused() {
-        assert_eq!(log_filter(None, "info"), Ok("info,sqlx=warn,redis=off,async_nats=off".into()));
+        assert_eq!(
+            log_filter(None, "info"),
+            Ok("info,sqlx=warn,redis=off,async_nats=off,rustls=error".into())
+        );
         assert_eq!(
             log_filter(Some(""), "warn"),
-            Ok("warn,sqlx=warn,redis=off,async_nats=off".into())
+            Ok("warn,sqlx=warn,redis=off,async_nats=off,rustls=error".into())
         );
         for sound in ["info", "DEBUG", "warn, fastgate=trace", "hyper=off"] {
             assert_eq!(log_filter(Some(sound), "info"), Ok(sound.into()));

@@ -21,9 +21,29 @@ pub(crate) struct Incoming {
     /// Bytes taken since the connection last looked.
     taken: Cell<usize>,
     asking: Cell<Asking>,
-    /// Set when there is something for the connection to see.
-    mark: Rc<Cell<bool>>,
+    inlet: Rc<Inlet>,
     buffers: Rc<Buffers>,
+}
+
+/// What the bodies of a connection share.
+#[derive(Default)]
+pub(crate) struct Inlet {
+    /// Set when there is something for the connection to see.
+    mark: Cell<bool>,
+    /// Whether the client may send nothing of any: what it sent of others was not taken.
+    is_shut: Cell<bool>,
+}
+
+impl Inlet {
+    /// Whether a body was taken from, or asked for, since this was asked last.
+    pub(crate) fn was_changed(&self) -> bool {
+        self.mark.take()
+    }
+
+    /// Notes whether the client may send nothing.
+    pub(crate) fn shut(&self, is_shut: bool) {
+        self.is_shut.set(is_shut);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,13 +65,13 @@ enum Asking {
 
 impl Incoming {
     /// A body that begins; `waits`: the client sends it only when it is asked to.
-    pub(crate) fn new(mark: Rc<Cell<bool>>, buffers: Rc<Buffers>, waits: bool) -> Self {
+    pub(crate) fn new(inlet: Rc<Inlet>, buffers: Rc<Buffers>, waits: bool) -> Self {
         Self {
             buffer: RefCell::default(),
             state: Cell::new(State::Open),
             taken: Cell::new(0),
             asking: Cell::new(if waits { Asking::Awaited } else { Asking::No }),
-            mark,
+            inlet,
             buffers,
         }
     }
@@ -136,7 +156,7 @@ impl StreamBody {
             State::Open => {
                 if self.incoming.asking.get() == Asking::Awaited {
                     self.incoming.asking.set(Asking::Wanted);
-                    self.incoming.mark.set(true);
+                    self.incoming.inlet.mark.set(true);
                 }
                 Poll::Pending
             }
@@ -152,7 +172,12 @@ impl StreamBody {
     pub(crate) fn take(&mut self, length: usize) {
         self.at += length;
         self.incoming.taken.set(self.incoming.taken.get() + length);
-        self.incoming.mark.set(true);
+        self.incoming.inlet.mark.set(true);
+    }
+
+    /// Whether the client may send nothing of it, whatever it wants.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.incoming.inlet.is_shut.get()
     }
 
     /// Whether all of it was received and taken.

@@ -194,6 +194,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether it is others of its connection that keep the client from sending it (RFC 9113 section 5.2.1).
+    fn is_shut(&self) -> bool {
+        matches!(&self.from, From::Http2(body) if body.is_shut())
+    }
+
     /// Notes that something of it came.
     fn came(&mut self) {
         self.waits_for_client = false;
@@ -250,6 +255,11 @@ impl Source for RequestBody {
             Poll::Pending => {
                 self.waits_for_client = true;
                 ready!(self.timer.poll_after(cx, self.timeout));
+                // Those that shut it are bounded in time themselves.
+                while self.is_shut() {
+                    self.timer.clear();
+                    ready!(self.timer.poll_after(cx, self.timeout));
+                }
                 BodyFault::Stalled
             }
         };

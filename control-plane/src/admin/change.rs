@@ -1,6 +1,9 @@
 //! What creating, updating and deleting have in common over all kinds of objects.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use fastgate::model::Id;
@@ -17,8 +20,9 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often an update is tried again when the object changes under it.
-const ATTEMPTS: usize = 20;
+/// How long an update is tried again that finds the object changed under it: where many change one, each has its
+/// turn after a while.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who changes what kind of thing where.
 pub(super) struct Draft {
@@ -86,7 +90,7 @@ impl Admin {
         sent_etag: &str,
         change: impl Fn(&T) -> Result<T, Error> + Send,
     ) -> Result<(Stored<T>, T::Aside), Error> {
-        let mut tries = ATTEMPTS;
+        let until = Instant::now() + PATIENCE;
         loop {
             let (stored, aside) = self.read::<T>(&draft.environment, id).await?;
             if !sent_etag.is_empty() && sent_etag != stored.etag {
@@ -96,7 +100,6 @@ impl Admin {
             if object == stored.object {
                 return Ok((stored, aside));
             }
-            tries -= 1;
             let op = object.clone().put(Expect::Etag(stored.etag.clone()));
             match self.store.commit(&draft.change(vec![op], None)).await {
                 Ok(Outcome::Committed(_)) if draft.validate_only => {
@@ -109,7 +112,8 @@ impl Admin {
                 Ok(Outcome::Replayed(_)) => {
                     return Err(Error::Bug("a change without a request id was replayed"));
                 }
-                Err(StoreError::Stale { .. }) if sent_etag.is_empty() && tries > 0 => {}
+                Err(StoreError::Stale { .. }) if sent_etag.is_empty() && Instant::now() < until => {
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -114,6 +114,7 @@ impl Session {
             Reply::Upstream(answer) => !answer.has_ended(),
         };
         self.put_head(stream, &reply, exchange, !has_body);
+        stream.begins();
         let passed = match reply {
             Reply::Own(response) if has_body => {
                 self.pass_own(stream, response.body(), exchange).await

@@ -96,6 +96,11 @@ impl Head {
         Lines::new(&self.bytes, &self.index).has_token(Kind::Expect, b"100-continue")
     }
 
+    /// Bytes it takes.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Gives the memory back.
     pub(super) fn give_back(&mut self, buffers: &Buffers) {
         buffers.give_back(&mut self.bytes);
@@ -129,6 +134,7 @@ pub(super) fn are_trailers(
 struct Reading {
     index: Index,
     lines: usize,
+    has_cookie: bool,
     method: Option<Method>,
     authority: Option<Range<usize>>,
     path: Option<Range<usize>>,
@@ -139,7 +145,9 @@ struct Reading {
 
 impl Reading {
     fn take(&mut self, bytes: &[u8], field: Placed) {
-        if self.lines >= MAX_LINES {
+        // All of them are one line (RFC 9113 section 8.2.3), which their bytes bound.
+        let is_crumb = self.has_cookie && matches!(field.name, Name::Regular(Kind::Cookie));
+        if self.lines >= MAX_LINES && !is_crumb {
             self.fault = Some(HeadFault::TooLarge);
             return;
         }
@@ -149,7 +157,8 @@ impl Reading {
         let is_sound = field.is_sound
             && match field.name {
                 Name::Regular(kind) => {
-                    self.lines += 1;
+                    self.lines += usize::from(!is_crumb);
+                    self.has_cookie |= kind == Kind::Cookie;
                     self.index.note(kind, field.start..value_starts, value_at);
                     is_of_a_message(kind, field.name_in(bytes), value)
                 }

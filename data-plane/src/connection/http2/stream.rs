@@ -12,6 +12,8 @@ use crate::incoming::Incoming;
 /// One of the streams of a connection.
 pub(super) struct Stream {
     pub(super) id: u32,
+    /// Bytes of its head.
+    pub(super) head_size: usize,
     /// What the client sends behind the head.
     pub(super) incoming: Rc<Incoming>,
     /// Bytes of the body still to come, where the head says how many there are.
@@ -26,6 +28,8 @@ pub(super) struct Stream {
     sendable: Cell<i64>,
     /// Whether it waits for what all streams share: room to write to, and the connection's window.
     waits_for_room: Cell<bool>,
+    /// Whether the head of the answer was written.
+    is_begun: Cell<bool>,
     answered: Cell<Answered>,
     waker: RefCell<Option<Waker>>,
 }
@@ -49,12 +53,14 @@ pub(super) struct Overflow;
 impl Stream {
     pub(super) fn new(
         id: u32,
+        head_size: usize,
         incoming: Rc<Incoming>,
         announced: Option<u64>,
         (receivable, sendable): (u32, i64),
     ) -> Self {
         Self {
             id,
+            head_size,
             incoming,
             announced: Cell::new(announced),
             receivable: Cell::new(receivable.into()),
@@ -62,6 +68,7 @@ impl Stream {
             unrenewed: Cell::new(0),
             sendable: Cell::new(sendable),
             waits_for_room: Cell::new(false),
+            is_begun: Cell::new(false),
             answered: Cell::new(Answered::No),
             waker: RefCell::default(),
         }
@@ -86,6 +93,16 @@ impl Stream {
     /// How far the answer is.
     pub(super) fn answered(&self) -> Answered {
         self.answered.get()
+    }
+
+    /// Notes that the answer has begun.
+    pub(super) fn begins(&self) {
+        self.is_begun.set(true);
+    }
+
+    /// Whether it has.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun.get()
     }
 
     /// Notes what became of the answer.

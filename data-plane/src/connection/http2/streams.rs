@@ -9,13 +9,18 @@ use super::{frame::Code, stream::Stream};
 /// Requests of one connection under way.
 pub(super) const MAX_STREAMS: usize = 128;
 
-/// Requests a client may take back before it has taken as many answers. One that goes on doing so
-/// costs upstreams a lot and itself nothing.
+/// Bytes of the heads of all of them: a header block of a few bytes may stand for one of 64 KiB.
+const MAX_HEADS: usize = 2 * 1024 * 1024;
+
+/// Requests a client may take back in a short time before any of their answers has begun, and before it has
+/// taken as many answers. One that goes on doing so costs upstreams a lot and itself nothing.
 const MAX_RESETS: u32 = 200;
 
-/// Frames that ask for nothing, and the time in which a client may send so many.
+/// Frames that ask for nothing, of which a client may send so many in a short time.
 const MAX_NOISE: u32 = 10_000;
-const NOISE_TIME: Duration = Duration::from_secs(10);
+
+/// A short time.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// How many of them each answer excuses: what crosses it on its way, such as windows that are
 /// widened too late, or a body that nobody takes, which may be as many frames as fit into the
@@ -34,15 +39,28 @@ pub(super) struct Streams {
     last: u32,
     /// Ids of streams ended here before the client had.
     cut_off: VecDeque<u32>,
-    resets: u32,
-    /// Frames that asked for nothing, and since when they are counted.
-    noise: (u32, Instant),
+    /// Bytes of their heads.
+    heads: usize,
+    resets: Tally,
+    noise: Tally,
+}
+
+/// What a client may not do too often, and since when that is counted.
+struct Tally {
+    count: u32,
+    since: Instant,
 }
 
 impl Streams {
     pub(super) fn new() -> Self {
-        let noise = (0, Instant::now());
-        Self { open: Vec::new(), last: 0, cut_off: VecDeque::new(), resets: 0, noise }
+        Self {
+            open: Vec::new(),
+            last: 0,
+            cut_off: VecDeque::new(),
+            heads: 0,
+            resets: Tally::new(),
+            noise: Tally::new(),
+        }
     }
 
     /// The highest id of all that were begun.
@@ -58,6 +76,11 @@ impl Streams {
     /// Whether there is no room for another one.
     pub(super) fn are_full(&self) -> bool {
         self.open.len() >= MAX_STREAMS
+    }
+
+    /// Whether one may have a head of so many bytes.
+    pub(super) fn have_room_for(&self, head: usize) -> bool {
+        self.heads + head <= MAX_HEADS
     }
 
     /// Those that are neither answered nor reset.
@@ -77,19 +100,20 @@ impl Streams {
 
     /// Takes in the one that began.
     pub(super) fn push(&mut self, stream: Rc<Stream>) {
+        self.heads += stream.head_size;
         self.open.push(stream);
     }
 
     /// Notes that one was answered.
     pub(super) fn was_answered(&mut self) {
-        self.resets = self.resets.saturating_sub(1);
-        self.noise.0 = self.noise.0.saturating_sub(EXCUSED);
+        self.resets.excuse(1);
+        self.noise.excuse(EXCUSED);
     }
 
     /// Notes that one is over.
     pub(super) fn forget(&mut self, id: u32) {
         if let Some(place) = self.place(id) {
-            self.open.remove(place);
+            self.heads -= self.open.remove(place).head_size;
         }
     }
 
@@ -100,8 +124,8 @@ impl Streams {
     pub(super) fn take_back(&mut self, stream: &Stream) -> Result<(), Code> {
         stream.reset();
         self.forget(stream.id);
-        self.resets += 1;
-        if self.resets > MAX_RESETS { Err(Code::EnhanceYourCalm) } else { Ok(()) }
+        // What streams for as long as it is wanted can end in no other way.
+        if stream.is_begun() { Ok(()) } else { self.resets.add(MAX_RESETS) }
     }
 
     /// Notes that one was ended here, of which more may still come.
@@ -122,19 +146,33 @@ impl Streams {
     /// # Errors
     /// When there are too many: nobody has a use for them.
     pub(super) fn hear_noise(&mut self) -> Result<(), Code> {
-        let (heard, since) = &mut self.noise;
-        *heard += 1;
-        if *heard < MAX_NOISE {
-            return Ok(());
-        }
-        if since.elapsed() < NOISE_TIME {
-            return Err(Code::EnhanceYourCalm);
-        }
-        self.noise = (0, Instant::now());
-        Ok(())
+        self.noise.add(MAX_NOISE)
     }
 
     fn place(&self, id: u32) -> Option<usize> {
         self.open.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { count: 0, since: Instant::now() }
+    }
+
+    /// Counts one more; an error when it is more than that many in a short time.
+    fn add(&mut self, most: u32) -> Result<(), Code> {
+        self.count += 1;
+        if self.count <= most {
+            return Ok(());
+        }
+        if self.since.elapsed() < SHORT {
+            return Err(Code::EnhanceYourCalm);
+        }
+        *self = Self::new();
+        Ok(())
+    }
+
+    fn excuse(&mut self, many: u32) {
+        self.count = self.count.saturating_sub(many);
     }
 }

@@ -56,6 +56,7 @@ impl Receiver {
         if self.receivable < 0 {
             return Err(Code::FlowControl);
         }
+        self.inlet.shut(self.receivable == 0);
         if self.streams.is_idle(head.stream) {
             return Err(Code::Protocol);
         }
@@ -167,10 +168,16 @@ impl Receiver {
             return Ok(());
         }
         let buffers = &self.session.worker().buffers;
-        let head = Head::read(&mut self.decoder, block, buffers).map_err(|_| Code::Compression)?;
+        let read = Head::read(&mut self.decoder, block, buffers);
+        let mut head = read.map_err(|_| Code::Compression)?;
+        if !self.streams.have_room_for(head.size()) {
+            head.give_back(buffers);
+            self.put_reset(id, Code::RefusedStream);
+            return Ok(());
+        }
         let framing = head.framing(!is_last);
         let waits = !is_last && head.expects_continue();
-        let incoming = Rc::new(Incoming::new(self.mark.clone(), buffers.clone(), waits));
+        let incoming = Rc::new(Incoming::new(self.inlet.clone(), buffers.clone(), waits));
         if is_last {
             incoming.end();
         }
@@ -179,7 +186,8 @@ impl Receiver {
             _ => None,
         };
         let sendable = self.session.outgoing.borrow().initial_window;
-        let stream = Rc::new(Stream::new(id, incoming, announced, (STREAM_WINDOW, sendable)));
+        let windows = (STREAM_WINDOW, sendable);
+        let stream = Rc::new(Stream::new(id, head.size(), incoming, announced, windows));
         self.streams.push(stream.clone());
         self.begun.push(Begun { stream, head, framing });
         Ok(())

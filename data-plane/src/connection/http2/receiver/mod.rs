@@ -5,7 +5,6 @@ mod messages;
 mod unwanted;
 
 use std::{
-    cell::Cell,
     mem,
     rc::Rc,
     task::{Context, Poll},
@@ -25,7 +24,7 @@ use super::{
     stream::{Answered, Stream},
     streams::{MAX_STREAMS, Streams},
 };
-use crate::{buffers::CAPACITY, hpack::Decoder, socket::Socket};
+use crate::{buffers::CAPACITY, hpack::Decoder, incoming::Inlet, socket::Socket};
 
 /// Bytes that may be on their way of one body, and of all of a connection's.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -52,8 +51,7 @@ pub(super) struct Receiver {
     receivable: i64,
     /// Bytes it may be allowed to send again.
     unrenewed: usize,
-    /// Set when a body was taken from.
-    mark: Rc<Cell<bool>>,
+    inlet: Rc<Inlet>,
     ending: Ending,
     /// Of requests that were answered before the client had sent all.
     unwanted: Unwanted,
@@ -119,7 +117,7 @@ impl Receiver {
             streams: Streams::new(),
             receivable: WINDOW.into(),
             unrenewed: 0,
-            mark: Rc::default(),
+            inlet: Rc::default(),
             ending: Ending::No,
             unwanted,
             begun: Vec::new(),
@@ -238,7 +236,7 @@ impl Receiver {
     /// Lets the client send as much again as was taken.
     pub(super) fn renew(&mut self) {
         let outgoing = &mut *self.session.outgoing.borrow_mut();
-        if self.mark.take() {
+        if self.inlet.was_changed() {
             for stream in self.streams.iter() {
                 self.unrenewed += stream.renew(stream.incoming.taken());
                 if let Some(amount) = stream.renewed(STREAM_WINDOW as usize / 2) {
@@ -253,6 +251,7 @@ impl Receiver {
         if self.unrenewed as i64 >= self.receivable.max(1) {
             let amount = mem::take(&mut self.unrenewed);
             self.receivable += amount as i64;
+            self.inlet.shut(false);
             let amount = u32::try_from(amount).unwrap_or(MAX_31);
             frame::put_window_update(&mut outgoing.bytes, 0, amount);
         }

@@ -3,7 +3,9 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    fs, panic,
+    fs,
+    io::Read as _,
+    panic,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -23,8 +25,8 @@ use super::{
     AFTER, assert_none,
     client::{
         CANCEL, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE,
-        PING, PREFACE, PRIORITY, SETTINGS, block, frame, get, head, integer, post, reset, settings,
-        window_update,
+        PING, PREFACE, PRIORITY, REFUSED_STREAM, SETTINGS, block, frame, get, head, integer, post,
+        reset, settings, window_update,
     },
 };
 
@@ -71,6 +73,33 @@ fn errors_of_streams_are_bounded_too() {
     let seen = client.answer(20_001);
     assert!(seen.error().is_some() || seen.status(20_001) == 200, "{:?}", seen.goaway);
     assert!(upstream.received().len() < 1000);
+}
+
+/// A few bytes may stand for a head of 64 KiB, and a connection has many.
+#[test]
+fn the_heads_of_a_connection_are_bounded_together() {
+    let upstream = Upstream::scripted(|_, stream| {
+        drop(stream.read(&mut [0]));
+        false
+    });
+    let node = open_node(&upstream, |_| {});
+    let mut client = Client::start(&node);
+    let mut entry = [&[0x40, 1], &b"x"[..]].concat();
+    integer(&mut entry, 0, 7, 4000);
+    let entry = [entry, vec![b'v'; 4000]].concat();
+    let streams: Vec<u32> = (0..100).map(|number| 2 * number + 1).collect();
+    for id in &streams {
+        let first: &[u8] = if *id == 1 { &entry } else { &[] };
+        let block = [&head("POST", "/", &[])[..], first, &[0xbe; 15]].concat();
+        client.write(&frame(HEADERS, END_HEADERS, *id, &block));
+    }
+    let seen = client.settle(300);
+    let refused = streams.iter().filter(|id| seen.resets.get(id) == Some(&REFUSED_STREAM)).count();
+    // Two MiB hold 34 of them.
+    assert!((60..70).contains(&refused), "{refused} of 100");
+    client.write(&[reset(1, CANCEL), get(1001, "/after")].concat());
+    let seen = client.settle(200);
+    assert!(!seen.has_ended(1001) && seen.error().is_none(), "{:?}", seen.resets);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::{
     },
     AFTER, assert_none,
     client::{
-        CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, Field, HEADERS, NO_ERROR, PADDED,
-        PRIORITIZED, PROTOCOL_ERROR, block, frame, get, head, post, window_update,
+        CANCEL, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, Field, HEADERS, NO_ERROR,
+        PADDED, PRIORITIZED, PROTOCOL_ERROR, block, frame, get, head, post, reset, window_update,
     },
 };
 
@@ -333,6 +333,34 @@ fn a_client_that_waits_to_be_asked_is_asked_or_answered() {
     assert_eq!(interim, Some(&[100][..]), "to be asked: {seen:?}");
     client.data(5, END_STREAM, b"hi");
     assert_eq!(&*client.answer(5).answers[&5].text, "/x hi");
+}
+
+/// Section 5.2.1: what others were sent and did not take has used up the window they share.
+#[test]
+fn a_client_that_may_send_nothing_is_not_told_that_it_stalls() {
+    let upstream = echo();
+    let mut stuck = route("stuck", "/stuck", &upstream);
+    stuck.auth_required = Some(false);
+    stuck.targets = vec![unreading("")];
+    let timeout = Duration::from_millis(400);
+    let node = Node::start_empty(|settings| settings.body_timeout = timeout);
+    node.load(vec![open_route(&upstream), stuck], vec![]);
+    let mut client = Client::start(&node);
+    client.waits(100);
+    let stuck = [1, 3, 5, 7, 9, 11];
+    for id in stuck {
+        client.write(&post(id, "/stuck", &[]));
+        for length in [16_384, 1024, 64, 1] {
+            while client.data(id, 0, &vec![0; length]) {}
+        }
+    }
+    client.write(&post(17, "/other", &[]));
+    let seen = client.settle(4 * 400);
+    assert!(!seen.has_ended(17), "{seen:?}");
+    client.write(&stuck.map(|id| reset(id, CANCEL)).concat());
+    assert!(client.data(17, END_STREAM, b"hello"), "{:?}", client.seen);
+    let seen = client.answer(17);
+    assert_eq!((seen.status(17), &*seen.answers[&17].text), (200, "/other hello"), "{seen:?}");
 }
 
 #[test]

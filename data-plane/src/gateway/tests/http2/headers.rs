@@ -170,6 +170,12 @@ fn sound_requests_of_every_form_reach_the_upstream() {
         assert_eq!(received.first, "GET /good?a=%20&b=/? HTTP/1.1", "{name}");
         assert_eq!(received.headers(header), values, "{name}");
     }
+    let crumbs: Vec<String> = (0..200).map(|number| format!("c{number}=x")).collect();
+    let lines = crumbs.iter().map(|crumb| ("cookie", &**crumb));
+    let seen = play(&node, &[M, S, path, A].into_iter().chain(lines).collect::<Vec<_>>());
+    assert_eq!(seen.status(1), 200, "8.2.3 as many as a browser has");
+    let received = upstream.received();
+    assert_eq!(received[received.len() - 2].headers("cookie"), [crumbs.join("; ")]);
     let options = [(":method", "OPTIONS"), S, (":path", "*"), A];
     assert_eq!(play(&node, &options).status(1), 204, "8.3.1 of the server as a whole");
 }

@@ -115,6 +115,28 @@ fn a_stream_that_is_cancelled_frees_its_upstream_and_no_other() {
     assert_eq!((seen.status(3), seen.size(3)), (200, 5), "{seen:?}");
 }
 
+/// What streams until nobody wants it any more has no other end.
+#[test]
+fn streams_that_are_cancelled_once_they_are_answered_are_no_offence() {
+    let upstream = Upstream::scripted(|_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n";
+        drop(stream.write_all(head.as_bytes()));
+        drop(stream.read(&mut [0]));
+        false
+    });
+    let node = open_node(&upstream, |_| {});
+    let mut client = Client::start(&node);
+    client.write(&get(1, "/first"));
+    for id in (3..).step_by(2).take(300) {
+        client.write(&get(id, "/next"));
+        let seen = client.until(|seen| seen.size(id) == 2);
+        assert_eq!(seen.status(id), 200, "{id}: {:?}", seen.goaway);
+        client.write(&reset(id, CANCEL));
+    }
+    let seen = client.settle(100);
+    assert!(seen.error().is_none() && !seen.is_closed() && !seen.has_ended(1), "{:?}", seen.goaway);
+}
+
 #[test]
 fn a_stream_that_is_cancelled_with_its_request_is_recorded_and_reaches_no_upstream() {
     let upstream = Upstream::hello();
