@@ -29,8 +29,13 @@ pub(super) struct Clients {
 const CLIENTS: u64 = 4;
 
 impl Clients {
-    /// They go on when the node is away, and ask again when it is back.
+    /// They ask as fast as they are answered, until the node is away.
     pub(super) fn start(node: &Node, round: usize) -> Self {
+        Self::paced(node, round, Duration::ZERO)
+    }
+
+    /// The same, each with a pause behind every answer.
+    fn paced(node: &Node, round: usize, pause: Duration) -> Self {
         let mut clients = Self {
             tasks: JoinSet::new(),
             stop: Arc::default(),
@@ -55,6 +60,9 @@ impl Clients {
                             answered.lock().expect("no panic").push((id, Instant::now()));
                         }
                         Err(_) => return,
+                    }
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
                     }
                 }
             });
@@ -170,7 +178,8 @@ async fn an_outage_of_control_plane_and_postgres_loses_no_event_and_takes_no_mem
     let idle = gate.nodes[0].process().peak_memory();
     gate.kill_control_plane();
     gate.postgres().kill();
-    let clients = Clients::start(&gate.nodes[0], 0);
+    // In ten minutes no more than the spool may take.
+    let clients = Clients::paced(&gate.nodes[0], 0, Duration::from_millis(2));
     tokio::time::sleep(Duration::from_secs(if is_long() { 600 } else { 5 })).await;
     let in_spool = gate.nodes[0].metric("fastgate_audit_spool_bytes").await;
     assert!(in_spool > 0.0);

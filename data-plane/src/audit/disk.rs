@@ -21,6 +21,9 @@ use super::{
 };
 use crate::identity::Identity;
 
+/// The least room for requests under way, where the limit is not smaller still.
+const ROOM_UNDER_WAY: u64 = 1 << 20;
+
 /// How long until a disk that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -142,8 +145,7 @@ impl Disk {
         self.spool.sync_closed(now);
         self.prepare(now);
         let Self { spool, gate, alarm, .. } = self;
-        // The last sixteenth is for requests that are under way by then.
-        let most = spool.limit() / 16 * 15;
+        let most = spool.limit() - room_under_way(spool.limit());
         if spool.bytes() > most {
             // A single segment, as large as a batch may be, would wait for the next batch for ever.
             spool.close_if_stored();
@@ -186,6 +188,12 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// Bytes of a spool of this limit that are for requests under way when it counts as full: what has come by the time
+/// that is seen. A sixteenth of a small one is less than a busy node records until then.
+fn room_under_way(limit: u64) -> u64 {
+    (limit / 16).max(ROOM_UNDER_WAY.min(limit / 2))
 }
 
 /// Whether it is no use to try again to count on the disk.
