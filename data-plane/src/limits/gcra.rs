@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use fastgate::model::{Calendar, Cost, Tokens, bounds};
 
+use super::crowd::SLACK;
+
 /// A bucket of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bucket {
@@ -87,6 +89,10 @@ const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
 /// over: what it refills in a day. So no answer, however large, shuts anyone out for longer.
 const DEBT: u64 = 86_400_000_000_000;
 
+/// So much more than the most may be seen taken of a rate by who looked at the time a while ago, others
+/// having taken tokens since. It is no more than is promised anyway, should it be forgotten.
+const SKEW: u64 = SLACK;
+
 impl Bucket {
     /// The bucket of a limit.
     pub(super) fn new(tokens: Tokens, cost: &Cost) -> Self {
@@ -126,10 +132,13 @@ impl Bucket {
     }
 
     /// How much of a share is taken if so much is of the whole. That of a rate takes as long to be
-    /// full as the whole.
+    /// full as the whole, or not quite: of a bucket of eight tokens, three nodes have two each.
     pub(super) fn share_taken(self, taken: u64, nodes: u64) -> u64 {
         match self.refill {
-            Refill::Steady => taken,
+            Refill::Steady => {
+                let less = self.capacity.saturating_sub(self.share(nodes).capacity);
+                taken.saturating_sub(less)
+            }
             Refill::Calendar(_) => taken.div_ceil(nodes.max(1)),
         }
     }
@@ -150,12 +159,20 @@ impl Bucket {
         self.capacity / self.interval
     }
 
-    /// Where it stands at a moment. More than the most can't be taken: a clock that was set back must
-    /// not lock anyone out. What another refill had to make up for says nothing.
+    /// Where it stands at a moment. More than the most can't be taken: a limit that was changed must not
+    /// lock anyone out. What another refill had to make up for says nothing.
     pub(super) fn level(self, tat: u64, now: Moment) -> Level {
         let tat = if Moment::refill_of(tat) == self.refill { tat } else { 0 };
-        let taken = tat.saturating_sub(now.at).min(self.most());
-        self.level_of(taken, now.ends_in)
+        let tat = self.forgive(tat, now).unwrap_or(tat);
+        self.level_of(tat.saturating_sub(now.at), now.ends_in)
+    }
+
+    /// The TAT to go on from, where one says that far more is taken than can be. Who goes on from the
+    /// other would find as much taken ever again.
+    pub(super) fn forgive(self, tat: u64, now: Moment) -> Option<u64> {
+        let most = now.at + self.most();
+        let is_of_it = self.refill == Refill::Steady && Moment::refill_of(tat) == self.refill;
+        (is_of_it && tat > most + SKEW).then_some(most)
     }
 
     /// Where it stands when so much is taken.

@@ -305,6 +305,19 @@ impl Lease {
         }
     }
 
+    /// How much is taken of a bucket that may be another one than it was when Redis said so. What is
+    /// beyond the most there can be is forgiven from now on.
+    pub(super) fn taken_of(&mut self, bucket: Bucket, now: u64) -> u64 {
+        if bucket.refill != self.bucket.refill {
+            return 0;
+        }
+        let taken = self.taken(now);
+        if bucket.refill == Refill::Steady && taken > bucket.most() {
+            self.seen.taken = now.saturating_sub(self.seen.at) + bucket.most();
+        }
+        taken.min(bucket.most())
+    }
+
     /// What to ask for: as many as will be needed in half the time they can be spent in, at the
     /// pace of late, and at least as many as there are requests that wait.
     pub(super) fn ask(&mut self, now: u64, waiting: u64, crowd: Crowd) -> Ask {

@@ -111,10 +111,9 @@ impl Kept {
             Refill::Steady | Refill::Calendar(_) => 0,
         };
         let tat = self.tat - ahead;
-        let mut taken = match is_anew && is_quota {
-            true => 0,
-            false => tat.saturating_sub(now.at).min(bucket.most()),
-        };
+        let left = if is_anew && is_quota { 0 } else { tat.saturating_sub(now.at) };
+        let mut taken = left.min(bucket.most());
+        let is_forgiven = left > taken;
         let mut less = 0;
         if back.mark.begun == mark.begun {
             // What was taken since the grant lies on top, and stays.
@@ -141,7 +140,7 @@ impl Kept {
             mark.gross = told;
         }
         let is_told_something = less > 0 || forgotten > 0 || spent > 0 || is_recall;
-        let changed = is_told_something || ahead > 0 || is_older;
+        let changed = is_told_something || is_forgiven || ahead > 0 || is_older;
         State { now, period, taken, mark, changed, passed_over, written }
     }
 
