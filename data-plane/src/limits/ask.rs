@@ -128,6 +128,15 @@ impl Grant {
         self.ends_in.is_some() && (self.mark.gross == 0 || self.passed_over > 0)
     }
 
+    /// Nanoseconds since a quota of this period was written last, by Redis's clock.
+    pub(super) fn age(&self, calendar: Calendar) -> u64 {
+        let written = self.version.written;
+        // It was in the period that ends so soon.
+        let ends = calendar.period(written / 1_000_000).map_or(0, |(_, seconds)| seconds.end);
+        let until_then = (ends * 1_000_000).saturating_sub(written) * 1_000;
+        until_then.saturating_sub(self.ends_in.unwrap_or(0))
+    }
+
     /// Numbers of the script's answer for one bucket.
     pub(super) const NUMBERS: usize = 7;
 
