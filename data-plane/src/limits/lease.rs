@@ -232,7 +232,7 @@ impl Lease {
 
     /// Notes what a request cost that is over, in a day or month that is over in `ends_in`.
     pub(super) fn owe(&mut self, tokens: u64, now: u64, ends_in: Option<u64>) {
-        let most = self.bucket.most() / self.bucket.interval;
+        let most = self.bucket.tokens_in(self.bucket.most());
         self.debt.add(tokens, most, now, ends_in.map_or(0, |ends_in| now + ends_in));
     }
 
@@ -301,7 +301,7 @@ impl Lease {
         let mut taken = self.bucket.charge(taken, owed);
         // Whoever is refused is told so, also where a token may be there that is not asked for yet.
         if self.held() == 0 && now < self.empty_until {
-            taken = taken.max(self.bucket.capacity - self.bucket.interval + 1);
+            taken = taken.max(self.bucket.capacity - self.bucket.room(1) + 1);
         }
         self.level_of(taken, now)
     }

@@ -133,7 +133,7 @@ impl Kept {
         }
         let is_told = is_quota && told + spent_for > at / 1000 + UNSTORED;
         let (spent, passed_over) = if is_told { (0, spent) } else { (spent, 0) };
-        let more = spent.saturating_mul(bucket.interval).min(bucket.most() - taken);
+        let more = bucket.room(spent).min(bucket.most() - taken);
         taken += more;
         mark.gross += more;
         if is_quota {
