@@ -224,10 +224,14 @@ impl<'a> Lines<'a> {
         those.map(move |entry| entry.value.of(self.bytes))
     }
 
-    /// The number the first line of a name has; `None`: it has none, or there is no such line.
+    /// The number the first line of a name has, or the largest there is, where it is larger; `None`: it
+    /// has none, or there is no such line.
     pub(crate) fn number(self, name: &str) -> Option<u64> {
         let line = self.iter().find(|line| line.name.eq_ignore_ascii_case(name.as_bytes()))?;
-        str::from_utf8(line.value.trim_ascii()).ok()?.parse().ok()
+        let value = line.value.trim_ascii();
+        let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let number = str::from_utf8(value).ok()?.parse().ok();
+        number.or_else(|| is_number.then_some(u64::MAX))
     }
 
     /// The words of a list that all lines of one kind are together (RFC 9110 section 5.6.1).
@@ -370,5 +374,21 @@ mod tests {
         let lines = Lines::new(&bytes, &index);
         assert!(lines.has_token(Kind::Connection, b"close"));
         assert!(!lines.has_token(Kind::Connection, b"keep"));
+    }
+
+    #[test]
+    fn a_number_larger_than_any_is_the_largest() {
+        let number = |value: &[u8]| {
+            let (mut bytes, mut index) = (Vec::new(), Index::default());
+            index.push(&mut bytes, b"X-Cost", value);
+            Lines::new(&bytes, &index).number("x-cost")
+        };
+        for largest in ["18446744073709551615", "18446744073709551616", &"9".repeat(99)] {
+            assert_eq!(number(largest.as_bytes()), Some(u64::MAX), "{largest}");
+        }
+        assert_eq!([number(b"007"), number(b" 5 ")], [Some(7), Some(5)]);
+        for none in ["", "-1", "-18446744073709551616", "1.5", "1e3", "18446744073709551616x"] {
+            assert_eq!(number(none.as_bytes()), None, "{none}");
+        }
     }
 }

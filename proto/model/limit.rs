@@ -241,10 +241,32 @@ impl NamedLimit {
     }
 }
 
+/// Which whole numbers a field takes, for people whose number is none, or is larger than any field of a
+/// message can hold; the fields are those that limits are told in, and others.
+#[must_use]
+pub fn numbers_of(field: &str) -> &'static str {
+    match field {
+        "rate_limit" | "burst" | "cost" => "a whole number from 1 to 1000000000",
+        "default_rate_limit" => "a whole number from 0 to 1000000000",
+        "amount" => "a whole number from 1 to 1000000000, to 1000000000000 of a day or month",
+        _ => "a whole number of at most 63 bits",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Charge;
+
+    #[test]
+    fn numbers_are_told_as_they_are_bounded() {
+        for field in ["rate_limit", "default_rate_limit", "burst", "cost", "amount"] {
+            let (least, told) = (i64::from(field != "default_rate_limit"), numbers_of(field));
+            let from_to = format!("a whole number from {least} to {}", bounds::RATE);
+            assert!(told.starts_with(&from_to), "{field}: {told}");
+        }
+        assert!(numbers_of("amount").contains(&bounds::QUOTA.to_string()));
+    }
 
     fn wire(name: &str, amount: i64, period: &str) -> v1::Limit {
         v1::Limit { name: name.into(), amount, period: period.into(), ..v1::Limit::default() }

@@ -33,7 +33,7 @@ pub use json_path::{JsonPath, Selector, Step};
 pub use key::{Key, KeySecret, SourcePath};
 pub use key_view::KeyView;
 pub use labels::{Labels, fits as fits_label};
-pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens};
+pub use limit::{Counts, Fallback, Limit, Measure, NamedLimit, Tokens, numbers_of};
 pub use media_range::MediaRange;
 pub use permission::{Permission, RequiredPermission, allows};
 pub use plan::Plan;

@@ -71,7 +71,7 @@ impl Rate {
         match rate.capacity() {
             Some(capacity) if capacity <= Self::LONGEST => Ok(rate),
             _ => {
-                let most = Self::LONGEST / rate.interval();
+                let most = Self::LONGEST / rate.time_for(1);
                 let fault = format!(
                     "is {burst}, which takes more than a day to be refilled: give {most} at most",
                     burst = rate.burst
@@ -99,15 +99,16 @@ impl Rate {
         self.burst.get()
     }
 
-    /// The nanoseconds one unit takes, rounded up: never more than the rate is admitted.
+    /// The nanoseconds so many units take, rounded up: never more than the rate is admitted. Of a fast
+    /// rate many units at a time lose the least by that.
     #[must_use]
-    pub const fn interval(self) -> u64 {
-        let nanos = self.period.seconds() as u64 * NANOS_PER_SECOND;
-        nanos.div_ceil(self.amount.get() as u64)
+    pub fn time_for(self, units: u32) -> u64 {
+        let nanos = u128::from(self.period.nanos()) * u128::from(units);
+        u64::try_from(nanos.div_ceil(self.amount.get().into())).unwrap_or(u64::MAX)
     }
 
     fn capacity(self) -> Option<u64> {
-        self.interval().checked_mul(self.burst.get().into())
+        self.time_for(1).checked_mul(self.burst.get().into())
     }
 }
 
@@ -128,6 +129,12 @@ impl Period {
             Self::Minute => 60,
             Self::Hour => 3600,
         }
+    }
+
+    /// The same in nanoseconds.
+    #[must_use]
+    pub const fn nanos(self) -> u64 {
+        self.seconds() as u64 * NANOS_PER_SECOND
     }
 }
 
@@ -154,7 +161,9 @@ mod tests {
             (1, Period::Hour, Some(24), 3600 * NANOS_PER_SECOND, 24),
         ] {
             let rate = Rate::parse(amount, period, burst).expect("a rate");
-            assert_eq!((rate.interval(), rate.burst()), (interval, at_once), "{amount} {period:?}");
+            let told = (rate.time_for(1), rate.burst());
+            assert_eq!(told, (interval, at_once), "{amount} {period:?}");
+            assert_eq!(rate.time_for(rate.amount()), period.nanos(), "{amount} {period:?}");
         }
         let rate = Rate::from(RateLimit::parse(100).expect("a rate"));
         assert_eq!((rate.amount(), rate.period(), rate.burst()), (100, Period::Minute, 100));

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use fastgate::{
-    model::Violations,
+    model::{Violations, numbers_of},
     time::{self, Written},
 };
 use prost::Message as _;
@@ -97,9 +97,6 @@ fn pairs(
     Some(Value::Map(pairs.collect()))
 }
 
-/// As large as numbers can be told.
-const WHOLE: &str = "a whole number from -9223372036854775808 to 9223372036854775807";
-
 /// Reads one value that is no list.
 pub(super) fn scalar(kind: &Kind, json: &Json, at: &str, faults: &mut Violations) -> Option<Value> {
     let (value, expected) = match kind {
@@ -111,7 +108,9 @@ pub(super) fn scalar(kind: &Kind, json: &Json, at: &str, faults: &mut Violations
             "a whole number of at most 32 bits",
         ),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-            (whole(json).and_then(|n| n.try_into().ok()).map(Value::I64), WHOLE)
+            let field = at.rsplit_once('.').map_or(at, |(_, field)| field);
+            let value = whole(json).and_then(|n| n.try_into().ok()).map(Value::I64);
+            (value, numbers_of(field))
         }
         Kind::Uint32 | Kind::Fixed32 => {
             let value = whole(json).and_then(|n| n.try_into().ok());
@@ -344,6 +343,34 @@ mod tests {
             "timeout",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_number_no_field_holds_is_told_which_ones_its_field_takes() {
+        let largest = u64::MAX;
+        let told = |name: &str, json: &Json| {
+            let mut faults = Violations::default();
+            message(&kind(name), json, "", &mut faults);
+            let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            told.join("; ")
+        };
+        assert_eq!(
+            told("Key", &json!({"rate_limit": largest})),
+            "rate_limit: must be a whole number from 1 to 1000000000"
+        );
+        assert_eq!(
+            told("Environment", &json!({"default_rate_limit": largest})),
+            "default_rate_limit: must be a whole number from 0 to 1000000000"
+        );
+        assert_eq!(
+            told("Plan", &json!({"limits": [{"burst": 1}, {"amount": largest}]})),
+            "limits[1].amount: must be a whole number from 1 to 1000000000, to 1000000000000 of a \
+             day or month"
+        );
+        assert_eq!(
+            told("RolloutPolicy", &json!({"min_requests": largest})),
+            "min_requests: must be a whole number of at most 63 bits"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, PolicyFields};
+use super::{DryRun, Etag, Limit, PolicyFields, values};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum EnvCommand {
@@ -59,7 +59,7 @@ pub(crate) struct EnvFields {
     #[arg(long)]
     pub(crate) description: Option<String>,
     /// Requests a minute for keys without a limit of their own; 0 is no limit [default: 100]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::default_rate)]
     pub(crate) default_rate_limit: Option<i64>,
     #[command(flatten)]
     pub(crate) rollout: PolicyFields,

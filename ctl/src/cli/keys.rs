@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, Limit, Moment, Overlap};
+use super::{DryRun, Etag, Limit, Moment, Overlap, values};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum KeyCommand {
@@ -122,7 +122,7 @@ pub(crate) struct KeyFields {
     #[arg(long, value_name = "PLAN_ID")]
     pub(crate) plan: Option<String>,
     /// Requests a minute over all routes [default: that of the plan, else of the environment]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::rate)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]

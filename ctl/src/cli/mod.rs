@@ -224,6 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_no_field_holds_is_told_which_ones_there_are() {
+        for (line, from) in [
+            ("fgctl plans create gold --rate-limit", 1),
+            ("fgctl keys update k --rate-limit", 1),
+            ("fgctl routes update r --rate-limit", 1),
+            ("fgctl envs update e --default-rate-limit", 0),
+        ] {
+            for rate in ["18446744073709551615", "many"] {
+                let words = line.split(' ').chain([rate]);
+                let told = Cli::try_parse_from(words).expect_err("no rate").to_string();
+                let mend = format!("give a whole number from {from} to 1000000000");
+                assert!(told.contains(&mend), "{line} {rate}: {told}");
+            }
+        }
+    }
+
+    #[test]
     fn nouns_may_be_singular_or_plural_and_options_stand_anywhere() {
         for line in [
             "fgctl key list",

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, LabelArg, Limit, LimitArg};
+use super::{DryRun, Etag, LabelArg, Limit, LimitArg, values};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum PlanCommand {
@@ -56,7 +56,7 @@ pub(crate) enum PlanCommand {
 #[derive(Args, Debug, Default)]
 pub(crate) struct PlanFields {
     /// Requests a minute over all routes, for each key [default: the default of the environment]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::rate)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]

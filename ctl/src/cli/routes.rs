@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Etag, LabelArg, Limit, LimitArg, RecordingFields, TargetArg};
+use super::{DryRun, Etag, LabelArg, Limit, LimitArg, RecordingFields, TargetArg, values};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RouteCommand {
@@ -99,7 +99,7 @@ pub(crate) struct RouteFields {
     )]
     pub(crate) required_permissions: Vec<String>,
     /// Requests a minute for each key on this route
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::rate)]
     pub(crate) rate_limit: Option<i64>,
     /// What the limit does while Redis is away: local_share, open or closed
     #[arg(long, value_name = "WAY")]

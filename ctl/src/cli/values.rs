@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::time;
+use fastgate::{model::numbers_of, time};
 use jiff::{Span, SpanRelativeTo};
 use prost_types::Timestamp;
 
@@ -15,6 +15,20 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if seconds > 0.0 && Duration::try_from_secs_f64(seconds).is_ok() => Ok(seconds),
         _ => Err("give seconds above 0, such as 30 or 0.5".into()),
     }
+}
+
+/// Requests a minute. Which of them make a rate is the control plane's to say, of all it can be told.
+pub(super) fn rate(text: &str) -> Result<i64, String> {
+    whole(text, "rate_limit")
+}
+
+/// The same for keys without a limit of their own.
+pub(super) fn default_rate(text: &str) -> Result<i64, String> {
+    whole(text, "default_rate_limit")
+}
+
+fn whole(text: &str, field: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| format!("give {}", numbers_of(field)))
 }
 
 /// `URL[,weight=N][,timeout=SECONDS]`. What makes a URL valid is the control plane's to say.

@@ -2,6 +2,7 @@
 //!
 //! All faults of a document are found at once. Single values are left to the reader of messages.
 
+use fastgate::model::numbers_of;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_saphyr::Spanned;
 
@@ -44,7 +45,7 @@ pub(super) fn expected(description: &MessageDescriptor, path: &str) -> Option<&'
         let name = step.split('[').next().unwrap_or(step);
         let kind = message.get_field_by_name(name)?.kind();
         if steps.peek().is_none() {
-            return value(&kind);
+            return value(&kind, name);
         }
         message = kind.as_message()?.clone();
     }
@@ -108,7 +109,8 @@ impl Check<'_> {
             }
             (_, Node::Scalar { .. }) => {}
             (kind, _) => {
-                let expected = value(kind).unwrap_or("a single value");
+                let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
+                let expected = value(kind, name).unwrap_or("a single value");
                 self.fault(Some(line), format!("{path} must be {expected}"));
             }
         }
@@ -139,13 +141,11 @@ fn is_single(message: &MessageDescriptor) -> bool {
     message.full_name() == TIMESTAMP
 }
 
-fn value(kind: &Kind) -> Option<&'static str> {
+fn value(kind: &Kind, field: &str) -> Option<&'static str> {
     match kind {
         Kind::Double | Kind::Float => Some("a number"),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Some("a whole number of at most 32 bits"),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
-            Some("a whole number from -9223372036854775808 to 9223372036854775807")
-        }
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Some(numbers_of(field)),
         Kind::Uint32 | Kind::Fixed32 | Kind::Uint64 | Kind::Fixed64 => {
             Some("a whole number, 0 or more")
         }

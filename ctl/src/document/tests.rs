@@ -105,6 +105,8 @@ fn every_fault_names_file_line_and_field() {
         "routes:\n  - path: /a\n    retry_count: 3.5\n",
         "routes:\n  - path: /a\n    retry_count: .inf\n",
         "routes:\n  - path: /a\n    retry_count: 99999999999\n",
+        "routes:\n  - path: /a\n    rate_limit: 18446744073709551615\n",
+        "plans:\n  - plan_id: a\n    limits:\n      - name: b\n        amount: 18446744073709551615\n",
         "routes:\n  - path: /a\n    auth_required: yes\n",
         "routes:\n  - path: /a\n    targets: http://a\n",
         "routes:\n  - path: /a\n    targets:\n      url: http://a\n",
@@ -137,6 +139,8 @@ fn every_fault_names_file_line_and_field() {
     gateway.yaml:3: routes[0].retry_count must be a whole number of at most 32 bits
     gateway.yaml:3: routes[0].retry_count must be a whole number of at most 32 bits
     gateway.yaml:3: routes[0].retry_count must be a whole number of at most 32 bits
+    gateway.yaml:3: routes[0].rate_limit must be a whole number from 1 to 1000000000
+    gateway.yaml:5: plans[0].limits[0].amount must be a whole number from 1 to 1000000000, to 1000000000000 of a day or month
     gateway.yaml:3: routes[0].auth_required must be true or false
     gateway.yaml:3: routes[0].targets must be a list
     gateway.yaml:3: routes[0].targets must be a list

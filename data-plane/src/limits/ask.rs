@@ -105,7 +105,9 @@ impl Ask {
     pub(super) fn arguments(&self) -> [u64; 14] {
         let Self { bucket, want, spent, spent_for, back, floor, seen, is_recall } = *self;
         let Version { made, written } = seen;
-        let Bucket { interval, capacity, refill, .. } = bucket;
+        let Bucket { interval, per, capacity, refill, .. } = bucket;
+        // What is charged may take less than a nanosecond each; nothing else is asked of such a bucket.
+        let (interval, spent) = if per > 1 { (1, bucket.room(spent)) } else { (interval, spent) };
         let Back { tokens, mark } = back;
         let refill = match refill {
             Refill::Steady => 0,
@@ -126,6 +128,15 @@ impl Grant {
     /// Whether it is of a quota of which Redis may not know all that was used.
     pub(super) fn is_of_forgotten_quota(&self) -> bool {
         self.ends_in.is_some() && (self.mark.gross == 0 || self.passed_over > 0)
+    }
+
+    /// Nanoseconds since a quota of this period was written last, by Redis's clock.
+    pub(super) fn age(&self, calendar: Calendar) -> u64 {
+        let written = self.version.written;
+        // It was in the period that ends so soon.
+        let ends = calendar.period(written / 1_000_000).map_or(0, |(_, seconds)| seconds.end);
+        let until_then = (ends * 1_000_000).saturating_sub(written) * 1_000;
+        until_then.saturating_sub(self.ends_in.unwrap_or(0))
     }
 
     /// Numbers of the script's answer for one bucket.

@@ -161,7 +161,12 @@ struct Open<'a> {
 fn admit(open: &[Open<'_>]) -> Option<Tally> {
     let mut levels = Each::new();
     for Open { bucket, cell, now } in open {
-        levels.push(bucket.level(live(cell.load(Acquire))?, *now));
+        let tat = live(cell.load(Acquire))?;
+        if let Some(forgiven) = bucket.forgive(tat, *now) {
+            // Another worker may have done so, or taken a token, which does the same.
+            let _ = cell.compare_exchange(tat, forgiven, AcqRel, Acquire);
+        }
+        levels.push(bucket.level(tat, *now));
     }
     // Most refusals end here, without having touched anything.
     let passes = |(open, level): (&Open<'_>, &Level)| open.bucket.take(level.taken).is_some();
@@ -267,6 +272,7 @@ mod tests {
     use std::thread;
 
     use fastgate::model::{Calendar, Cost, Quota, RateLimit, Tokens};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -418,5 +424,38 @@ mod tests {
         assert_eq!(admitted, [10, 0]);
         let [level] = buckets.admit(&claims, 1).levels[..] else { panic!("one bucket") };
         assert_eq!(level.resets_in, 31 * 86_400_000_000_000 - 1);
+    }
+
+    fn rates() -> impl Strategy<Value = Bucket> {
+        let interval = prop_oneof![1..1_000_u64, 1..3_600_000_000_000_u64];
+        (interval, 1..20_u64, any::<bool>()).prop_map(|(interval, tokens, is_charged)| Bucket {
+            is_charged,
+            ..Bucket::steady(interval, tokens)
+        })
+    }
+
+    proptest! {
+        /// Whatever the limit was when tokens were taken, and whoever else comes meanwhile.
+        #[test]
+        fn whoever_waits_as_told_is_admitted(
+            changes in prop::collection::vec((rates(), 0..60_u64, 0..4_u64), 1..6),
+        ) {
+            let (buckets, hold, mut now) = (buckets(), hold("k"), 1);
+            for (bucket, charged, others) in changes {
+                let claim = Claim { hold: &hold, bucket };
+                if bucket.is_charged {
+                    buckets.charge(claim, charged, now);
+                }
+                let mut requests = (0..30).map(|_| buckets.admit(&[claim], now));
+                let Some(refused) = requests.find(|tally| !tally.admitted) else { continue };
+                let wait = bucket.wait_nanos(refused.levels[0]);
+                for other in 0..others {
+                    let early = buckets.admit(&[claim], now + wait * other / others);
+                    prop_assert!(!early.admitted, "there is none until then");
+                }
+                now += wait;
+                prop_assert!(buckets.admit(&[claim], now).admitted, "{bucket:?} after {wait} ns");
+            }
+        }
     }
 }

@@ -10,11 +10,17 @@ use std::time::Duration;
 
 use fastgate::model::{Calendar, Cost, Tokens, bounds};
 
+use super::crowd::SLACK;
+
 /// A bucket of tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Bucket {
-    /// The room one token takes: of a rate the nanoseconds it is refilled in, of a quota 1.
+    /// The room a token takes, or as many as the next one says: of a rate the nanoseconds they are
+    /// refilled in, of a quota 1.
     pub(super) interval: u64,
+    /// 1, but for a rate that requests are charged to when they are over: a byte of it may take less than
+    /// a nanosecond.
+    pub(super) per: u64,
     /// The room there is.
     pub(super) capacity: u64,
     /// What makes room again.
@@ -87,29 +93,47 @@ const _: () = assert!(bounds::QUOTA < 1 << Moment::QUOTA_BITS);
 /// over: what it refills in a day. So no answer, however large, shuts anyone out for longer.
 const DEBT: u64 = 86_400_000_000_000;
 
+/// So much more than the most may be seen taken of a rate by who looked at the time a while ago, others
+/// having taken tokens since. It is no more than is promised anyway, should it be forgotten.
+const SKEW: u64 = SLACK;
+
 impl Bucket {
     /// The bucket of a limit.
     pub(super) fn new(tokens: Tokens, cost: &Cost) -> Self {
-        let units = match cost {
-            Cost::Fixed(units) => u64::from(units.get()),
-            Cost::Charged(_) => 1,
+        // A token is what one request takes, or a unit it is charged with.
+        let (units, is_charged) = match cost {
+            Cost::Fixed(units) => (units.get(), false),
+            Cost::Charged(_) => (1, true),
         };
-        let is_charged = matches!(cost, Cost::Charged(_));
-        let (interval, capacity, refill) = match tokens {
+        match tokens {
             Tokens::Rate(rate) => {
-                (rate.interval(), rate.interval() * u64::from(rate.burst()), Refill::Steady)
+                let (time, burst) = (rate.time_for(units), rate.burst());
+                let (interval, per, capacity) = match is_charged {
+                    true => (rate.period().nanos(), rate.amount().into(), rate.time_for(burst)),
+                    false => {
+                        (time, 1, time * u64::from(burst / units) + rate.time_for(burst % units))
+                    }
+                };
+                Self { interval, per, capacity, refill: Refill::Steady, is_charged }
             }
-            Tokens::Quota(quota) => (1, quota.amount(), Refill::Calendar(quota.calendar())),
-        };
-        // A token is what one request takes.
-        Self { interval: interval * units, capacity, refill, is_charged }
+            Tokens::Quota(quota) => {
+                let refill = Refill::Calendar(quota.calendar());
+                Self {
+                    interval: units.into(),
+                    per: 1,
+                    capacity: quota.amount(),
+                    refill,
+                    is_charged,
+                }
+            }
+        }
     }
 
     #[cfg(test)]
     /// One that holds so many tokens, each of which takes an interval.
     pub(super) fn steady(interval: u64, tokens: u64) -> Self {
         let (capacity, refill) = (interval * tokens, Refill::Steady);
-        Self { interval, capacity, refill, is_charged: false }
+        Self { interval, per: 1, capacity, refill, is_charged: false }
     }
 
     /// One node's share of the bucket; a token at least, or nothing would ever pass.
@@ -118,18 +142,21 @@ impl Bucket {
         let share = (tokens / nodes).max(1);
         match self.refill {
             Refill::Steady => {
-                let interval = self.interval * nodes;
-                Self { interval, capacity: interval * share, ..self }
+                let slower = Self { interval: self.interval * nodes, ..self };
+                Self { capacity: slower.room(share), ..slower }
             }
-            Refill::Calendar(_) => Self { capacity: share * self.interval, ..self },
+            Refill::Calendar(_) => Self { capacity: self.room(share), ..self },
         }
     }
 
     /// How much of a share is taken if so much is of the whole. That of a rate takes as long to be
-    /// full as the whole.
+    /// full as the whole, or not quite: of a bucket of eight tokens, three nodes have two each.
     pub(super) fn share_taken(self, taken: u64, nodes: u64) -> u64 {
         match self.refill {
-            Refill::Steady => taken,
+            Refill::Steady => {
+                let less = self.capacity.saturating_sub(self.share(nodes).capacity);
+                taken.saturating_sub(less)
+            }
             Refill::Calendar(_) => taken.div_ceil(nodes.max(1)),
         }
     }
@@ -147,15 +174,41 @@ impl Bucket {
 
     /// Tokens it holds when it is full.
     pub(super) fn tokens(self) -> u64 {
-        self.capacity / self.interval
+        self.tokens_in(self.capacity)
     }
 
-    /// Where it stands at a moment. More than the most can't be taken: a clock that was set back must
-    /// not lock anyone out. What another refill had to make up for says nothing.
+    /// The room so many tokens take, rounded up.
+    pub(super) fn room(self, tokens: u64) -> u64 {
+        if self.per == 1 {
+            return tokens.saturating_mul(self.interval);
+        }
+        let room = u128::from(tokens) * u128::from(self.interval);
+        u64::try_from(room.div_ceil(self.per.into())).unwrap_or(u64::MAX)
+    }
+
+    /// The tokens there is room for.
+    pub(super) fn tokens_in(self, room: u64) -> u64 {
+        if self.per == 1 {
+            return room / self.interval;
+        }
+        let tokens = u128::from(room) * u128::from(self.per) / u128::from(self.interval);
+        u64::try_from(tokens).unwrap_or(u64::MAX)
+    }
+
+    /// Where it stands at a moment. More than the most can't be taken: a limit that was changed must not
+    /// lock anyone out. What another refill had to make up for says nothing.
     pub(super) fn level(self, tat: u64, now: Moment) -> Level {
         let tat = if Moment::refill_of(tat) == self.refill { tat } else { 0 };
-        let taken = tat.saturating_sub(now.at).min(self.most());
-        self.level_of(taken, now.ends_in)
+        let tat = self.forgive(tat, now).unwrap_or(tat);
+        self.level_of(tat.saturating_sub(now.at), now.ends_in)
+    }
+
+    /// The TAT to go on from, where one says that far more is taken than can be. Who goes on from the
+    /// other would find as much taken ever again.
+    pub(super) fn forgive(self, tat: u64, now: Moment) -> Option<u64> {
+        let most = now.at + self.most();
+        let is_of_it = self.refill == Refill::Steady && Moment::refill_of(tat) == self.refill;
+        (is_of_it && tat > most + SKEW).then_some(most)
     }
 
     /// Where it stands when so much is taken.
@@ -170,19 +223,19 @@ impl Bucket {
 
     /// The room taken after one more request; `None`: it is refused.
     pub(super) fn take(self, taken: u64) -> Option<u64> {
-        let next = taken + self.interval;
+        let next = taken + self.room(1);
         let after = if self.is_charged { taken } else { next };
         (next <= self.capacity).then_some(after)
     }
 
     /// The room taken after so many tokens more.
     pub(super) fn charge(self, taken: u64, tokens: u64) -> u64 {
-        taken.saturating_add(tokens.saturating_mul(self.interval)).min(self.most())
+        taken.saturating_add(self.room(tokens)).min(self.most())
     }
 
     /// Tokens that are in it.
     pub(super) fn free(self, taken: u64) -> u64 {
-        self.capacity.saturating_sub(taken) / self.interval
+        self.tokens_in(self.capacity.saturating_sub(taken))
     }
 
     /// How long until a request would be admitted.
@@ -193,7 +246,7 @@ impl Bucket {
     /// The same in nanoseconds.
     pub(super) fn wait_nanos(self, level: Level) -> u64 {
         match self.refill {
-            Refill::Steady => (level.taken + self.interval).saturating_sub(self.capacity),
+            Refill::Steady => (level.taken + self.room(1)).saturating_sub(self.capacity),
             Refill::Calendar(_) if self.free(level.taken) > 0 => 0,
             Refill::Calendar(_) => level.resets_in,
         }
@@ -202,7 +255,9 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use fastgate::model::{Period, Quota, Rate};
+    use std::num::NonZeroU32;
+
+    use fastgate::model::{Charge, Period, Quota, Rate};
     use proptest::prelude::*;
 
     use super::*;
@@ -303,6 +358,37 @@ mod tests {
         assert_eq!(charged.charge(after, u64::MAX), MINUTE + DEBT, "a day at most");
         assert_eq!(bucket(60, Period::Minute, None).charge(0, 150), MINUTE, "of others none is");
         assert_eq!(quota(60).charge(0, 150), 150);
+    }
+
+    /// An answer of many bytes takes as long to be paid as it should, however little a byte takes.
+    #[test]
+    fn nothing_of_a_fast_rate_is_rounded_away() {
+        for amount in [600_000_000, 150_000_000, 40_000_000, 999_999_999, 1_000_000_000, 7] {
+            for (period, nanos) in [(Period::Second, SECOND), (Period::Minute, MINUTE)] {
+                let tokens = Tokens::Rate(Rate::parse(amount, period, None).expect("a rate"));
+                let charged = Bucket::new(tokens, &Cost::Charged(Charge::ResponseBytes));
+                let (amount, case) = (amount as u64, format!("{amount} in {nanos} ns"));
+                assert_eq!(charged.charge(0, 10 * amount), 10 * nanos, "{case}");
+                assert_eq!((charged.tokens(), charged.free(0)), (amount, amount), "{case}");
+                assert_eq!(charged.free(nanos / 2), amount / 2, "{case}");
+                assert_eq!(charged.share(3).tokens(), amount / 3, "{case}");
+
+                let million = NonZeroU32::new(1_000_000).expect("some");
+                let dear = Bucket::new(tokens, &Cost::Fixed(million.min(rate_of(tokens))));
+                let (mut tat, start) = (0, MINUTE);
+                let at_once = admitted(dear, &mut tat, at(start)) as u64;
+                assert_eq!(at_once, dear.tokens().min(100), "{case}");
+                let units = u64::from(million.get()).min(amount);
+                assert_eq!(dear.tokens(), amount / units, "{case}");
+                let loss = dear.interval as f64 / (units as f64 / amount as f64 * nanos as f64);
+                assert!((1.0..1.000_001).contains(&loss), "{case}: {loss}");
+            }
+        }
+    }
+
+    fn rate_of(tokens: Tokens) -> NonZeroU32 {
+        let Tokens::Rate(rate) = tokens else { panic!("a quota") };
+        NonZeroU32::new(rate.amount()).expect("some")
     }
 
     fn buckets() -> impl Strategy<Value = Bucket> {

@@ -18,9 +18,11 @@
 //!   no token is held like that.
 //!
 //! A token of a quota is spent in the day or month it was granted in, and given back after [`IDLE`];
-//! no grant is more than an eighth of what is left, divided by all workers that are known. No time makes
-//! up for one that is lost: so those held are given back too when the limit is changed, when the
-//! connection is another one and when the worker ends.
+//! no grant is more than an eighth of what is left, divided by all workers that are known. Where that is
+//! one, it goes back after [`SHORT`]: what nobody spends of the last ones is missing to others. No time
+//! makes up for one that is lost: so those held are given back too when the limit is changed, when the
+//! connection is another one and when the worker ends. Whoever finds the quota used up is not sent away
+//! for a day while others may hold tokens of it, but until they have given them back.
 //!
 //! Tokens are fetched when half of them are spent, so that few requests wait. Where that is one or two,
 //! a request would rather wait for its own call than have tokens end unspent; but not for a Redis that
@@ -55,6 +57,9 @@ const LONG: u64 = 30_000 * MILLISECOND;
 
 /// How long tokens of a quota are kept that nobody spends: more than a few may be.
 const IDLE: u64 = 10_000 * MILLISECOND;
+
+/// How long it takes to give back what has ended, at most.
+const GIVING_BACK: u64 = 200 * MILLISECOND;
 
 const _: () = assert!(SHORT + 2 * HELD <= SLACK);
 
@@ -118,6 +123,8 @@ struct Seen {
     at: u64,
     /// When the day or month of a quota is over.
     ends: Option<u64>,
+    /// From when on nobody holds tokens of a quota any more, if nobody is granted any.
+    settled: u64,
     /// The value of a quota that says so.
     version: Version,
 }
@@ -225,7 +232,7 @@ impl Lease {
 
     /// Notes what a request cost that is over, in a day or month that is over in `ends_in`.
     pub(super) fn owe(&mut self, tokens: u64, now: u64, ends_in: Option<u64>) {
-        let most = self.bucket.most() / self.bucket.interval;
+        let most = self.bucket.tokens_in(self.bucket.most());
         self.debt.add(tokens, most, now, ends_in.map_or(0, |ends_in| now + ends_in));
     }
 
@@ -237,6 +244,11 @@ impl Lease {
     /// Spends one of the tokens held.
     pub(super) fn spend(&mut self) {
         self.used += u64::from(self.batches.spend());
+    }
+
+    /// Whether the bucket had no token when last heard of.
+    pub(super) fn was_empty(&self) -> bool {
+        self.empty_until > 0
     }
 
     /// Notes a request that was refused.
@@ -289,10 +301,18 @@ impl Lease {
         let mut taken = self.bucket.charge(taken, owed);
         // Whoever is refused is told so, also where a token may be there that is not asked for yet.
         if self.held() == 0 && now < self.empty_until {
-            taken = taken.max(self.bucket.capacity - self.bucket.interval + 1);
+            taken = taken.max(self.bucket.capacity - self.bucket.room(1) + 1);
         }
-        let ends_in = self.seen.ends.map(|ends| ends.saturating_sub(now));
-        self.bucket.level_of(taken, ends_in)
+        self.level_of(taken, now)
+    }
+
+    /// Where it stands with so much taken: a quota that is used up is so until its day or month is over,
+    /// or others have given back what they hold.
+    fn level_of(&self, taken: u64, now: u64) -> Level {
+        let Seen { ends, settled, .. } = self.seen;
+        let may_come_back = now < settled && self.bucket.free(taken) == 0;
+        let until = ends.map(|ends| if may_come_back { settled.min(ends) } else { ends });
+        self.bucket.level_of(taken, until.map(|until| until.saturating_sub(now)))
     }
 
     /// How much of it is taken, as far as Redis said.
@@ -303,6 +323,19 @@ impl Lease {
             (Refill::Calendar(_), Some(ends)) if now < ends => taken,
             (Refill::Calendar(_), _) => 0,
         }
+    }
+
+    /// How much is taken of a bucket that may be another one than it was when Redis said so. What is
+    /// beyond the most there can be is forgiven from now on.
+    pub(super) fn taken_of(&mut self, bucket: Bucket, now: u64) -> u64 {
+        if bucket.refill != self.bucket.refill {
+            return 0;
+        }
+        let taken = self.taken(now);
+        if bucket.refill == Refill::Steady && taken > bucket.most() {
+            self.seen.taken = now.saturating_sub(self.seen.at) + bucket.most();
+        }
+        taken.min(bucket.most())
     }
 
     /// What to ask for: as many as will be needed in half the time they can be spent in, at the
@@ -365,8 +398,9 @@ impl Lease {
         self.is_new_redis = false;
         // Redis said so after it was sent: the period ends no earlier than that.
         let ends = grant.ends_in.map(|ends_in| sent + ends_in);
-        self.seen = Seen { taken: grant.taken, at: landed, ends, version: grant.version };
-        let wait = self.bucket.wait_nanos(self.bucket.level_of(grant.taken, grant.ends_in));
+        let settled = landed + self.held_by_others_for(grant, crowd);
+        self.seen = Seen { taken: grant.taken, at: landed, ends, settled, version: grant.version };
+        let wait = self.bucket.wait_nanos(self.level_of(grant.taken, landed));
         if wait > 0 {
             // A small bucket must not run over meanwhile.
             let pause = PAUSE.min(self.bucket.capacity / 8);
@@ -380,8 +414,9 @@ impl Lease {
         self.last_granted = grant.tokens;
         let are_few = self.held() + grant.tokens <= crowd.held(self.bucket);
         let life = match self.bucket.refill {
-            Refill::Steady if !are_few => SHORT,
-            Refill::Steady | Refill::Calendar(_) => self.life_of_few(),
+            Refill::Steady if are_few => LONG,
+            Refill::Steady => SHORT,
+            Refill::Calendar(_) => self.life_of_quota(grant.taken, crowd),
         };
         self.batches.put(Batch {
             tokens: grant.tokens,
@@ -424,6 +459,23 @@ impl Lease {
         }
     }
 
+    /// How long a token of a quota is kept in which so much is taken.
+    fn life_of_quota(&self, taken: u64, crowd: Crowd) -> u64 {
+        if crowd.largest(self.bucket, taken) > 1 { IDLE } else { SHORT }
+    }
+
+    /// How long others may hold tokens of a quota yet: all that were granted were so when it was
+    /// written last, or before.
+    fn held_by_others_for(&self, grant: &Grant, crowd: Crowd) -> u64 {
+        match self.bucket.refill {
+            Refill::Calendar(calendar) if !self.bucket.is_charged => {
+                let longest = self.life_of_quota(0, crowd);
+                (longest + GIVING_BACK).saturating_sub(grant.age(calendar))
+            }
+            Refill::Steady | Refill::Calendar(_) => 0,
+        }
+    }
+
     fn life_of_few(&self) -> u64 {
         match self.bucket.refill {
             Refill::Steady => LONG,
@@ -438,7 +490,7 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
-    use fastgate::model::Calendar;
+    use fastgate::model::{Calendar, Cost, Quota, Tokens};
 
     use super::*;
     use crate::limits::mirror::{self, Kept};
@@ -643,6 +695,51 @@ mod tests {
         let grant = Grant { tokens: 1, taken: ask.floor, ..Grant::default() };
         lease.take((&ask, &grant), (2, 41 * MILLISECOND, 42 * MILLISECOND), ALONE);
         assert_eq!(lease.ask(43 * MILLISECOND, 1, ALONE).floor, 0);
+    }
+
+    fn quota(amount: i64) -> Bucket {
+        let quota = Quota::parse(amount, Calendar::Day).expect("a quota");
+        Bucket::new(Tokens::Quota(quota), &Cost::ONE)
+    }
+
+    #[test]
+    fn the_last_tokens_of_a_quota_are_held_no_longer_than_those_of_a_rate() {
+        for (amount, held_for) in [(4, SHORT), (1000, IDLE)] {
+            let (bucket, start) = (quota(amount), MILLISECOND);
+            let mut lease = Lease::new(bucket);
+            lease.follow(bucket, 1);
+            let ask = lease.ask(start, 1, ALONE);
+            let tokens = ask.want;
+            let grant = Grant { tokens, taken: tokens, ends_in: Some(1 << 50), ..Grant::default() };
+            lease.take((&ask, &grant), (1, start, start), ALONE);
+            assert_eq!(spendable(&mut lease, start + held_for - 1), tokens, "of {amount}");
+            assert_eq!(spendable(&mut lease, start + held_for), 0, "of {amount}");
+            assert_eq!((lease.back.tokens, lease.is_due()), (tokens, true), "of {amount}");
+        }
+    }
+
+    #[test]
+    fn who_finds_a_quota_used_up_comes_back_when_others_have_given_back_what_they_hold() {
+        const HOUR: u64 = 3_600_000 * MILLISECOND;
+        // At eight in the morning others have taken all of it.
+        let start = 1_800_000_000_000 * MILLISECOND;
+        for (amount, held_for) in [(4, SHORT), (1000, IDLE)] {
+            let (bucket, mut kept) = (quota(amount), [Kept::default()]);
+            mirror::call(&mut kept, &[Ask { want: 1000, ..Ask::about(bucket) }], start);
+            let mut told = |after| {
+                let (mut lease, now) = (Lease::new(bucket), start + after);
+                lease.follow(bucket, 1);
+                let ask = lease.ask(now, 1, ALONE);
+                let grant = mirror::call(&mut kept, &[ask], now).remove(0);
+                lease.take((&ask, &grant), (1, now, now), ALONE);
+                assert_eq!(lease.stock(now), Stock::Empty, "of {amount}");
+                bucket.wait_nanos(lease.level(now))
+            };
+            let back = held_for + GIVING_BACK;
+            assert_eq!(told(MILLISECOND), back - MILLISECOND, "of {amount}");
+            assert_eq!(told(back - MILLISECOND), MILLISECOND, "of {amount}");
+            assert_eq!(told(back), 16 * HOUR - back, "of {amount}");
+        }
     }
 
     /// Two leases are given back after a third was taken and spent.

@@ -20,6 +20,7 @@ use super::{
     ask::Ask,
     buckets::Tally,
     flight::Flight,
+    gcra::Refill,
     lease::{FAR, SHORT, Stock},
     places::Place,
     policy::Each,
@@ -183,7 +184,7 @@ impl Leases {
         if let Some(flight) = out.iter().find_map(under_way) {
             return Some(flight);
         }
-        let first = out.first()?.clone();
+        let first = first_of(&out)?.clone();
         let out: Each<_> = out.into_iter().filter(|place| place.is_beside(&first)).collect();
         // Who waits for one of them alone, waits for a call of its own.
         let waiting = out.iter().map(|place| place.waiting.count()).min()?;
@@ -280,4 +281,14 @@ impl Leases {
         drop(lease);
         self.send(std::slice::from_ref(place), std::iter::once(ask).collect(), now)
     }
+}
+
+/// Which of some places is asked first: one that had no token when last heard of, for what others gave
+/// would be held for nothing if it has none; else one that is not asked together with a quota.
+fn first_of(out: &[Rc<Place>]) -> Option<&Rc<Place>> {
+    let is_with_quota = |place: &Rc<Place>| {
+        out.iter().any(|one| one.bucket().refill != Refill::Steady && one.is_beside(place))
+    };
+    let had_none = out.iter().find(|place| place.lease().was_empty());
+    had_none.or_else(|| out.iter().find(|place| !is_with_quota(place))).or(out.first())
 }

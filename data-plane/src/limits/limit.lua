@@ -103,7 +103,12 @@ for i, key in ipairs(KEYS) do
   if not ends and left > 0 and ahead > 0 then
     left, changed = left - ahead * 1000, true
   end
-  local taken = math.min(math.max(left, 0), most)
+  -- What is beyond is of the limit as it was. It is forgiven once: a request that is refused would else
+  -- find it there again, however long it waited.
+  if left > most then
+    left, changed = most, true
+  end
+  local taken = math.max(left, 0)
   -- What was granted after it lies on top of what is given back and stays; what time has taken
   -- away since is gone: a bucket gets no fuller by this than if the tokens had never been granted.
   -- Of a quota time takes nothing away.

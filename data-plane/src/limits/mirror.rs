@@ -111,10 +111,9 @@ impl Kept {
             Refill::Steady | Refill::Calendar(_) => 0,
         };
         let tat = self.tat - ahead;
-        let mut taken = match is_anew && is_quota {
-            true => 0,
-            false => tat.saturating_sub(now.at).min(bucket.most()),
-        };
+        let left = if is_anew && is_quota { 0 } else { tat.saturating_sub(now.at) };
+        let mut taken = left.min(bucket.most());
+        let is_forgiven = left > taken;
         let mut less = 0;
         if back.mark.begun == mark.begun {
             // What was taken since the grant lies on top, and stays.
@@ -134,14 +133,14 @@ impl Kept {
         }
         let is_told = is_quota && told + spent_for > at / 1000 + UNSTORED;
         let (spent, passed_over) = if is_told { (0, spent) } else { (spent, 0) };
-        let more = spent.saturating_mul(bucket.interval).min(bucket.most() - taken);
+        let more = bucket.room(spent).min(bucket.most() - taken);
         taken += more;
         mark.gross += more;
         if is_quota {
             mark.gross = told;
         }
         let is_told_something = less > 0 || forgotten > 0 || spent > 0 || is_recall;
-        let changed = is_told_something || ahead > 0 || is_older;
+        let changed = is_told_something || is_forgiven || ahead > 0 || is_older;
         State { now, period, taken, mark, changed, passed_over, written }
     }
 

@@ -306,7 +306,8 @@ impl WorkerLimiter {
         let mut claims: Each<Claim<'_>> = Each::new();
         for (policy, place) in policies.iter().zip(places) {
             if policy.fallback == Fallback::LocalShare {
-                let (whole, taken) = (place.bucket(), place.lease().taken(now));
+                let whole = place.bucket();
+                let taken = place.lease().taken_of(whole, now);
                 let claim = Claim { hold: &place.hold, bucket: whole.share(nodes) };
                 buckets.learn(claim, whole.share_taken(taken, nodes), now);
                 shared.push(place);

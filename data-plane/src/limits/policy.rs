@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{
     concurrency::Slot,
-    gcra::{Bucket, Level},
+    gcra::{Bucket, Level, Refill},
     label::Label,
     places::{AtHand, Place},
 };
@@ -291,9 +291,11 @@ impl Standing {
             Tokens::Rate(rate) => (rate.amount().into(), rate.period().seconds()),
             Tokens::Quota(quota) => (quota.amount(), quota.calendar().seconds()),
         };
-        let whole = place.bucket();
-        let shares = if bucket == whole { 1 } else { whole.tokens() / bucket.tokens().max(1) };
-        let quota = if shares > 1 { quota / shares } else { quota };
+        // A share may hold more tokens than its part of them, one at least, but is refilled no faster.
+        let quota = match bucket.refill {
+            Refill::Steady => (quota / (bucket.interval / place.bucket().interval).max(1)).max(1),
+            Refill::Calendar(_) => bucket.capacity,
+        };
         let remaining = bucket.free(level.taken) * place.units();
         let nanos = if remaining > 0 { level.resets_in } else { bucket.wait_nanos(level) };
         // A month at most.

@@ -46,6 +46,30 @@ async fn a_request_takes_as_many_units_as_it_costs() {
 }
 
 #[tokio::test]
+async fn a_share_is_told_as_what_it_is_refilled_at() {
+    let limiter = limiter("redis://127.0.0.1:1");
+    let worker = limiter.for_worker();
+    limiter.set_node_count(4);
+    let three = Cost::Fixed(NonZeroU32::new(3).expect("a number"));
+    for (key, burst, told) in
+        [("whole", None, (15, 60)), ("few", Some(8), (15, 60)), ("one", Some(3), (15, 60))]
+    {
+        let rate = Rate::parse(60, Period::Minute, burst).expect("a rate");
+        let measure = Measure::Tokens(Tokens::Rate(rate));
+        let limit = Limit { measure, fallback: Fallback::LocalShare, shadow: false };
+        let verdict = worker.admit(&at(&three, key, limit)).await;
+        let Verdict::Admitted(standings) = verdict else { panic!("{key}: {verdict:?}") };
+        assert_eq!((standings[0].quota, standings[0].window), (told.0, Some(told.1)), "{key}");
+    }
+    for (amount, told) in [(100, 24), (4, 3)] {
+        let limit = quota(amount, Calendar::Day);
+        let verdict = worker.admit(&at(&three, &amount.to_string(), limit)).await;
+        let Verdict::Admitted(standings) = verdict else { panic!("{amount}: {verdict:?}") };
+        assert_eq!(standings[0].quota, told, "of {amount}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_request_turned_out_to_cost_is_missing_for_the_next_ones() {
     let server = Server::start();
     let cost = Cost::Charged(Charge::ResponseBytes);

@@ -223,6 +223,48 @@ async fn what_waits_for_a_redis_that_is_away_is_bounded() {
     assert!((10_000..=1 << 16).contains(&listed), "{listed}");
 }
 
+#[tokio::test]
+async fn requests_that_another_limit_refuses_take_nothing_of_a_quota_that_is_nearly_used_up() {
+    let server = Server::start();
+    let nodes: Vec<_> = (0..5).map(|_| limiter(&server.url())).collect();
+    for node in &nodes {
+        node.set_node_count(5);
+    }
+    let workers: Vec<_> = nodes.iter().map(Limiter::for_worker).collect();
+    until("all are connected", || nodes.iter().all(|n| n.state() == State::Redis)).await;
+    let requests = async {
+        // Of a rate it is asked first; of what is asked of a quota, the last ones are back soon.
+        for (route, total, is_back_in) in [
+            (id("rate"), limit(1, Fallback::Closed), Duration::ZERO),
+            (id("quota"), quota(1, Calendar::Day), Duration::from_millis(500)),
+        ] {
+            let (key, name) = (route.as_str(), id("total"));
+            let mut both = of_key(key, &[(Scope::Key, quota(4, Calendar::Day))]);
+            let mut of_all = Policies::default();
+            for policies in [&mut both, &mut of_all] {
+                policies.push(Subject::Route(&route), Scope::OfRoute(&route, &name), total);
+            }
+            assert!(matches!(workers[0].admit(&of_all).await, Verdict::Admitted(_)));
+            for worker in &workers {
+                for _ in 0..10 {
+                    let verdict = worker.admit(&both).await;
+                    assert!(matches!(verdict, Verdict::Refused { .. }), "{key}: {verdict:?}");
+                }
+            }
+            tokio::time::sleep(is_back_in).await;
+            let mut admitted = 0;
+            for _ in 0..5 {
+                admitted += u32::from(admits(&workers[1], key, quota(4, Calendar::Day)).await);
+            }
+            assert_eq!(admitted, 4, "{key}");
+        }
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(workers.iter().map(WorkerLimiter::give_back)) => {}
+        () = requests => {}
+    }
+}
+
 /// As a control plane says it whose clock is Redis's.
 fn ends_in(quota: &Forgotten) -> Duration {
     quota.ends.saturating_duration_since(Instant::now())
