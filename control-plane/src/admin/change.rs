@@ -7,7 +7,6 @@ use std::{
 
 use async_trait::async_trait;
 use fastgate::model::Id;
-use tokio::time::sleep;
 use tonic::Request;
 
 use super::{
@@ -21,12 +20,9 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How long an update is tried again that finds the object changed under it.
+/// How long an update is tried again that finds the object changed under it: where many change one, each has its
+/// turn after a while.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// It pauses before, for up to so long: two control planes that write in turns would otherwise go on as they
-/// began, and one of them would always read what the other is about to change.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who changes what kind of thing where.
 pub(super) struct Draft {
@@ -117,8 +113,6 @@ impl Admin {
                     return Err(Error::Bug("a change without a request id was replayed"));
                 }
                 Err(StoreError::Stale { .. }) if sent_etag.is_empty() && Instant::now() < until => {
-                    let part = getrandom::u32().unwrap_or(u32::MAX);
-                    sleep(LONGEST_PAUSE.mul_f64(f64::from(part) / f64::from(u32::MAX))).await;
                 }
                 Err(error) => return Err(error.into()),
             }
