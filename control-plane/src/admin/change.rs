@@ -20,8 +20,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How long an update is tried again that finds the object changed under it: where many change one, each has its
-/// turn after a while.
+/// How long an update is tried again that finds the object changed under it. Where many change one through two
+/// control planes some may find it so each time: what one reads the other is about to change.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who changes what kind of thing where.

@@ -13,6 +13,10 @@ use crate::{
     request::{RequestHead, Target, Version},
 };
 
+/// Pieces a line of cookies may come in: a browser keeps 180 for a site. Each takes room in the index,
+/// however short it is.
+const MAX_CRUMBS: usize = 400;
+
 /// The head of a request.
 pub(super) struct Head {
     bytes: Vec<u8>,
@@ -134,7 +138,7 @@ pub(super) fn are_trailers(
 struct Reading {
     index: Index,
     lines: usize,
-    has_cookie: bool,
+    crumbs: usize,
     method: Option<Method>,
     authority: Option<Range<usize>>,
     path: Option<Range<usize>>,
@@ -145,9 +149,10 @@ struct Reading {
 
 impl Reading {
     fn take(&mut self, bytes: &[u8], field: Placed) {
-        // All of them are one line (RFC 9113 section 8.2.3), which their bytes bound.
-        let is_crumb = self.has_cookie && matches!(field.name, Name::Regular(Kind::Cookie));
-        if self.lines >= MAX_LINES && !is_crumb {
+        // All of them are one line (RFC 9113 section 8.2.3).
+        let is_crumb = self.crumbs > 0 && matches!(field.name, Name::Regular(Kind::Cookie));
+        let has_room = if is_crumb { self.crumbs < MAX_CRUMBS } else { self.lines < MAX_LINES };
+        if !has_room {
             self.fault = Some(HeadFault::TooLarge);
             return;
         }
@@ -158,7 +163,7 @@ impl Reading {
             && match field.name {
                 Name::Regular(kind) => {
                     self.lines += usize::from(!is_crumb);
-                    self.has_cookie |= kind == Kind::Cookie;
+                    self.crumbs += usize::from(kind == Kind::Cookie);
                     self.index.note(kind, field.start..value_starts, value_at);
                     is_of_a_message(kind, field.name_in(bytes), value)
                 }

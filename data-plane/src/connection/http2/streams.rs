@@ -53,13 +53,14 @@ struct Tally {
 
 impl Streams {
     pub(super) fn new() -> Self {
+        let now = Instant::now();
         Self {
             open: Vec::new(),
             last: 0,
             cut_off: VecDeque::new(),
             heads: 0,
-            resets: Tally::new(),
-            noise: Tally::new(),
+            resets: Tally::since(now),
+            noise: Tally::since(now),
         }
     }
 
@@ -155,8 +156,8 @@ impl Streams {
 }
 
 impl Tally {
-    fn new() -> Self {
-        Self { count: 0, since: Instant::now() }
+    fn since(since: Instant) -> Self {
+        Self { count: 0, since }
     }
 
     /// Counts one more; an error when it is more than that many in a short time.
@@ -168,7 +169,7 @@ impl Tally {
         if self.since.elapsed() < SHORT {
             return Err(Code::EnhanceYourCalm);
         }
-        *self = Self::new();
+        *self = Self::since(Instant::now());
         Ok(())
     }
 

@@ -176,6 +176,8 @@ fn sound_requests_of_every_form_reach_the_upstream() {
     assert_eq!(seen.status(1), 200, "8.2.3 as many as a browser has");
     let received = upstream.received();
     assert_eq!(received[received.len() - 2].headers("cookie"), [crumbs.join("; ")]);
+    let many = [M, S, path, A].into_iter().chain(std::iter::repeat_n(("cookie", "a"), 401));
+    assert_eq!(play(&node, &many.collect::<Vec<_>>()).status(1), 431, "more than any has");
     let options = [(":method", "OPTIONS"), S, (":path", "*"), A];
     assert_eq!(play(&node, &options).status(1), 204, "8.3.1 of the server as a whole");
 }
