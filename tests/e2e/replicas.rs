@@ -90,7 +90,7 @@ async fn what_many_write_to_two_control_planes_is_the_same_on_every_node() {
     let shared =
         json!({"route_id": "shared", "path_prefix": "/shared", "targets": [{"url": upstream.url}]});
     gate.route(shared).await;
-    let (_, secret) = gate.key(json!({"source_path": "app"})).await;
+    let (_, secret) = gate.key(json!({"source_path": "app", "rate_limit": 100_000})).await;
 
     let until = Instant::now() + Duration::from_secs(if is_long() { 60 } else { 5 });
     let writers = (0..16).map(|number| {

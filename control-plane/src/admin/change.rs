@@ -1,9 +1,6 @@
 //! What creating, updating and deleting have in common over all kinds of objects.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use fastgate::model::Id;
@@ -15,14 +12,13 @@ use super::{
 };
 use crate::{
     access::Caller,
-    domain::{Actor, CallId, Change, Expect, Op, Outcome, Repeatable, Stored},
+    domain::{Actor, CallId, Change, Expect, Object, Op, Outcome, Repeatable, Rework, Stored},
     error::Error,
     store::{Store, StoreError},
 };
 
-/// How long an update is tried again that finds the object changed under it. Where many change one through two
-/// control planes some may find it so each time: what one reads the other is about to change.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How often an update is tried that nothing could be made of when it was written: it was read before.
+const TRIES: u32 = 10;
 
 /// Who changes what kind of thing where.
 pub(super) struct Draft {
@@ -35,7 +31,7 @@ pub(super) struct Draft {
 
 /// A kind of object that is read by its id and written whole.
 #[async_trait]
-pub(super) trait Kept: Clone + PartialEq + Send + Sync {
+pub(super) trait Kept: Clone + PartialEq + Send + Sync + 'static {
     /// What the store and its errors call it.
     const KIND: &'static str;
     /// As users see it.
@@ -51,6 +47,9 @@ pub(super) trait Kept: Clone + PartialEq + Send + Sync {
 
     fn put(self, expect: Expect) -> Op;
 
+    /// An object that is of this kind.
+    fn of(object: Object) -> Option<Stored<Self>>;
+
     /// As users see it, without what the store adds.
     fn shown(&self, environment: &Id) -> Self::Wire;
 }
@@ -63,6 +62,7 @@ impl Draft {
             action: self.action,
             repeatable,
             ops,
+            rework: None,
             validate_only: self.validate_only,
         }
     }
@@ -81,39 +81,45 @@ impl Admin {
     }
 
     /// Reads an object, changes it and writes it back, unless that changes nothing. Without an
-    /// etag of the user it tries again when somebody else changed the object in between. A dry run
+    /// etag of the user it changes what others have made of the object in between. A dry run
     /// keeps the etag that is stored: with another, an update would pass over somebody's change.
     pub(super) async fn update<T: Kept>(
         &self,
         draft: &Draft,
         id: &str,
         sent_etag: &str,
-        change: impl Fn(&T) -> Result<T, Error> + Send,
+        change: impl Fn(&T) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<(Stored<T>, T::Aside), Error> {
-        let until = Instant::now() + PATIENCE;
+        let update = Arc::new(Update { change, reworked: Mutex::default() });
+        let mut tries = 0;
         loop {
+            tries += 1;
             let (stored, aside) = self.read::<T>(&draft.environment, id).await?;
             if !sent_etag.is_empty() && sent_etag != stored.etag {
                 return Err(StoreError::Stale { kind: T::KIND, id: id.to_owned() }.into());
             }
-            let object = change(&stored.object)?;
+            let object = (update.change)(&stored.object)?;
             if object == stored.object {
                 return Ok((stored, aside));
             }
             let op = object.clone().put(Expect::Etag(stored.etag.clone()));
-            match self.store.commit(&draft.change(vec![op], None)).await {
-                Ok(Outcome::Committed(_)) if draft.validate_only => {
-                    return Ok((Stored { object, ..stored }, aside));
-                }
+            let mut change = draft.change(vec![op], None);
+            if sent_etag.is_empty() {
+                let update = update.clone();
+                change.rework = Some(Rework::new(move |object| update.rework(object)));
+            }
+            match self.store.commit(&change).await {
                 Ok(Outcome::Committed(committed)) => {
-                    let (updated_at, etag) = (committed.at, committed.etag());
-                    return Ok((Stored { object, updated_at, etag, ..stored }, aside));
+                    let mut written = update.written().unwrap_or(Stored { object, ..stored });
+                    if !draft.validate_only {
+                        (written.updated_at, written.etag) = (committed.at, committed.etag());
+                    }
+                    return Ok((written, aside));
                 }
                 Ok(Outcome::Replayed(_)) => {
                     return Err(Error::Bug("a change without a request id was replayed"));
                 }
-                Err(StoreError::Stale { .. }) if sent_etag.is_empty() && Instant::now() < until => {
-                }
+                Err(StoreError::Stale { .. }) if sent_etag.is_empty() && tries < TRIES => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -143,6 +149,28 @@ impl Admin {
         }
         self.check_environment(environment).await?;
         Err(not_found(T::KIND, id))
+    }
+}
+
+/// What an update does, to the object it was read or to what others made of that since.
+struct Update<T, F> {
+    change: F,
+    /// What came of the latter, and when that was created.
+    reworked: Mutex<Option<Stored<T>>>,
+}
+
+impl<T: Kept, F: Fn(&T) -> Result<T, Error>> Update<T, F> {
+    fn rework(&self, object: Object) -> Option<Op> {
+        let stored = T::of(object)?;
+        let object = (self.change)(&stored.object).ok().filter(|it| *it != stored.object)?;
+        let op = object.clone().put(Expect::Etag(stored.etag.clone()));
+        *self.reworked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Stored { object, ..stored });
+        Some(op)
+    }
+
+    fn written(&self) -> Option<Stored<T>> {
+        self.reworked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     repeat::Answer,
 };
 use crate::{
-    domain::{Committed, Environment, Expect, Namespace, Op, RolloutPolicy, Stored},
+    domain::{Committed, Environment, Expect, Namespace, Object, Op, RolloutPolicy, Stored},
     error::Error,
     store::{Cursor, Head, Store, StoreError},
 };
@@ -91,10 +91,11 @@ impl EnvironmentService for Admin {
         let id = parse_id("environment", &sent.environment)?;
         let action = "fastgate.admin.v1.EnvironmentService/UpdateEnvironment";
         let draft = Draft { environment: id.clone(), actor, action, validate_only };
-        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Environment| {
+        let (pool, etag) = (self.pool.clone(), sent.etag.clone());
+        let updated = self.update(&draft, id.as_str(), &etag, move |stored: &Environment| {
             let before = updatable(stored);
-            let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
-            parse(id.clone(), &after)
+            let after = UPDATABLE.merge(&pool, &before, &sent, update_mask.as_ref())?;
+            parse(stored.id.clone(), &after)
         });
         Ok(Response::new(wire(&updated.await?.0, &self.heads().await?)))
     }
@@ -159,6 +160,13 @@ impl Kept for Environment {
 
     fn put(self, expect: Expect) -> Op {
         Op::PutEnvironment(self, expect)
+    }
+
+    fn of(object: Object) -> Option<Stored<Self>> {
+        match object {
+            Object::Environment(found) => Some(found),
+            _ => None,
+        }
     }
 
     fn shown(&self, _: &Id) -> WireEnvironment {

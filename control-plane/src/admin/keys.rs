@@ -14,7 +14,7 @@ use fastgate::{
         key_service_server::KeyService,
     },
     model::{self, Id, Violations},
-    secret::{Kind, Secret},
+    secret::{Kind, Secret, SecretHash},
 };
 use tonic::{Request, Response, Status};
 
@@ -30,7 +30,7 @@ use super::{
     some_text,
 };
 use crate::{
-    domain::{ApiKey, ApiSecret, Committed, Expect, Op, Stored, Usage},
+    domain::{ApiKey, ApiSecret, Committed, Expect, Object, Op, Stored, Usage},
     error::Error,
     store::{Cursor, KeyFilter, Store, StoreError},
 };
@@ -133,9 +133,10 @@ impl KeyService for Admin {
         let id = parse_id("key_id", &sent.key_id)?;
         let action = "fastgate.admin.v1.KeyService/UpdateKey";
         let draft = Draft { environment, actor, action, validate_only };
-        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored| {
+        let (pool, etag) = (self.pool.clone(), sent.etag.clone());
+        let updated = self.update(&draft, id.as_str(), &etag, move |stored| {
             let before = updatable(stored);
-            let after = UPDATABLE.merge(&self.pool, &before, &sent, update_mask.as_ref())?;
+            let after = UPDATABLE.merge(&pool, &before, &sent, update_mask.as_ref())?;
             updated_key(stored, &after, now())
         });
         let (key, usage) = updated.await?;
@@ -166,8 +167,9 @@ impl KeyService for Admin {
         let secret = Secret::generate(Kind::ApiKey).map_err(Error::from)?;
         let action = "fastgate.admin.v1.KeyService/RotateKey";
         let draft = Draft { environment, actor, action, validate_only };
-        let updated = self.update(&draft, id.as_str(), &etag, |stored: &ApiKey| {
-            let secrets = rotated(&stored.secrets, &secret, overlap, now());
+        let hash = secret.hash();
+        let updated = self.update(&draft, id.as_str(), &etag, move |stored: &ApiKey| {
+            let secrets = rotated(&stored.secrets, hash, overlap, now());
             Ok(ApiKey { secrets, ..stored.clone() })
         });
         let (key, usage) = updated.await?;
@@ -290,12 +292,12 @@ fn parse_overlap(sent: Option<f64>) -> Result<Duration, Error> {
 /// The secrets after a rotation: the newest of the old ones until its overlap ends, and the new one.
 fn rotated(
     old: &[ApiSecret],
-    secret: &Secret,
+    secret: SecretHash,
     overlap: Duration,
     now: SystemTime,
 ) -> Vec<ApiSecret> {
     let version = old.iter().map(|secret| secret.version).max().unwrap_or(0).saturating_add(1);
-    let new = ApiSecret { version, hash: secret.hash(), created_at: now, expires_at: None };
+    let new = ApiSecret { version, hash: secret, created_at: now, expires_at: None };
     let live = |secret: &&ApiSecret| secret.expires_at.is_none_or(|end| end > now);
     let replaced = old.iter().filter(live).max_by_key(|secret| secret.version);
     let replaced = replaced.filter(|_| !overlap.is_zero()).map(|secret| {
@@ -322,6 +324,13 @@ impl Kept for ApiKey {
 
     fn put(self, expect: Expect) -> Op {
         Op::PutKey(self, expect)
+    }
+
+    fn of(object: Object) -> Option<Stored<Self>> {
+        match object {
+            Object::Key(found) => Some(found),
+            _ => None,
+        }
     }
 
     fn shown(&self, environment: &Id) -> Key {
@@ -405,7 +414,7 @@ mod tests {
             (vec![secret(1, at(1500))], hour, vec![(1, at(1500)), (2, None)]),
         ] {
             let new = Secret::generate(Kind::ApiKey).expect("random bytes");
-            let after = rotated(&old, &new, overlap, now);
+            let after = rotated(&old, new.hash(), overlap, now);
             let found: Vec<_> = after.iter().map(|s| (s.version, s.expires_at)).collect();
             assert_eq!(found, kept);
             assert_eq!(after.last().map(|secret| secret.hash), Some(new.hash()));

@@ -22,7 +22,7 @@ use super::{
     repeat::Answer,
 };
 use crate::{
-    domain::{Committed, Expect, Op, Plan, Stored},
+    domain::{Committed, Expect, Object, Op, Plan, Stored},
     error::Error,
     store::{Cursor, Store, StoreError},
 };
@@ -95,9 +95,10 @@ impl PlanService for Admin {
         let id = parse_id("plan_id", &sent.plan_id)?;
         let action = "fastgate.admin.v1.PlanService/UpdatePlan";
         let draft = Draft { environment, actor, action, validate_only };
-        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Plan| {
+        let (pool, etag) = (self.pool.clone(), sent.etag.clone());
+        let updated = self.update(&draft, id.as_str(), &etag, move |stored: &Plan| {
             let mask = update_mask.as_ref();
-            Ok(Plan::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
+            Ok(Plan::parse(UPDATABLE.merge(&pool, &stored.wire, &sent, mask)?)?)
         });
         Ok(Response::new(wire(&draft.environment, &updated.await?.0)))
     }
@@ -134,6 +135,13 @@ impl Kept for Plan {
 
     fn put(self, expect: Expect) -> Op {
         Op::PutPlan(Box::new(self), expect)
+    }
+
+    fn of(object: Object) -> Option<Stored<Self>> {
+        match object {
+            Object::Plan(found) => Some(found),
+            _ => None,
+        }
     }
 
     fn shown(&self, environment: &Id) -> WirePlan {

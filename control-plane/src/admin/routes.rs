@@ -23,7 +23,7 @@ use super::{
     repeat::Answer,
 };
 use crate::{
-    domain::{Committed, Expect, Op, Route, Stored},
+    domain::{Committed, Expect, Object, Op, Route, Stored},
     error::Error,
     store::{Cursor, Store, StoreError},
 };
@@ -101,11 +101,12 @@ impl RouteService for Admin {
         let id = parse_id("route_id", &sent.route_id)?;
         let action = "fastgate.admin.v1.RouteService/UpdateRoute";
         let draft = Draft { environment, actor, action, validate_only };
-        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Route| {
+        let (pool, etag, field) = (self.pool.clone(), sent.etag.clone(), path_field(&sent));
+        let updated = self.update(&draft, id.as_str(), &etag, move |stored: &Route| {
             let mask = update_mask.as_ref();
-            Ok(Route::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
+            Ok(Route::parse(UPDATABLE.merge(&pool, &stored.wire, &sent, mask)?)?)
         });
-        let (updated, ()) = updated.await.map_err(|error| at_field(error, path_field(&sent)))?;
+        let (updated, ()) = updated.await.map_err(|error| at_field(error, field))?;
         Ok(Response::new(wire(&draft.environment, &updated)))
     }
 
@@ -142,6 +143,13 @@ impl Kept for Route {
 
     fn put(self, expect: Expect) -> Op {
         Op::PutRoute(Box::new(self), expect)
+    }
+
+    fn of(object: Object) -> Option<Stored<Self>> {
+        match object {
+            Object::Route(found) => Some(found),
+            _ => None,
+        }
     }
 
     fn shown(&self, environment: &Id) -> WireRoute {

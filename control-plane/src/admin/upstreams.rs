@@ -23,7 +23,7 @@ use super::{
     repeat::Answer,
 };
 use crate::{
-    domain::{Committed, Expect, Op, Stored, Upstream},
+    domain::{Committed, Expect, Object, Op, Stored, Upstream},
     error::Error,
     store::{Cursor, Store, StoreError},
 };
@@ -96,9 +96,10 @@ impl UpstreamService for Admin {
         let id = parse_id("upstream_id", &sent.upstream_id)?;
         let action = "fastgate.admin.v1.UpstreamService/UpdateUpstream";
         let draft = Draft { environment, actor, action, validate_only };
-        let updated = self.update(&draft, id.as_str(), &sent.etag, |stored: &Upstream| {
+        let (pool, etag) = (self.pool.clone(), sent.etag.clone());
+        let updated = self.update(&draft, id.as_str(), &etag, move |stored: &Upstream| {
             let mask = update_mask.as_ref();
-            Ok(Upstream::parse(UPDATABLE.merge(&self.pool, &stored.wire, &sent, mask)?)?)
+            Ok(Upstream::parse(UPDATABLE.merge(&pool, &stored.wire, &sent, mask)?)?)
         });
         Ok(Response::new(wire(&draft.environment, &updated.await?.0)))
     }
@@ -136,6 +137,13 @@ impl Kept for Upstream {
 
     fn put(self, expect: Expect) -> Op {
         Op::PutUpstream(Box::new(self), expect)
+    }
+
+    fn of(object: Object) -> Option<Stored<Self>> {
+        match object {
+            Object::Upstream(found) => Some(found),
+            _ => None,
+        }
     }
 
     fn shown(&self, environment: &Id) -> WireUpstream {

@@ -1,13 +1,13 @@
 //! A change: what one admin call writes, in one transaction, as at most one revision a namespace.
 
-use std::time::SystemTime;
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use fastgate::model::Id;
 
-use super::{ApiKey, Environment, Namespace, Plan, Route, Upstream};
+use super::{ApiKey, Environment, Namespace, Plan, Route, Stored, Upstream};
 
 /// Everything one admin call writes to one environment.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) environment: Id,
     pub(crate) actor: Actor,
@@ -17,8 +17,26 @@ pub(crate) struct Change {
     pub(crate) repeatable: Option<Repeatable>,
     /// In this order; all or none.
     pub(crate) ops: Vec<Op>,
+    /// Where its only op puts what was made of an object that others may have changed since: how that is
+    /// made of what is there instead. Without it such a change is stale.
+    pub(crate) rework: Option<Rework>,
     /// Runs every check, then rolls back.
     pub(crate) validate_only: bool,
+}
+
+/// Makes the op of an update anew, of the object as it is when the update is written; `None`: there is nothing
+/// to write, or this object can't be updated so.
+#[derive(Clone)]
+pub(crate) struct Rework(Arc<dyn Fn(Object) -> Option<Op> + Send + Sync>);
+
+/// An object of any kind.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Object {
+    Key(Stored<ApiKey>),
+    Route(Stored<Route>),
+    Upstream(Stored<Upstream>),
+    Plan(Stored<Plan>),
+    Environment(Stored<Environment>),
 }
 
 /// What a call is known by when it comes again.
@@ -70,6 +88,22 @@ pub(crate) enum Op {
     PutEnvironment(Environment, Expect),
     /// Deletes the change's environment, which must be empty.
     DeleteEnvironment(Expect),
+}
+
+impl Rework {
+    pub(crate) fn new(make: impl Fn(Object) -> Option<Op> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    pub(crate) fn of(&self, object: Object) -> Option<Op> {
+        (self.0)(object)
+    }
+}
+
+impl fmt::Debug for Rework {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rework")
+    }
 }
 
 impl Op {

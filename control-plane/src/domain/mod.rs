@@ -14,7 +14,7 @@ mod token;
 pub(crate) mod varint;
 
 pub(crate) use change::{
-    Actor, CallId, Change, Committed, Expect, Op, Outcome, Repeatable, Replay,
+    Actor, CallId, Change, Committed, Expect, Object, Op, Outcome, Repeatable, Replay, Rework,
 };
 pub(crate) use event::{EventBatch, EventFilter, EventGap, EventPosition};
 pub(crate) use histogram::Histogram;

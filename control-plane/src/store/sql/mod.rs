@@ -91,6 +91,7 @@ impl SqlStore {
             action: "bootstrap",
             repeatable: None,
             ops: vec![Op::PutEnvironment(default, Expect::Absent)],
+            rework: None,
             validate_only: false,
         };
         match store.commit(&change).await {

@@ -15,7 +15,7 @@ use super::{
     samples::{change, commit, commit_change, environment, id, key, on_plan, put_plan},
 };
 use crate::{
-    domain::{ApiKey, Change, Expect, Namespace, Op},
+    domain::{ApiKey, Change, Expect, Namespace, Object, Op, Plan, Rework},
     store::{News, Page, Store, StoreError},
 };
 
@@ -163,6 +163,80 @@ pub(super) async fn updates_of_keys_stand_and_fall_one_by_one(store: Arc<dyn Sto
     let events = store.admin_events(None, &page).await.expect("reads");
     let of_keys = events.iter().filter(|(_, event)| event.kind == "key").count() as u64;
     assert_eq!(of_keys, KEYS + KEYS / 2, "one for each change that was made");
+}
+
+/// Updates that say how they are made anew are of what others have left; nothing of those is lost.
+pub(super) async fn updates_that_can_be_reworked_add_up(store: Arc<dyn Store>) {
+    const OBJECTS: usize = 3;
+    const UPDATES: usize = 60;
+    // Of each two of these some are written together, and some one by one.
+    let keys = [key("k0"), key("k1")];
+    commit(&store, vec![put_plan("p", 10)]).await.expect("commits");
+    for key in &keys {
+        commit(&store, vec![Op::PutKey(key.clone(), Expect::Absent)]).await.expect("commits");
+    }
+
+    // All have seen the first state.
+    let first = |n: usize| Expect::Etag(format!("{:x}", n + 1));
+    let of_key = |n: usize| Change {
+        rework: Some(Rework::new(|object| match object {
+            Object::Key(held) => Some(Op::PutKey(one_longer(held.object), Expect::Etag(held.etag))),
+            _ => None,
+        })),
+        ..change(vec![Op::PutKey(one_longer(keys[n].clone()), first(n))])
+    };
+    let of_plan = Change {
+        rework: Some(Rework::new(|object| match object {
+            Object::Plan(held) => Some(put_limit(one_more(&held.object), Expect::Etag(held.etag))),
+            _ => None,
+        })),
+        ..change(vec![put_limit(11, first(0))])
+    };
+    let updates = (0..UPDATES).map(|n| {
+        let (store, of_plan) = (store.clone(), of_plan.clone());
+        let change = if n % OBJECTS < 2 { of_key(n % OBJECTS) } else { of_plan };
+        tokio::spawn(async move {
+            let committed = commit_change(&store, &change).await.expect("commits");
+            let revision = committed.keys_revision.or(committed.config_revision);
+            assert_eq!(revision.map(|number| format!("{number:x}")), Some(committed.etag()));
+        })
+    });
+    for update in updates.collect::<Vec<_>>() {
+        update.await.expect("writes");
+    }
+    let each = UPDATES / OBJECTS;
+    for key in &keys {
+        let held = store.key(&id("default"), key.key_id.as_str()).await.expect("reads");
+        let (held, _) = held.expect("is there");
+        assert_eq!(held.object.description, format!("{}{}", key.description, "+".repeat(each)));
+    }
+    let held = store.plan(&id("default"), "p").await.expect("reads").expect("is there");
+    assert_eq!(held.object.wire.rate_limit, Some(10 + each as i64));
+    log_leads_to_the_state(&store, (keys.len() + 2 * each) as u64).await;
+
+    // A dry run is made anew as well, and writes nothing.
+    let dry = Change { validate_only: true, ..of_plan.clone() };
+    commit_change(&store, &dry).await.expect("would be committed");
+    let after = store.plan(&id("default"), "p").await.expect("reads").expect("is there");
+    assert_eq!(after, held);
+
+    // Where nothing is to be made of what is there, the change is late.
+    let hopeless = Change { rework: Some(Rework::new(|_| None)), ..of_plan };
+    let late = commit_change(&store, &hopeless).await;
+    assert!(matches!(late, Err(StoreError::Stale { kind: "plan", .. })), "{late:?}");
+}
+
+fn one_longer(key: ApiKey) -> ApiKey {
+    ApiKey { description: format!("{}+", key.description), ..key }
+}
+
+fn one_more(plan: &Plan) -> i64 {
+    plan.wire.rate_limit.expect("a limit") + 1
+}
+
+fn put_limit(rate_limit: i64, expect: Expect) -> Op {
+    let Op::PutPlan(plan, _) = put_plan("p", rate_limit) else { unreachable!("puts a plan") };
+    Op::PutPlan(plan, expect)
 }
 
 /// Keys that are asked for together are read together; each who asks is told of the one it named.

@@ -109,6 +109,7 @@ contract! {
     concurrency::revisions_have_no_gaps_and_lead_to_the_state,
     concurrency::what_one_is_refused_for_leaves_the_others_alone,
     concurrency::updates_of_keys_stand_and_fall_one_by_one,
+    concurrency::updates_that_can_be_reworked_add_up,
     concurrency::each_key_asked_for_is_the_one_that_is_told,
     concurrency::nothing_is_put_into_an_environment_that_goes,
     concurrency::a_change_wakes_who_waits,

@@ -46,6 +46,7 @@ pub(crate) fn change(ops: Vec<Op>) -> Change {
         action: "test",
         repeatable: None,
         ops,
+        rework: None,
         validate_only: false,
     }
 }

@@ -17,8 +17,8 @@ use crate::{
 impl Draft<'_> {
     /// Checks the state all ops led to.
     pub(super) async fn check_whole(&mut self) -> Result<()> {
-        let change = self.change;
-        for op in &change.ops {
+        let ops = self.ops.clone();
+        for op in ops.iter() {
             match op {
                 Op::PutRoute(route, _) => {
                     let id = route.model.route_id.as_str();
@@ -31,7 +31,7 @@ impl Draft<'_> {
                 _ => {}
             }
         }
-        self.check_plans().await
+        self.check_plans(&ops).await
     }
 
     async fn check_name(&mut self, id: &str, name: &str) -> Result<()> {
@@ -60,10 +60,9 @@ impl Draft<'_> {
 
     /// Every plan a key is put on must be there. Many keys of one change are on few plans, each of
     /// which is looked for once.
-    async fn check_plans(&mut self) -> Result<()> {
-        let change = self.change;
+    async fn check_plans(&mut self, ops: &[Op]) -> Result<()> {
         let mut seen = HashSet::new();
-        for op in &change.ops {
+        for op in ops {
             let Op::PutKey(key, _) = op else { continue };
             let Some(plan) = given(&key.plan_id).filter(|plan| seen.insert(*plan)) else {
                 continue;

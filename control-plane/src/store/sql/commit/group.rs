@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{Change, Outcome},
-    store::News,
+    store::{News, StoreError},
 };
 
 impl Joint for Change {
@@ -61,6 +61,11 @@ async fn commit_all(
                 outcomes.push(commit_one(&mut tx, first).await?);
                 rest
             };
+        }
+        for (change, outcome) in changes.iter().zip(outcomes.iter_mut()) {
+            if matches!(outcome, Err(StoreError::Stale { .. })) && change.rework.is_some() {
+                *outcome = commit_one(&mut tx, change).await?;
+            }
         }
     }
     if !outcomes.iter().any(|outcome| matches!(outcome, Ok(Outcome::Committed(_)))) {

@@ -10,7 +10,7 @@ mod secrets;
 mod staging;
 mod undo;
 
-use std::{iter, time::SystemTime};
+use std::{borrow::Cow, iter, time::SystemTime};
 
 use fastgate::node::v1::EntityKind;
 
@@ -26,7 +26,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ApiKey, Change, Committed, Expect, Namespace, Op, Outcome, Repeatable, Replay, Route,
+        ApiKey, Change, Committed, Expect, Namespace, Op, Outcome, Repeatable, Replay, Rework,
+        Route,
     },
     store::StoreError,
 };
@@ -59,6 +60,8 @@ pub(super) async fn run(tx: &mut Tx, change: &Change) -> Result<Outcome> {
 struct Draft<'a> {
     tx: &'a mut Tx,
     change: &'a Change,
+    /// Those of the change, or what they were reworked to.
+    ops: Cow<'a, [Op]>,
     now_us: i64,
     keys: Option<NextRevision>,
     config: Option<NextRevision>,
@@ -78,7 +81,8 @@ impl<'a> Draft<'a> {
                 hold(tx, &change.environment, ns).await?;
             }
         }
-        Ok(Self { tx, change, now_us, keys, config })
+        let ops = Cow::Borrowed(change.ops.as_slice());
+        Ok(Self { tx, change, ops, now_us, keys, config })
     }
 
     /// What the same call was answered before, if it came before.
@@ -89,7 +93,11 @@ impl<'a> Draft<'a> {
 
     /// Writes all objects; returns their new etags.
     async fn write_all(&mut self) -> Result<Vec<String>> {
-        let ops = &self.change.ops;
+        let change = self.change;
+        if let ([op], Some(rework)) = (&change.ops[..], &change.rework) {
+            return Ok(vec![self.update(op, rework).await?]);
+        }
+        let ops = &change.ops;
         // Keys that are to be new can't depend on each other: they are written many at a time.
         if let Some(keys) = new_keys(ops) {
             return self.create_keys(&keys).await;
@@ -99,6 +107,20 @@ impl<'a> Draft<'a> {
             etags.push(self.write(op).await?);
         }
         Ok(etags)
+    }
+
+    /// Writes an object, and where others have changed it since, what is to be made of what they left. That
+    /// stays as it is: the head of its revisions is locked.
+    async fn update(&mut self, op: &Op, rework: &Rework) -> Result<String> {
+        let stale = match self.write(op).await {
+            Err(stale @ StoreError::Stale { .. }) => stale,
+            other => return other,
+        };
+        let object = objects::held(self.tx, &self.change.environment, op).await?;
+        let op = object.and_then(|object| rework.of(object)).ok_or(stale)?;
+        let etag = self.write(&op).await?;
+        self.ops = Cow::Owned(vec![op]);
+        Ok(etag)
     }
 
     fn next_revision(&mut self, kind: EntityKind) -> Result<&mut NextRevision> {
@@ -122,7 +144,7 @@ impl<'a> Draft<'a> {
             let environment = &self.change.environment;
             staging::stage(self.tx, environment, before, after, self.now_us).await?;
         }
-        let Change { environment, actor, action, ops, repeatable, .. } = self.change;
+        let Change { environment, actor, action, repeatable, .. } = self.change;
         for next in [self.config.take(), self.keys.take()].into_iter().flatten() {
             next.check_size(environment)?;
             let is_there = next.write_head(self.tx, environment).await?;
@@ -136,7 +158,7 @@ impl<'a> Draft<'a> {
             let object = op_object(op, environment);
             Done { actor, action, environment: environment.as_str(), object }
         };
-        let done: Vec<_> = ops.iter().map(done).collect();
+        let done: Vec<_> = self.ops.iter().map(done).collect();
         tokens::log_admin_events(self.tx, &done, self.now_us).await?;
         if let Some(repeatable) = repeatable
             && !requests::keep(self.tx, repeatable, &committed, self.now_us).await?

@@ -1,5 +1,7 @@
 //! Writes and deletes objects, and notes each in the revision under way.
 
+use std::slice;
+
 use fastgate::{
     model::Id,
     node::v1::{Entity, EntityKind, EntityRef},
@@ -7,11 +9,11 @@ use fastgate::{
 use prost::Message as _;
 
 use super::{
-    super::{Result, Tx, value::not_found},
+    super::{Result, Tx, objects, value::not_found},
     Draft, given, match_key,
 };
 use crate::{
-    domain::{ApiKey, Environment, Expect, Op, Plan, Route, Upstream},
+    domain::{ApiKey, Environment, Expect, Object, Op, Plan, Route, Upstream},
     store::StoreError,
 };
 
@@ -265,6 +267,36 @@ impl Draft<'_> {
             _ => Ok(kept),
         }
     }
+}
+
+/// What there is of the object an op puts.
+pub(super) async fn held(tx: &mut Tx, environment: &Id, op: &Op) -> Result<Option<Object>> {
+    Ok(match op {
+        Op::PutKey(key, _) => {
+            let found = objects::keys_named(tx, environment, slice::from_ref(&key.key_id)).await?;
+            found.into_iter().next().map(Object::Key)
+        }
+        Op::PutRoute(route, _) => {
+            let id = route.model.route_id.as_str();
+            objects::ROUTES.one(tx, environment, id).await?.map(Object::Route)
+        }
+        Op::PutUpstream(upstream, _) => {
+            let id = upstream.model.upstream_id.as_str();
+            objects::UPSTREAMS.one(tx, environment, id).await?.map(Object::Upstream)
+        }
+        Op::PutPlan(plan, _) => {
+            let id = plan.model.plan_id.as_str();
+            objects::PLANS.one(tx, environment, id).await?.map(Object::Plan)
+        }
+        Op::PutEnvironment(..) => {
+            objects::environment(tx, environment.as_str()).await?.map(Object::Environment)
+        }
+        Op::DeleteKey(..)
+        | Op::DeleteRoute(..)
+        | Op::DeleteUpstream(..)
+        | Op::DeletePlan(..)
+        | Op::DeleteEnvironment(_) => None,
+    })
 }
 
 pub(super) async fn is_there(

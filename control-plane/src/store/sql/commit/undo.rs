@@ -46,6 +46,7 @@ pub(in super::super) async fn undo(
         action: ACTION,
         repeatable: None,
         ops,
+        rework: None,
         validate_only: false,
     };
     run(tx, &change).await.map(Some)
