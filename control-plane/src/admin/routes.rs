@@ -147,7 +147,7 @@ impl Kept for Route {
 
     fn of(object: Object) -> Option<Stored<Self>> {
         match object {
-            Object::Route(found) => Some(found),
+            Object::Route(found) => Some(*found),
             _ => None,
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Rework(Arc<dyn Fn(Object) -> Option<Op> + Send + Sync>);
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Object {
     Key(Stored<ApiKey>),
-    Route(Stored<Route>),
+    Route(Box<Stored<Route>>),
     Upstream(Stored<Upstream>),
     Plan(Stored<Plan>),
     Environment(Stored<Environment>),

@@ -278,7 +278,7 @@ pub(super) async fn held(tx: &mut Tx, environment: &Id, op: &Op) -> Result<Optio
         }
         Op::PutRoute(route, _) => {
             let id = route.model.route_id.as_str();
-            objects::ROUTES.one(tx, environment, id).await?.map(Object::Route)
+            objects::ROUTES.one(tx, environment, id).await?.map(Box::new).map(Object::Route)
         }
         Op::PutUpstream(upstream, _) => {
             let id = upstream.model.upstream_id.as_str();
