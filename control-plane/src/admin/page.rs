@@ -1,6 +1,7 @@
 //! Pages of lists: how many, and where the next one starts.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use crc32fast::Hasher;
 
 use crate::{
     error::Error,
@@ -16,8 +17,8 @@ const MAX_SIZE: u32 = 1000;
 pub(super) struct Paging {
     after: Option<Cursor>,
     size: u32,
-    /// Which list: a token of another one is refused.
-    list: u32,
+    /// Begins the checksum of its tokens: one of another list is refused.
+    list: Hasher,
 }
 
 impl Paging {
@@ -28,7 +29,7 @@ impl Paging {
             Ok(size) => size.min(MAX_SIZE),
             Err(_) => return Err(Error::field("page_size", format!("is {size}: give 1 to 1000"))),
         };
-        let list = checksum(list);
+        let list = hasher_of(list);
         if token.is_empty() {
             return Ok(Self { after: None, size, list });
         }
@@ -38,10 +39,7 @@ impl Paging {
                 "is none of this list: give the last answer's next_page_token and the same filters",
             )
         };
-        let (of, cursor) = decode(token).ok_or_else(bad)?;
-        if of != list {
-            return Err(bad());
-        }
+        let cursor = decode(&list, token).ok_or_else(bad)?;
         Ok(Self { after: Some(cursor), size, list })
     }
 
@@ -51,17 +49,23 @@ impl Paging {
     }
 
     /// Cuts what the store gave to a page; the token of the next one is empty on the last.
-    pub(super) fn cut<T>(
+    pub(super) fn cut<T>(&self, found: Vec<T>, cursor: impl Fn(&T) -> Cursor) -> (Vec<T>, String) {
+        self.cut_short(found, false, cursor)
+    }
+
+    /// The same where the store may have given less than there is: it `is_short` then.
+    pub(super) fn cut_short<T>(
         &self,
         mut found: Vec<T>,
+        is_short: bool,
         cursor: impl Fn(&T) -> Cursor,
     ) -> (Vec<T>, String) {
         let size = self.size as usize;
-        if found.len() <= size {
+        if found.len() <= size && !is_short {
             return (found, String::new());
         }
         found.truncate(size);
-        let token = found.last().map(|last| encode(self.list, &cursor(last))).unwrap_or_default();
+        let token = found.last().map(|last| encode(&self.list, &cursor(last))).unwrap_or_default();
         (found, token)
     }
 
@@ -74,32 +78,41 @@ impl Paging {
     }
 }
 
-fn checksum(list: &[&str]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+fn hasher_of(list: &[&str]) -> Hasher {
+    let mut hasher = Hasher::new();
     for part in list {
         // The length keeps parts apart that run together to the same text.
         hasher.update(&(part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize()
+    hasher
 }
 
-fn encode(list: u32, cursor: &Cursor) -> String {
-    let mut bytes = list.to_be_bytes().to_vec();
-    bytes.extend(cursor.at_us.to_be_bytes());
-    bytes.extend(cursor.id.as_bytes());
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+/// A checksum of the list and of what follows: when the cursor is of, and its id.
+fn encode(list: &Hasher, cursor: &Cursor) -> String {
+    let rest = [&cursor.at_us.to_be_bytes(), cursor.id.as_bytes()].concat();
+    let sum = checksum(list, &rest).to_be_bytes();
+    BASE64_URL_SAFE_NO_PAD.encode([&sum[..], &rest].concat())
 }
 
-fn decode(token: &str) -> Option<(u32, Cursor)> {
+fn decode(list: &Hasher, token: &str) -> Option<Cursor> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (list, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = bytes.split_first_chunk::<4>()?;
+    if u32::from_be_bytes(*sum) != checksum(list, rest) {
+        return None;
+    }
     let (at_us, id) = rest.split_first_chunk::<8>()?;
     let id = String::from_utf8(id.to_vec()).ok()?;
     if id.chars().any(char::is_control) {
         return None;
     }
-    Some((u32::from_be_bytes(*list), Cursor { at_us: i64::from_be_bytes(*at_us), id }))
+    Some(Cursor { at_us: i64::from_be_bytes(*at_us), id })
+}
+
+fn checksum(list: &Hasher, rest: &[u8]) -> u32 {
+    let mut hasher = list.clone();
+    hasher.update(rest);
+    hasher.finalize()
 }
 
 #[cfg(test)]
@@ -141,11 +154,25 @@ mod tests {
 
     #[test]
     fn foreign_and_broken_tokens_are_refused() {
-        let of_another_list = encode(checksum(&["keys", "other"]), &Cursor::by_id("x"));
+        let of_another_list = encode(&hasher_of(&["keys", "other"]), &Cursor::by_id("x"));
         // No id holds one, and Postgres keeps none in a text.
-        let with_a_nul = encode(checksum(&["keys", "default"]), &Cursor::by_id("x\0"));
+        let with_a_nul = encode(&hasher_of(&["keys", "default"]), &Cursor::by_id("x\0"));
         for token in ["!", "AAAA", "é", &of_another_list, "' OR 1=1 --", &with_a_nul] {
             assert!(parse(1, token).is_err(), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_cut_or_changed_is_refused() {
+        let token = encode(&hasher_of(&["keys", "default"]), &Cursor::by_id("1234 5678"));
+        assert!(parse(1, &token).is_ok());
+        for at in 0..token.len() {
+            assert!(at == 0 || parse(1, &token[..at]).is_err(), "cut at {at}");
+            for letter in ["A", "B", "z", "_"] {
+                let mut changed = token.clone();
+                changed.replace_range(at..=at, letter);
+                assert!(changed == token || parse(1, &changed).is_err(), "{letter} at {at}");
+            }
         }
     }
 }
