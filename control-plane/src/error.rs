@@ -51,6 +51,10 @@ pub(crate) enum Error {
     #[error("{0} tails of the log are open here, which is all there may be: end one of them")]
     TooManyTails(usize),
     #[error(
+        "{0} exports of the log are under way here, which is all there may be: end one of them"
+    )]
+    TooManyExports(usize),
+    #[error(
         "nodes show no certificates to this control plane: start it with --node-ca-dir, then create \
          join tokens"
     )]
@@ -89,6 +93,7 @@ impl Error {
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
             Self::Declined(_) => (Code::FailedPrecondition, "NODE_DECLINED"),
             Self::TooManyTails(_) => (Code::Unavailable, "TOO_MANY_TAILS"),
+            Self::TooManyExports(_) => (Code::Unavailable, "TOO_MANY_EXPORTS"),
             Self::NoNodeCa => (Code::FailedPrecondition, "NO_NODE_CA"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
             Self::Store(fault) => match fault {

@@ -12,7 +12,7 @@ use tonic::service::Routes;
 
 use crate::{
     access::{self, Access},
-    admin::Admin,
+    admin::{Admin, Exports},
     audit::{Ingest, StoredUsage, Tails, start_keeper},
     feed::Feed,
     gate::Gate,
@@ -160,6 +160,7 @@ impl Server {
             access: access.clone(),
             pool: pool.clone(),
             tails,
+            exports: Exports::default(),
             started_at: SystemTime::now(),
             node_ca: identities.as_ref().map(Identities::fingerprint),
             stop: stop.clone(),

@@ -56,6 +56,8 @@ use crate::{
     store::{Store, StoreError, within},
 };
 
+pub(crate) use logs::Exports;
+
 pub use import::check_imported_key;
 
 /// How long the store may take to say whether there is an environment.
@@ -76,6 +78,8 @@ pub(crate) struct Admin {
     pub(crate) access: Access,
     /// Who watches the log, for nodes to know.
     pub(crate) tails: Tails,
+    /// Who takes the log along.
+    pub(crate) exports: Exports,
     /// The CA that join tokens name; `None`: nodes show no certificates here.
     pub(crate) node_ca: Option<Fingerprint>,
     /// The messages of the API.

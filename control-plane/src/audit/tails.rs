@@ -151,6 +151,11 @@ impl OpenTail {
         }
     }
 
+    /// Counts events that are not shown.
+    pub(crate) fn pass_over(&self, events: u64) {
+        self.queue.passed_over.fetch_add(events, Relaxed);
+    }
+
     /// Events that should have been shown since this was last asked, and were too many.
     pub(crate) fn passed_over(&self) -> u64 {
         self.queue.passed_over.swap(0, Relaxed)

@@ -20,7 +20,7 @@ use crate::{
     listen,
     store::{
         Store,
-        tests::samples::{commit, id, key, scratch},
+        tests::samples::{commit, id, key, listed, scratch},
     },
 };
 
@@ -68,7 +68,7 @@ impl World {
             until: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100_000),
             matching: EventMatch::default(),
         };
-        let events = self.store.events(&filter, None, 10_000).await.expect("reads");
+        let events = listed(&self.store, &filter).await;
         events.into_iter().map(|(_, event)| event.request_id).collect()
     }
 

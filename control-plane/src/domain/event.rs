@@ -52,6 +52,14 @@ pub(crate) struct EventFilter {
     pub(crate) matching: EventMatch,
 }
 
+/// Some of a list of events.
+#[derive(Debug)]
+pub(crate) struct EventPage {
+    pub(crate) events: Vec<(EventPosition, LogEvent)>,
+    /// How many of those asked for follow, as they are too large to be on one page with these.
+    pub(crate) left_out: u64,
+}
+
 /// Where an event stands in a list: by time, then by the number it got when it was stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct EventPosition {

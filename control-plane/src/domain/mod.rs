@@ -16,7 +16,7 @@ pub(crate) mod varint;
 pub(crate) use change::{
     Actor, CallId, Change, Committed, Expect, Object, Op, Outcome, Repeatable, Replay, Rework,
 };
-pub(crate) use event::{EventBatch, EventFilter, EventGap, EventPosition};
+pub(crate) use event::{EventBatch, EventFilter, EventGap, EventPage, EventPosition};
 pub(crate) use histogram::Histogram;
 pub(crate) use joining::{Issued, JoinToken};
 pub(crate) use object::{

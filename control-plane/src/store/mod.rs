@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastgate::{
-    admin::v1::{AdminEvent, LogEvent, LogGap, Node},
+    admin::v1::{AdminEvent, LogGap, Node},
     digest::Digest,
     identity::{Fingerprint, NodeName, Serial},
     model::Id,
@@ -30,8 +30,8 @@ use fastgate::{
 use thiserror::Error;
 
 use crate::domain::{
-    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Issued,
-    JoinToken, Metrics, MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Rollout,
+    Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPage, EventPosition,
+    Issued, JoinToken, Metrics, MetricsQuery, Namespace, Outcome, Plan, Replay, Revision, Rollout,
     RolloutPosition, Route, Stored, Token, Upstream, Usage,
 };
 
@@ -172,13 +172,14 @@ pub(crate) trait Store: Send + Sync {
 
     /// Stores a batch, and counts what it holds, in one transaction.
     async fn append_events(&self, batch: &EventBatch) -> Result<Appended, StoreError>;
-    /// Newest first, those after a position in that order.
+    /// Newest first, those after a position in that order: at most `limit`, and no more than a page
+    /// holds.
     async fn events(
         &self,
         filter: &EventFilter,
         after: Option<EventPosition>,
         limit: u32,
-    ) -> Result<Vec<(EventPosition, LogEvent)>, StoreError>;
+    ) -> Result<EventPage, StoreError>;
     /// What nodes lost, or one of them, noted last first.
     async fn gaps(
         &self,

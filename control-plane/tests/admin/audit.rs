@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use fastgate::{
     admin::v1::{
-        ExportLogsRequest, LogEvent, TailLogsRequest, TailLogsResponse,
-        log_service_client::LogServiceClient,
+        ExportLogsRequest, ListLogsRequest, LogEvent, RecordedBody, TailLogsRequest,
+        TailLogsResponse, log_service_client::LogServiceClient,
     },
     node::v1::{
         Batch, Gap, OpenTails, TailProgress, TailReport, TailedEvent, TailingNode,
@@ -16,7 +16,7 @@ use http::Method;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Streaming, metadata::MetadataValue};
+use tonic::{Code, Streaming};
 
 use crate::plane::Plane;
 
@@ -114,17 +114,88 @@ async fn a_file_comes_in_parts_over_grpc() {
     fill(&plane).await;
     let admin = format!("http://{}", plane.address);
     let mut client = LogServiceClient::connect(admin).await.expect("a connection");
-    let mut request =
-        Request::new(ExportLogsRequest { method: "GET".into(), ..Default::default() });
-    let bearer: MetadataValue<_> = format!("Bearer {}", plane.token).parse().expect("a value");
-    request.metadata_mut().insert("authorization", bearer);
+    let request = plane.asked(ExportLogsRequest { method: "GET".into(), ..Default::default() });
     let mut parts = client.export_logs(request).await.expect("a stream").into_inner();
-    let (mut count, mut lines) = (0, 0);
+    let mut lines = 0;
     while let Some(part) = parts.message().await.expect("a part") {
-        count += 1;
+        assert!(part.data.len() <= 257 << 10, "{} bytes", part.data.len());
         lines += part.data.iter().filter(|byte| **byte == b'\n').count();
     }
-    assert_eq!((count, lines as u64), (3, EVENTS));
+    assert_eq!(lines as u64, EVENTS);
+}
+
+#[tokio::test]
+async fn what_is_recorded_of_bodies_makes_no_answer_too_large() {
+    let plane = Plane::start().await;
+    let body = Some(RecordedBody { text: "b\"".repeat(30_000), ..RecordedBody::default() });
+    for (seq, event) in (0..).zip(events(100, SystemTime::now())) {
+        let event = LogEvent { request_body: body.clone(), response_body: body.clone(), ..event };
+        push(&plane, seq, vec![event]).await;
+    }
+    let mut newest_first: Vec<_> = (0..100).map(|n| format!("r{n}")).collect();
+    newest_first.reverse();
+    // A client of 4 MiB, as most are.
+    let admin = format!("http://{}", plane.address);
+    let mut client = LogServiceClient::connect(admin).await.expect("a connection");
+    let (mut listed, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListLogsRequest { page_size: 1000, page_token, ..Default::default() };
+        let page = client.list_logs(plane.asked(request)).await.expect("a page").into_inner();
+        listed.extend(page.logs.into_iter().map(|log| log.request_id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, newest_first);
+    let mut parts = client.export_logs(plane.asked(ExportLogsRequest::default())).await;
+    let parts = parts.as_mut().expect("a stream").get_mut();
+    let mut lines = 0;
+    while let Some(part) = parts.message().await.expect("a part") {
+        lines += part.data.iter().filter(|byte| **byte == b'\n').count();
+    }
+    assert_eq!(lines, 100);
+    // The first that a tail shows are the newest that fit, and it says how many do not.
+    let mut tail = tail(&plane, TailLogsRequest { lines: 60, ..Default::default() }).await;
+    let (first, passed_over) = next(&mut tail).await;
+    assert_eq!((first.request_id, passed_over), (format!("r{}", 40 + passed_over), passed_over));
+    assert!((30..60).contains(&passed_over), "{passed_over}");
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn exports_under_way_are_bounded() {
+    let plane = Plane::start().await;
+    let body = Some(RecordedBody { text: "b".repeat(60_000), ..RecordedBody::default() });
+    let events = events(60, SystemTime::now()).into_iter();
+    let events = events.map(|event| LogEvent { request_body: body.clone(), ..event }).collect();
+    push(&plane, 0, events).await;
+    let export = async || {
+        // Of their own, for what one connection holds of unread answers is bounded, too.
+        let admin = format!("http://{}", plane.address);
+        let mut client = LogServiceClient::connect(admin).await.expect("a connection");
+        let request = plane.asked(ExportLogsRequest::default());
+        client.export_logs(request).await.map(tonic::Response::into_inner)
+    };
+    // None of them is read.
+    let mut under_way = Vec::new();
+    for _ in 0..16 {
+        under_way.push(export().await.expect("a stream"));
+    }
+    let refused = export().await.expect_err("one too many");
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("16 exports"), "{}", refused.message());
+    // One that is read to its end makes room, as does one whose client leaves.
+    let mut read = under_way.pop().expect("a stream");
+    while read.message().await.expect("a part").is_some() {}
+    under_way.push(export().await.expect("room for one"));
+    under_way.truncate(8);
+    let begun = std::time::Instant::now();
+    while let Err(refused) = export().await {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{refused}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    plane.stop().await;
 }
 
 #[tokio::test]
@@ -151,10 +222,7 @@ async fn a_tail_shows_the_last_events_and_each_that_comes_once() {
 async fn tail(plane: &Plane, asked: TailLogsRequest) -> Streaming<TailLogsResponse> {
     let admin = format!("http://{}", plane.address);
     let mut client = LogServiceClient::connect(admin).await.expect("a connection");
-    let mut request = Request::new(asked);
-    let bearer: MetadataValue<_> = format!("Bearer {}", plane.token).parse().expect("a value");
-    request.metadata_mut().insert("authorization", bearer);
-    client.tail_logs(request).await.expect("a stream").into_inner()
+    client.tail_logs(plane.asked(asked)).await.expect("a stream").into_inner()
 }
 
 /// The next event of a tail, and how many were passed over before it.

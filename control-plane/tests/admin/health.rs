@@ -1,7 +1,7 @@
 //! What gRPC clients are told of the services without calling them.
 
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -55,9 +55,7 @@ async fn reflection_lists_what_is_served() {
     let list = MessageRequest::ListServices(String::new());
     let list = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     outbound.send(list).await.expect("open");
-    let mut request = Request::new(ReceiverStream::new(asked));
-    let bearer = format!("Bearer {}", plane.token).parse().expect("a value");
-    request.metadata_mut().insert("authorization", bearer);
+    let request = plane.asked(ReceiverStream::new(asked));
     let mut client = ServerReflectionClient::new(channel(&plane).await);
     let stream = client.server_reflection_info(request).await.expect("a stream");
     let answer = stream.into_inner().message().await.expect("an answer").expect("an answer");

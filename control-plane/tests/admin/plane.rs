@@ -68,6 +68,14 @@ impl Plane {
         self.send(verb, path, &[("authorization", &bearer)], body.into(), false).await
     }
 
+    /// What a generated client sends as the owner.
+    pub(crate) fn asked<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        let bearer = format!("Bearer {}", self.token).parse().expect("a value");
+        request.metadata_mut().insert("authorization", bearer);
+        request
+    }
+
     /// One gRPC call as the owner: `rpc` is such as `KeyService/GetKey`.
     pub(crate) async fn grpc(&self, rpc: &str, request: &Json) -> Result<Json, Status> {
         let (service, method) = rpc.split_once('/').expect("a service and a method");

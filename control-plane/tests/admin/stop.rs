@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Request,
+    Code,
     transport::{Channel, Endpoint},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -198,9 +198,7 @@ async fn reflection(plane: &Plane) -> Open {
     let list = MessageRequest::ListServices(String::new());
     let list = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
     outbound.send(list).await.expect("open");
-    let mut request = Request::new(ReceiverStream::new(asked));
-    let bearer = format!("Bearer {}", plane.token).parse().expect("a value");
-    request.metadata_mut().insert("authorization", bearer);
+    let request = plane.asked(ReceiverStream::new(asked));
     let mut client = ServerReflectionClient::new(channel(&plane.address).await);
     let stream = client.server_reflection_info(request).await.expect("a stream");
     let mut stream = stream.into_inner();

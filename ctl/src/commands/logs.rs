@@ -15,6 +15,9 @@ use crate::{
     output::{Output, Rows, time_ms},
 };
 
+/// Letters of a path that a table has room for.
+const PATH_SHOWN: usize = 100;
+
 pub(super) async fn run(
     command: LogCommand,
     client: &Client,
@@ -46,15 +49,24 @@ async fn list(
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
+    let (logs, more) = newest(request, limit, client).await?;
+    let rows = rows(&logs, more);
+    output.list("ListLogsResponse", &ListLogsResponse { logs, ..Default::default() }, rows)
+}
+
+/// At most `limit` events, and whether there are more.
+async fn newest(
+    request: ListLogsRequest,
+    limit: u32,
+    client: &Client,
+) -> Result<(Vec<LogEvent>, bool), Error> {
     let mut logs = client.logs();
-    let (logs, more) = pages(limit, async |page_size, page_token| {
+    pages(limit, async |page_size, page_token| {
         let request = ListLogsRequest { page_size, page_token, ..request.clone() };
         let answer = logs.list_logs(request).await?.into_inner();
         Ok((answer.logs, answer.next_page_token))
     })
-    .await?;
-    let rows = rows(&logs, more);
-    output.list("ListLogsResponse", &ListLogsResponse { logs, ..Default::default() }, rows)
+    .await
 }
 
 /// Writes part after part, as they come: the file is as the control plane wrote it, `--output` or not.
@@ -89,7 +101,9 @@ async fn tail(
         while let Some(shown) = events.message().await? {
             if shown.passed_over > 0 {
                 let events = shown.passed_over;
-                output.remark(&format!("{events} events are not shown: they came too fast"))?;
+                output.remark(&format!(
+                    "{events} events are not shown: they are too many or too large"
+                ))?;
             }
             shown.log.iter().try_for_each(|event| show(event, output))?;
             output.flush()?;
@@ -99,8 +113,7 @@ async fn tail(
     if lines == 0 {
         return Ok(());
     }
-    let request = ListLogsRequest { page_size: lines.cast_signed(), ..request };
-    let found = logs.list_logs(request).await?.into_inner().logs;
+    let (found, _) = newest(request, lines, client).await?;
     found.iter().rev().try_for_each(|event| show(event, output))
 }
 
@@ -247,9 +260,19 @@ fn rows(logs: &[LogEvent], more: bool) -> Rows {
             "ERROR",
             "REQUEST ID",
         ],
-        rows: logs.iter().map(cells).collect(),
+        rows: logs.iter().map(|event| cells(&with_short_path(event))).collect(),
         more,
     }
+}
+
+/// One long path would push the columns of all other events out of sight.
+fn with_short_path(event: &LogEvent) -> LogEvent {
+    let mut event = event.clone();
+    if let Some((cut, _)) = event.path.char_indices().nth(PATH_SHOWN) {
+        event.path.truncate(cut);
+        event.path.push('…');
+    }
+    event
 }
 
 fn gap_rows(gaps: &[LogGap], more: bool) -> Rows {

@@ -2,7 +2,7 @@
 //!
 //! A line is an event, whatever clients sent: see `fastgate::event`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fastgate::{
@@ -10,7 +10,7 @@ use fastgate::{
     escape::{escape, is_unsafe},
     event::{COLUMNS, Value, json_fields},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -19,8 +19,18 @@ use crate::{domain::EventFilter, error::Error, store::Store};
 
 /// Events read at once.
 const PAGE: u32 = 1000;
+/// How large a part may become before another begins, but for its last event.
+const PART_BYTES: usize = 256 << 10;
 /// Parts on their way to one client.
 const PARTS: usize = 2;
+/// How long a client may take nothing.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Exports under way at most: each holds what its client has yet to take.
+const EXPORTS: usize = 16;
+
+/// Room for all exports of this control plane.
+#[derive(Clone)]
+pub(crate) struct Exports(Arc<Semaphore>);
 
 /// An export about to start.
 pub(super) struct Export {
@@ -36,41 +46,73 @@ pub(super) enum Format {
     Csv,
 }
 
+type Parts = mpsc::Sender<Result<FilePart, Status>>;
+
+impl Default for Exports {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(EXPORTS)))
+    }
+}
+
+impl Exports {
+    /// Room for one more.
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, Error> {
+        self.0.clone().try_acquire_owned().map_err(|_| Error::TooManyExports(EXPORTS))
+    }
+}
+
 impl Export {
     /// Reads page after page as fast as the client takes them, until it leaves or `stop`.
-    pub(super) fn start(self, stop: CancellationToken) -> ReceiverStream<Result<FilePart, Status>> {
-        let (parts, stream) = mpsc::channel(PARTS);
+    pub(super) fn start(
+        self,
+        room: OwnedSemaphorePermit,
+        stop: CancellationToken,
+    ) -> ReceiverStream<Result<FilePart, Status>> {
+        let (parts, stream) = mpsc::channel(PARTS + 1);
+        // A file that breaks off is to say so, however many parts wait.
+        let end = parts.clone().try_reserve_owned();
         tokio::spawn(async move {
+            let _room = room;
             let ended = tokio::select! {
                 ended = self.write(&parts) => ended,
                 () = stop.cancelled() => Err(Status::unavailable("the control plane stops")),
                 () = parts.closed() => return,
             };
-            if let Err(status) = ended {
-                // The client may have left.
-                drop(parts.send(Err(status)).await);
+            if let (Err(status), Ok(end)) = (ended, end) {
+                end.send(Err(status));
             }
         });
         ReceiverStream::new(stream)
     }
 
-    async fn write(&self, parts: &mpsc::Sender<Result<FilePart, Status>>) -> Result<(), Status> {
+    async fn write(&self, parts: &Parts) -> Result<(), Status> {
         let mut text = self.format.head();
         let mut after = None;
         loop {
             let page = self.store.events(&self.filter, after, PAGE).await.map_err(Error::from)?;
-            for (position, event) in &page {
-                self.format.write(event, &mut text);
-                after = Some(*position);
+            let is_last = page.left_out == 0 && page.events.len() < PAGE as usize;
+            for (position, event) in page.events {
+                self.format.write(&event, &mut text);
+                after = Some(position);
+                if text.len() >= PART_BYTES {
+                    self.send(&mut text, parts).await?;
+                }
             }
             // The first part goes out without an event, too: it says what kind of file it is.
-            let content_type = self.format.content_type().to_owned();
-            let data = Bytes::from(std::mem::take(&mut text));
-            let sent = parts.send(Ok(FilePart { content_type, data })).await;
-            if sent.is_err() || page.len() < PAGE as usize {
+            self.send(&mut text, parts).await?;
+            if is_last {
                 return Ok(());
             }
         }
+    }
+
+    async fn send(&self, text: &mut String, parts: &Parts) -> Result<(), Status> {
+        let content_type = self.format.content_type().to_owned();
+        let data = Bytes::from(std::mem::take(text));
+        let sent = parts.send_timeout(Ok(FilePart { content_type, data }), PATIENCE).await;
+        sent.map_err(|_| {
+            Status::deadline_exceeded("nothing of the export was taken for ten minutes")
+        })
     }
 }
 

@@ -4,6 +4,8 @@ mod export;
 mod filter;
 mod tail;
 
+pub(crate) use export::Exports;
+
 use std::time::{Duration, SystemTime};
 
 use fastgate::{
@@ -43,8 +45,8 @@ impl LogService for Admin {
         let filter = filter::parse(environment, request, at(now))?;
         let after = turned.map(|turned| turned.after);
         let found = self.store.events(&filter, after, page.limit).await.map_err(Error::from)?;
-        let (page, next_page_token) =
-            paging.cut(found, |(after, _)| Turned { after: *after, now_us: now }.cursor());
+        let turned = |(after, _): &_| Turned { after: *after, now_us: now }.cursor();
+        let (page, next_page_token) = paging.cut_short(found.events, found.left_out > 0, turned);
         let logs = page.into_iter().map(|(_, event)| event).collect();
         Ok(Response::new(ListLogsResponse { logs, next_page_token }))
     }
@@ -57,8 +59,9 @@ impl LogService for Admin {
         let environment = self.environment(&request.environment, "").await?;
         let format = Format::parse(&request.format)?;
         let filter = filter::parse(environment, filter::of_export(request), SystemTime::now())?;
+        let room = self.exports.room()?;
         let export = Export { store: self.store.clone(), filter, format };
-        let mut response = Response::new(export.start(self.stop.clone()));
+        let mut response = Response::new(export.start(room, self.stop.clone()));
         response.extensions_mut().insert(Endless);
         Ok(response)
     }

@@ -22,7 +22,7 @@ use tonic::Status;
 
 use crate::{
     audit::OpenTail,
-    domain::{EventFilter, EventPosition},
+    domain::{EventFilter, EventPage},
     error::Error,
     store::{Store, StoreError, unix_us},
 };
@@ -33,7 +33,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(10);
 /// How far ahead the clock of a node may be.
 const AHEAD: Duration = Duration::from_secs(60);
-/// Events shown of one look at most, the newest: nobody reads more.
+/// Events shown of one look at most, the newest, as far as they are on one page: nobody reads more.
 const AT_ONCE: u32 = 1000;
 /// Events on their way to one client. What it does not take waits with the tail, as far as there is room.
 const QUEUE: usize = 16;
@@ -78,12 +78,13 @@ impl Tail {
     async fn follow(&mut self, events: &Events) -> Result<(), Status> {
         let mut seen = Seen::default();
         // What is there already is no news, and what is stored meanwhile is among the first.
-        for (position, event) in self.look().await.map_err(Error::from)? {
+        for (position, event) in self.look().await.map_err(Error::from)?.events {
             seen.is_new(position.at_us, &event);
         }
         let lines = self.lines.min(AT_ONCE);
         let first = self.store.events(&self.filter, None, lines).await.map_err(Error::from)?;
-        for (position, event) in first.into_iter().rev() {
+        self.live.pass_over(first.left_out);
+        for (position, event) in first.events.into_iter().rev() {
             seen.is_new(position.at_us, &event);
             if self.show(event, events).await.is_err() {
                 return Ok(());
@@ -116,7 +117,7 @@ impl Tail {
     /// What the store has of late, oldest first, but for what nodes send themselves.
     async fn stored(&self) -> Result<Vec<(i64, LogEvent)>, Status> {
         let found = match self.look().await {
-            Ok(found) => found,
+            Ok(found) => found.events,
             // It is back soon, or the client gives up.
             Err(StoreError::Unavailable(_)) => return Ok(Vec::new()),
             Err(fault) => return Err(Error::from(fault).into()),
@@ -134,7 +135,7 @@ impl Tail {
         events.send(Ok(shown)).await.map_err(|_| Gone)
     }
 
-    async fn look(&self) -> Result<Vec<(EventPosition, LogEvent)>, StoreError> {
+    async fn look(&self) -> Result<EventPage, StoreError> {
         let now = SystemTime::now();
         let filter = EventFilter { from: now - LATE, until: now + AHEAD, ..self.filter.clone() };
         self.store.events(&filter, None, AT_ONCE).await

@@ -7,15 +7,29 @@ use super::{
     Db, FIND, Result, Tx,
     value::{from_us, to_i64, to_u64, to_us},
 };
-use crate::domain::{EventFilter, EventPosition, put_recorded};
+use crate::domain::{EventFilter, EventPage, EventPosition, put_recorded};
+
+/// What a page holds at most, but for its last event: an answer of one is below the 4 MiB that
+/// clients of gRPC take when nobody tells them otherwise.
+const PAGE_BYTES: i64 = 2 << 20;
+
+/// What an event has besides what clients may make long.
+const EVENT_BYTES: i64 = 512;
 
 pub(super) async fn list(
     tx: &mut Tx,
     filter: &EventFilter,
     after: Option<EventPosition>,
     limit: u32,
-) -> Result<Vec<(EventPosition, LogEvent)>> {
-    let mut query = QueryBuilder::<Db>::new("SELECT * FROM events WHERE environment = ");
+) -> Result<EventPage> {
+    // What was recorded of bodies is measured where it is, and read of those events alone that fit.
+    let mut query =
+        QueryBuilder::<Db>::new("SELECT * FROM (SELECT *, count(*) OVER () AS found, sum(");
+    query.push(EVENT_BYTES).push(
+        " + octet_length(path) + octet_length(user_agent) + coalesce(octet_length(recorded), 0)) \
+         OVER (ORDER BY at_us DESC, id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) \
+         AS bytes_before FROM (SELECT * FROM events WHERE environment = ",
+    );
     query.push_bind(filter.environment.as_str());
     query.push(" AND at_us >= ").push_bind(to_us(filter.from));
     query.push(" AND at_us < ").push_bind(to_us(filter.until));
@@ -25,8 +39,13 @@ pub(super) async fn list(
         query.push(", ").push_bind(after.id).push(")");
     }
     query.push(" ORDER BY at_us DESC, id DESC LIMIT ").push_bind(i64::from(limit));
+    query.push(") AS matching) AS measured WHERE coalesce(bytes_before, 0) < ");
+    query.push(PAGE_BYTES).push(" ORDER BY at_us DESC, id DESC");
     let rows = query.build().fetch_all(&mut **tx).await?;
-    Ok(rows.iter().map(event_of).collect::<sqlx::Result<_>>()?)
+    let found = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
+    let events = rows.iter().map(event_of).collect::<sqlx::Result<Vec<_>>>()?;
+    let left_out = to_u64(found).saturating_sub(events.len() as u64);
+    Ok(EventPage { events, left_out })
 }
 
 fn restrict<'a>(query: &mut QueryBuilder<Db>, asked: &'a EventMatch) {

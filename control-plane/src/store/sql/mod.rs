@@ -29,7 +29,7 @@ use std::{
 
 use async_trait::async_trait;
 use fastgate::{
-    admin::v1::{AdminEvent, LogEvent, LogGap, Node},
+    admin::v1::{AdminEvent, LogGap, Node},
     identity::{Fingerprint, NodeName, Serial},
     model::Id,
     node::v1::Entity,
@@ -45,9 +45,9 @@ use self::{
 use super::{Backend, Db, FIND, NOW_US, WANTED_KEYS, rows::Rows};
 use crate::{
     domain::{
-        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPosition, Expect,
-        Issued, JoinToken, Metrics, MetricsQuery, Namespace, Op, Outcome, Plan, Replay, Revision,
-        Rollout, Route, Step, Stored, Token, Upstream, Usage,
+        Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPage,
+        EventPosition, Expect, Issued, JoinToken, Metrics, MetricsQuery, Namespace, Op, Outcome,
+        Plan, Replay, Revision, Rollout, Route, Step, Stored, Token, Upstream, Usage,
     },
     store::{
         Appended, Cursor, Head, Held, KeyFilter, LoggedRevision, News, Page, Retention,
@@ -320,7 +320,7 @@ impl Store for SqlStore {
         filter: &EventFilter,
         after: Option<EventPosition>,
         limit: u32,
-    ) -> Result<Vec<(EventPosition, LogEvent)>> {
+    ) -> Result<EventPage> {
         let found = events::list(&mut self.read().await?, filter, after, limit).await;
         found.map_err(StoreError::of_search)
     }

@@ -12,7 +12,7 @@ use fastgate::{
 
 use super::{
     rollups::Dice,
-    samples::{commit, id, key},
+    samples::{commit, id, key, listed},
 };
 use crate::{
     domain::{EventBatch, EventFilter, Expect, Op},
@@ -87,15 +87,15 @@ pub(super) async fn events_are_stored_once_and_counted(store: Db) {
     assert!(is_new(&store, &first).await);
     assert!(!is_new(&store, &first).await, "stored before");
     assert!(is_new(&store, &batch(2500, vec![event(2500)])).await);
-    let stored = store.events(&everything(), None, 5000).await.expect("reads");
+    let stored = listed(&store, &everything()).await;
     assert_eq!(stored.len(), 2501);
     assert_eq!(stored[0].1, event(2500), "newest first, every field as it came");
     let (_, usage) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
     assert_eq!(usage.count, 2501);
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(2500);
     assert_eq!(usage.last_used_at, Some(last));
-    let rest = store.events(&everything(), Some(stored[1000].0), 5000).await.expect("reads");
-    assert_eq!(rest[..], stored[1001..]);
+    let rest = store.events(&everything(), Some(stored[1000].0), 2).await.expect("reads");
+    assert_eq!(rest.events[..], stored[1001..1003]);
 }
 
 pub(super) async fn what_is_only_counted_is_counted_once_and_never_listed(store: Db) {
@@ -108,7 +108,7 @@ pub(super) async fn what_is_only_counted_is_counted_once_and_never_listed(store:
     assert_eq!(store.append_events(&alone).await.expect("stores").events, 1);
     assert!(!is_new(&store, &batch(32, vec![event(51)])).await, "its number is taken");
     assert!(is_new(&store, &batch(33, vec![event(52)])).await);
-    let stored = store.events(&everything(), None, 100).await.expect("reads");
+    let stored = listed(&store, &everything()).await;
     let ids: Vec<_> = stored.iter().map(|(_, event)| &*event.request_id).collect();
     assert_eq!(ids, ["r52", "r41", "r40"]);
     let (_, usage) = store.key(&id("default"), "k1").await.expect("reads").expect("is there");
@@ -131,9 +131,31 @@ pub(super) async fn what_routes_ask_to_be_recorded_comes_back(store: Db) {
         ..event(1)
     };
     store.append_events(&batch(0, vec![recorded.clone(), event(0)])).await.expect("stores");
-    let stored = store.events(&everything(), None, 100).await.expect("reads");
+    let stored = listed(&store, &everything()).await;
     let stored: Vec<_> = stored.into_iter().map(|(_, event)| event).collect();
     assert_eq!(stored, [recorded, event(0)]);
+}
+
+pub(super) async fn a_page_is_as_large_as_clients_take(store: Db) {
+    let body = |bytes| RecordedBody { text: "x".repeat(bytes), ..RecordedBody::default() };
+    let large = |second, bytes| LogEvent { request_body: Some(body(bytes)), ..event(second) };
+    // Two of a mebibyte are all that fits; the one that fills the page is on it, too.
+    let sizes = [1, 1 << 20, 1 << 20, 3 << 20, 700_000, 700_000, 700_000, 1];
+    let events: Vec<_> = (0..).zip(sizes).map(|(second, bytes)| large(second, bytes)).collect();
+    for (seq, event) in (0..).zip(&events) {
+        assert!(is_new(&store, &batch(seq, vec![event.clone()])).await);
+    }
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let page = store.events(&everything(), after, 6).await.expect("reads");
+        let Some((last, _)) = page.events.last() else { break };
+        after = Some(*last);
+        pages.push((page.events.len(), page.left_out));
+    }
+    assert_eq!(pages, [(4, 2), (1, 3), (2, 1), (1, 0)]);
+    let all: Vec<_> = listed(&store, &everything()).await;
+    assert!(all.into_iter().rev().map(|(_, event)| event).eq(events));
 }
 
 pub(super) async fn events_are_found_by_every_field(store: Db) {
@@ -192,7 +214,7 @@ pub(super) async fn events_are_found_by_every_field(store: Db) {
         |m| (m.key_id, m.status) = (Some("k2".into()), Some((404, 404))),
     ];
     let found = async |filter: &EventFilter| {
-        let found = store.events(filter, None, 100).await.expect("reads");
+        let found = listed(&store, filter).await;
         found.into_iter().map(|(_, event)| event.request_id).collect::<Vec<_>>()
     };
     for (at, set) in filters.iter().enumerate() {
@@ -297,7 +319,7 @@ pub(super) async fn what_matches_on_a_node_is_what_is_found(store: Db) {
         let matched = events.iter().rev().filter(|event| matching.matches(event));
         let expected: Vec<_> = matched.map(|event| event.timestamp).collect();
         let filter = EventFilter { matching, ..everything() };
-        let found = store.events(&filter, None, 5000).await.expect("reads");
+        let found = listed(&store, &filter).await;
         let found: Vec<_> = found.into_iter().map(|(_, event)| event.timestamp).collect();
         assert_eq!(found, expected, "{:?}", filter.matching);
         let counter = if found.is_empty() { &mut none } else { &mut some };

@@ -79,6 +79,7 @@ contract! {
     events::events_are_stored_once_and_counted,
     events::what_is_only_counted_is_counted_once_and_never_listed,
     events::what_routes_ask_to_be_recorded_comes_back,
+    events::a_page_is_as_large_as_clients_take,
     events::events_are_found_by_every_field,
     events::what_matches_on_a_node_is_what_is_found,
     rollups::what_is_added_up_is_what_a_recount_comes_to,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fastgate::{
-    admin::v1,
+    admin::v1::{self, LogEvent},
     model::Id,
     secret::{Kind, Secret},
 };
@@ -14,7 +14,10 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::{
-    domain::{Actor, ApiKey, ApiSecret, Change, Committed, Environment, Expect, Op, Outcome, Plan},
+    domain::{
+        Actor, ApiKey, ApiSecret, Change, Committed, Environment, EventFilter, EventPosition,
+        Expect, Op, Outcome, Plan,
+    },
     store::{Store, StoreError},
 };
 
@@ -103,4 +106,21 @@ pub(crate) fn put_plan(name: &str, rate_limit: i64) -> Op {
     let wire =
         v1::Plan { plan_id: name.into(), rate_limit: Some(rate_limit), ..v1::Plan::default() };
     Op::PutPlan(Box::new(Plan::parse(wire).expect("a plan")), Expect::Absent)
+}
+
+/// All there are, newest first.
+pub(crate) async fn listed(
+    store: &Arc<dyn Store>,
+    filter: &EventFilter,
+) -> Vec<(EventPosition, LogEvent)> {
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map(|(position, _)| *position);
+        let page = store.events(filter, after, 1000).await.expect("reads");
+        if page.events.is_empty() {
+            assert_eq!(page.left_out, 0, "no page is empty but the last");
+            return all;
+        }
+        all.extend(page.events);
+    }
 }

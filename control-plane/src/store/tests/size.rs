@@ -172,7 +172,7 @@ async fn find(store: &Arc<dyn Store>, now: SystemTime) {
         let begun = Instant::now();
         let found = store.events(&filter, None, 100).await.expect("reads");
         times.push(begun.elapsed());
-        assert!(found.len() <= 100);
+        assert!(found.events.len() <= 100);
     }
     say("the last 100 events of a key", times);
     let mut times = Vec::new();
@@ -183,7 +183,7 @@ async fn find(store: &Arc<dyn Store>, now: SystemTime) {
         let begun = Instant::now();
         let found = store.events(&filter, after, 1000).await.expect("reads");
         times.push(begun.elapsed());
-        after = found.last().map(|(position, _)| *position).or(after);
+        after = found.events.last().map(|(position, _)| *position).or(after);
     }
     say("a page of 1000 of all", times);
 }

@@ -40,7 +40,7 @@ async fn check(url: &str) {
         until: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
         matching: EventMatch::default(),
     };
-    let events = store.events(&filter, None, 10).await.expect("reads");
+    let events = store.events(&filter, None, 10).await.expect("reads").events;
     let ids: Vec<_> = events.iter().map(|(_, event)| event.request_id.as_str()).collect();
     assert_eq!(ids, ["r1", "r2", "r0"]);
     let (_, first) = &events[2];
