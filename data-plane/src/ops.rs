@@ -13,7 +13,9 @@ use serde_json::json;
 use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{identity::Identity, metrics::Metrics, snapshot::SnapshotCell, sync::Progress};
+use crate::{
+    audit::Ledger, identity::Identity, metrics::Metrics, snapshot::SnapshotCell, sync::Progress,
+};
 
 /// Connections served at once; further ones wait.
 const CONNECTIONS: usize = 64;
@@ -26,6 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Ops {
     registry: Registry,
     progress: Progress,
+    audit: Ledger,
     snapshots: SnapshotCell,
     /// Cancelled when the node takes no more requests.
     stop: CancellationToken,
@@ -34,8 +37,8 @@ pub(crate) struct Ops {
 impl Ops {
     /// The ops port of a node with these metrics, which takes requests until `stop` is cancelled.
     pub(crate) fn new(metrics: Metrics, snapshots: SnapshotCell, stop: CancellationToken) -> Self {
-        let progress = metrics.progress.clone();
-        Self { registry: metrics.into_registry(), progress, snapshots, stop }
+        let (progress, audit) = (metrics.progress.clone(), metrics.audit.clone());
+        Self { registry: metrics.into_registry(), progress, audit, snapshots, stop }
     }
 
     /// Serves until it is dropped.
@@ -78,13 +81,14 @@ impl Ops {
         }
     }
 
-    /// Whether requests can be served: there is a snapshot, and the node is not about to end.
+    /// Whether requests can be served: there is a snapshot, what they do is recorded, and the node is
+    /// not about to end.
     fn ready(&self) -> Response<Full<Bytes>> {
-        if self.stop.is_cancelled() {
-            let body = json!({ "status": "not ready", "reason": "the node is stopping" });
-            return json(StatusCode::SERVICE_UNAVAILABLE, &body);
-        }
         match self.snapshots.load() {
+            _ if self.stop.is_cancelled() => not_ready("the node is stopping"),
+            Some(_) if self.audit.is_shut() => not_ready(
+                "requests are refused, as the audit spool takes no events: the log says why",
+            ),
             Some(snapshot) => {
                 let mut body = json!({
                     "status": "ready",
@@ -100,11 +104,7 @@ impl Ops {
                 }
                 json(StatusCode::OK, &body)
             }
-            None => {
-                let reason = self.progress.waiting_for().unwrap_or_default();
-                let body = json!({ "status": "not ready", "reason": reason });
-                json(StatusCode::SERVICE_UNAVAILABLE, &body)
-            }
+            None => not_ready(&self.progress.waiting_for().unwrap_or_default()),
         }
     }
 
@@ -116,6 +116,10 @@ impl Ops {
         let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         respond(StatusCode::OK, format, written)
     }
+}
+
+fn not_ready(reason: &str) -> Response<Full<Bytes>> {
+    json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not ready", "reason": reason }))
 }
 
 /// Whether the process answers at all.

@@ -10,7 +10,6 @@ const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// What the log was told last.
 pub(super) struct Alarm {
-    limit: u64,
     /// What becomes of requests while the spool is full.
     when_full: &'static str,
     level: Level,
@@ -29,8 +28,8 @@ enum Level {
 }
 
 impl Level {
-    fn of(bytes: u64, limit: u64) -> Self {
-        match u128::from(bytes) * 100 / u128::from(limit.max(1)) {
+    fn of(bytes: u64, most: u64) -> Self {
+        match u128::from(bytes) * 100 / u128::from(most.max(1)) {
             0..70 => Self::Fine,
             70..90 => Self::High,
             _ => Self::VeryHigh,
@@ -39,32 +38,32 @@ impl Level {
 }
 
 impl Alarm {
-    pub(super) fn new(limit: u64, when_full: &'static str) -> Self {
-        Self { limit, when_full, level: Level::Fine, told_full: None, told_fault: None }
+    pub(super) fn new(when_full: &'static str) -> Self {
+        Self { when_full, level: Level::Fine, told_full: None, told_fault: None }
     }
 
-    /// Tells what has changed.
-    pub(super) fn look(&mut self, bytes: u64, is_full: bool, now: Instant) {
-        let (limit, level) = (self.limit, Level::of(bytes, self.limit));
+    /// Tells what has changed. Of `most` bytes on it is full.
+    pub(super) fn look(&mut self, bytes: u64, most: u64, is_full: bool, now: Instant) {
+        let level = Level::of(bytes, most);
         match level {
             Level::Fine if self.level > level => {
-                tracing::info!(bytes, limit, "the audit spool has room again")
+                tracing::info!(bytes, most, "the audit spool has room again")
             }
             Level::High if self.level < level => {
-                tracing::warn!(bytes, limit, "the audit spool is above 70 %")
+                tracing::warn!(bytes, most, "the audit spool is above 70 %")
             }
             Level::VeryHigh if self.level < level => {
-                tracing::warn!(bytes, limit, "the audit spool is above 90 %")
+                tracing::warn!(bytes, most, "the audit spool is above 90 %")
             }
             _ => {}
         }
         self.level = level;
         if is_full && is_due(&mut self.told_full, now) {
             let then = self.when_full;
-            tracing::error!(bytes, limit, "the audit spool takes no events: {then}");
+            tracing::error!(bytes, most, "the audit spool takes no events: {then}");
         }
         if !is_full && self.told_full.take().is_some() {
-            tracing::info!(bytes, limit, "the audit spool takes events again");
+            tracing::info!(bytes, most, "the audit spool takes events again");
         }
     }
 

@@ -111,7 +111,7 @@ impl Disk {
         Self {
             spool: spool.with_reserve(reserve),
             boot,
-            alarm: Alarm::new(settings.limit, becomes),
+            alarm: Alarm::new(becomes),
             settings,
             counts,
             is_counted,
@@ -145,20 +145,26 @@ impl Disk {
         self.spool.sync_closed(now);
         self.prepare(now);
         let Self { spool, gate, alarm, .. } = self;
-        let most = spool.limit() - room_under_way(spool.limit());
-        if spool.bytes() > most {
+        let most_before_it_shuts = spool.limit() - room_under_way(spool.limit());
+        if spool.bytes() > most_before_it_shuts {
             // A single segment, as large as a batch may be, would wait for the next batch for ever.
             spool.close_if_stored();
         }
-        let is_full = is_batch_waiting || (gate.is_some() && !spool.has_reserve());
-        let is_shut = is_full || (gate.is_some() && spool.bytes() > most);
+        let (most, is_full) = match gate {
+            Some(_) => {
+                let has_room = spool.bytes() <= most_before_it_shuts && spool.has_reserve();
+                (most_before_it_shuts, is_batch_waiting || !has_room)
+            }
+            None => (spool.limit(), is_batch_waiting),
+        };
         // The log says why before a request is refused.
-        alarm.look(spool.bytes(), is_shut, now);
+        alarm.look(spool.bytes(), most, is_full, now);
         if let Some(gate) = gate {
-            gate.set_shut(is_shut);
+            gate.set_shut(is_full);
+            totals.is_shut.store(is_full, Relaxed);
         }
         totals.spool_bytes.store(spool.bytes(), Relaxed);
-        totals.is_full.store(is_full.into(), Relaxed);
+        totals.is_full.store(is_full, Relaxed);
     }
 
     /// Makes up for what the disk had no room for: at the start, or since it was full.

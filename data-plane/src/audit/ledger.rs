@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use super::{
@@ -54,8 +54,9 @@ pub(super) struct Totals {
     pub(super) spool_bytes: AtomicU64,
     /// 0: there is no spool.
     pub(super) spool_limit: AtomicU64,
-    /// 1 while the spool takes no event.
-    pub(super) is_full: AtomicU64,
+    pub(super) is_full: AtomicBool,
+    /// Whether requests are refused for that.
+    pub(super) is_shut: AtomicBool,
 }
 
 impl Ledger {
@@ -158,7 +159,12 @@ impl Ledger {
 
     /// Whether it takes no events: it is full, or can't be written.
     pub(crate) fn is_full(&self) -> bool {
-        self.totals.is_full.load(Relaxed) > 0
+        self.totals.is_full.load(Relaxed)
+    }
+
+    /// Whether requests are refused for that.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.totals.is_shut.load(Relaxed)
     }
 }
 

@@ -30,7 +30,7 @@ use super::{
     trial::Trials,
 };
 use crate::{
-    audit::{self, WhenFull},
+    audit,
     backoff::{Backoff, random},
     control_planes::ControlPlanes,
     counters::WorkerMetrics,
@@ -396,7 +396,6 @@ impl Follower {
 
     /// What questions are about.
     fn grounds(&self) -> Grounds<'_> {
-        let blocks = self.settings.audit.spool_full == WhenFull::Block;
         Grounds {
             node_id: self.identity.node_id.as_str(),
             environment: self.identity.environment.as_str(),
@@ -404,7 +403,7 @@ impl Follower {
             replica: &self.replica,
             snapshots: &self.cell,
             limiter: &self.limiter,
-            has_room: !(blocks && self.audit.is_full()),
+            has_room: !self.audit.is_shut(),
         }
     }
 

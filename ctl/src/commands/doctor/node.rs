@@ -7,6 +7,8 @@ use crate::{client::Client, output::time};
 
 /// Per cent of its limit at which a spool is told of.
 const SPOOL_HIGH: u128 = 70;
+/// Below this many bytes a spool may count as full when half of it is used.
+const SMALL_SPOOL: u64 = 16 << 20;
 
 /// Looks at a node, and asks it about its keys. One line if all is well, else one for each fault.
 pub(super) async fn look(node: &Node, version: &str, client: &Client, found: &mut Findings) {
@@ -89,6 +91,10 @@ fn spool(node: &Node) -> Option<(Level, String, &'static str)> {
         (true, true) => {
             Some((Level::Fail, format!("its audit spool takes no events, {fill} % full"), keep_up))
         }
+        // Half of it is for requests under way.
+        (true, false) if node.spool_limit < SMALL_SPOOL && fill >= 45 => {
+            Some((Level::Fail, format!("its audit spool takes no events, {fill} % full"), keep_up))
+        }
         // It is not its limit that it ran into.
         (true, false) => {
             let detail = "its audit spool takes no events: the disk is full or fails".into();
@@ -111,8 +117,8 @@ mod tests {
             version: "1.0.0".into(),
             limits_state: "redis".into(),
             digests: "match".into(),
-            spool_limit: 100,
-            spool_bytes: 69,
+            spool_limit: 100 << 20,
+            spool_bytes: 69 << 20,
             ..Node::default()
         }
     }
@@ -120,15 +126,20 @@ mod tests {
     #[test]
     fn each_fault_of_a_node_is_told_with_its_weight() {
         type Spoil = fn(&mut Node);
-        let cases: [(Spoil, Level, &str); 11] = [
+        let cases: [(Spoil, Level, &str); 12] = [
             (|n| n.last_nack = "revision 3: bad".into(), Level::Fail, "refused revision 3: bad"),
             (|n| n.keys_lag = 2, Level::Fail, "is 2 revisions of keys and 0 of config behind"),
             (|n| n.digests = "differ".into(), Level::Fail, "holds something else"),
             (|n| n.version = "0.9.0".into(), Level::Warn, "is of version 0.9.0"),
             (|n| n.limits_state = "fallback".into(), Level::Fail, "without Redis"),
-            (|n| n.spool_bytes = 70, Level::Warn, "70 % full"),
+            (|n| n.spool_bytes = 70 << 20, Level::Warn, "70 % full"),
             (|n| n.spool_full = true, Level::Fail, "the disk is full or fails"),
-            (|n| (n.spool_full, n.spool_bytes) = (true, 99), Level::Fail, "99 % full"),
+            (|n| (n.spool_full, n.spool_bytes) = (true, 99 << 20), Level::Fail, "99 % full"),
+            (
+                |n| (n.spool_full, n.spool_bytes, n.spool_limit) = (true, 50, 100),
+                Level::Fail,
+                "50 % full",
+            ),
             (|n| n.events_dropped = 5, Level::Warn, "lost 5 audit events"),
             // What is no fault is told by its absence.
             (|n| n.spool_limit = 0, Level::Ok, ""),

@@ -100,7 +100,8 @@ async fn a_full_spool_shuts_the_gate_or_drops_and_tells_of_it() {
             tokio::time::sleep(Duration::from_millis(1)).await;
             assert!(Instant::now() < patience, "never full");
         }
-        assert_eq!((recorder.has_room(), ledger.is_full()), (!blocks, !blocks), "{when_full:?}");
+        until("it is told", || ledger.is_full()).await;
+        assert_eq!((recorder.has_room(), ledger.is_shut()), (!blocks, blocks), "{when_full:?}");
         assert!(ledger.spool_bytes() <= 1 << 20);
         // Under way when it got full: there is room for it.
         let dropped = ledger.dropped();
