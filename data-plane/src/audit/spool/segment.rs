@@ -103,30 +103,50 @@ impl Reader {
 
     /// The next frame before `end`; `None`: there is no whole one.
     pub(super) fn next(&mut self, end: u64) -> io::Result<Option<Found>> {
-        loop {
-            let mut bytes = [0; HEAD];
+        let head = loop {
             if end.saturating_sub(self.at) < HEAD as u64 {
                 return Ok(None);
             }
-            self.file.read_exact_at(&mut bytes, self.at)?;
-            // A text that a client sent may look like a head, but for the id of the boot.
-            let Some(head) = Head::parse(&bytes).filter(|head| head.boot == self.boot) else {
-                if !self.pass_to_mark(end)? {
-                    return Ok(None);
-                }
-                continue;
-            };
-            let begin = self.at + HEAD as u64;
-            let Some(end) = begin.checked_add(head.len.into()).filter(|at| *at <= end) else {
+            if let Some(head) = self.head_at(self.at)? {
+                break head;
+            }
+            if !self.pass_to_mark(end)? {
                 return Ok(None);
-            };
-            self.at = end;
-            let mut batch = vec![0; head.len as usize];
-            let read = self.file.read_exact_at(&mut batch, begin);
-            let is_sound = read.is_ok() && head.is_of(&batch);
-            let batch = is_sound.then(|| Bytes::from(batch));
-            return Ok(Some(Found { head, batch, end }));
+            }
+        };
+        let begin = self.at + HEAD as u64;
+        let ends_at = begin.saturating_add(head.len.into());
+        let mut batch = vec![0; (ends_at.min(end) - begin) as usize];
+        let read = self.file.read_exact_at(&mut batch, begin);
+        if read.is_ok() && head.is_of(&batch) {
+            self.at = ends_at;
+            return Ok(Some(Found { head, batch: Some(Bytes::from(batch)), end: ends_at }));
         }
+        // Where bytes are missing the next frame begins sooner.
+        let next = self.first_head_in(begin, &batch);
+        let Some(ends_at) = next.or_else(|| Some(ends_at).filter(|at| *at <= end)) else {
+            return Ok(None);
+        };
+        self.at = ends_at;
+        Ok(Some(Found { head, batch: None, end: ends_at }))
+    }
+
+    /// The head of a frame there. A text that a client sent may look like one, but for the id of the
+    /// boot.
+    fn head_at(&self, at: u64) -> io::Result<Option<Head>> {
+        let mut bytes = [0; HEAD];
+        self.file.read_exact_at(&mut bytes, at)?;
+        Ok(Head::parse(&bytes).filter(|head| head.boot == self.boot))
+    }
+
+    /// Where the first frame begins that has its mark, or a part of it, among these bytes at `begin`.
+    fn first_head_in(&self, begin: u64, bytes: &[u8]) -> Option<u64> {
+        let may_begin = |at: &usize| {
+            let there = bytes.get(*at..).unwrap_or_default();
+            MARK.starts_with(there.get(..MARK.len()).unwrap_or(there))
+        };
+        let mut places = (0..bytes.len()).filter(may_begin).map(|at| begin + at as u64);
+        places.find(|at| matches!(self.head_at(*at), Ok(Some(_))))
     }
 
     /// Goes on to the next place that looks like the begin of a frame; `false`: there is none.
