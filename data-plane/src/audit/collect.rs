@@ -6,6 +6,7 @@
 //! node ends, what the disk has no room for goes to the sender from memory.
 
 use std::{
+    mem,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -101,7 +102,7 @@ impl Collector {
     fn step(&mut self, now: Instant) {
         self.let_go();
         self.collect(now);
-        self.supply();
+        self.supply(now);
         if let Some(disk) = &mut self.disk {
             disk.look_after(self.unkept.is_some(), &self.totals, now);
         }
@@ -185,11 +186,13 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads what the senders need next and do not have.
-    fn supply(&mut self) {
+    /// Reads what the senders need next and do not have. One that takes it as fast as it can be read
+    /// gets a batch and then no more before all else had its turn.
+    fn supply(&mut self, began: Instant) {
         let Some(Disk { spool, .. }) = &mut self.disk else { return };
         for (at, outlet) in self.outlets.iter().enumerate() {
-            while has_room(outlet) {
+            let mut is_first = true;
+            while has_room(outlet) && (mem::take(&mut is_first) || began.elapsed() < EVERY) {
                 match spool.read(at) {
                     Some(Read::Batch(batch, place)) => outlet.window.push(batch, Some(place)),
                     Some(Read::Lost(gap)) => {
@@ -261,18 +264,26 @@ mod tests {
 
     use super::*;
     use crate::{
-        audit::{ring, tests::event},
+        audit::{
+            SpoolSettings, WhenFull,
+            disk::Prepared,
+            ring,
+            tests::{event, large},
+        },
         identity::Identity,
     };
 
+    fn identity() -> Arc<Identity> {
+        let id = |text| Id::parse(text).expect("an id");
+        Arc::new(Identity::of_this_boot(id("default"), id("n1")))
+    }
+
     #[test]
     fn rings_that_are_never_empty_hold_nothing_else_up() {
-        let id = |text| Id::parse(text).expect("an id");
-        let identity = Arc::new(Identity::of_this_boot(id("default"), id("n1")));
         let (recorder, tap) = ring(20_000);
         (0..20_000).for_each(|number| recorder.record(event(number)));
         let outlets = [Arc::new(Outlet::new(Kind::ControlPlane))].into();
-        let batcher = Batcher::new(identity, vec![tap]);
+        let batcher = Batcher::new(identity(), vec![tap]);
         let mut collector = Collector::new(batcher, outlets, Arc::default(), None);
         let long_ago = Instant::now() - EVERY;
         collector.step(long_ago);
@@ -281,5 +292,40 @@ mod tests {
         collector.is_ending = true;
         collector.step(long_ago);
         assert_eq!(collector.batcher.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_is_never_behind_holds_nothing_else_up() {
+        let (dir, identity) = (tempfile::tempdir().expect("a folder"), identity());
+        let (recorder, tap) = ring(20_000);
+        (0..20_000).for_each(|number| recorder.record(large(number)));
+        let outlet = Arc::new(Outlet::new(Kind::ControlPlane));
+        let settings = SpoolSettings {
+            dir: dir.path().to_owned(),
+            limit: 1 << 30,
+            when_full: WhenFull::Block,
+        };
+        let prepared = Prepared::new(settings, &identity, [].into());
+        let disk = Disk::open(prepared, &identity, &[Kind::ControlPlane]);
+        let batcher = Batcher::new(identity, vec![tap]);
+        let outlets = [outlet.clone()].into();
+        let mut collector = Collector::new(batcher, outlets, Arc::default(), Some(disk));
+        while collector.batcher.waiting() > 0 {
+            collector.step(Instant::now());
+        }
+        let take_all = async || {
+            let mut taken = 0;
+            while !outlet.window.is_empty() {
+                let batch = outlet.window.next().await;
+                outlet.window.acknowledge(batch.first_seq).expect("the next");
+                taken += 1;
+            }
+            taken
+        };
+        assert!(take_all().await > 1);
+        for _ in 0..2 {
+            collector.step(Instant::now() - EVERY);
+            assert_eq!(take_all().await, 1, "the others have waited enough");
+        }
     }
 }

@@ -216,7 +216,7 @@ fn requests(numbers: std::ops::Range<usize>) -> Vec<String> {
 }
 
 /// An event of about a kilobyte.
-fn large(number: usize) -> Event {
+pub(super) fn large(number: usize) -> Event {
     Event { target_url: Some("x".repeat(1000).into()), ..event(number) }
 }
 
