@@ -1,11 +1,13 @@
 //! Texts of others, shown so that no terminal obeys them and no reader of lines is misled.
 
 /// Whether a character does something else than to be seen: control characters, further ends of
-/// lines (Unicode, section 5.8), and those that turn the direction of a text (UAX #9).
+/// lines (Unicode, section 5.8), those that turn the direction of a text (UAX #9), and those that take
+/// no room and join no letters, so that two texts look alike.
 #[must_use]
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{200b}' | '\u{2060}' | '\u{feff}')
 }
 
 /// Writes a character as JSON has it. None of the unsafe ones needs more than four digits.
@@ -34,7 +36,8 @@ mod tests {
 
     #[test]
     fn json_keeps_its_values() {
-        let text = "a\u{7f}\u{9b}31m\u{2028}\u{202e}\u{2066}\u{1b}\n用户\"\\";
+        let text =
+            "a\u{7f}\u{9b}31m\u{2028}\u{202e}\u{2066}\u{1b}\n用户\u{200b}\u{feff}\u{61c}\"\\";
         let json = serde_json::json!({ "a": [text], "b": 1 });
         for written in [json.to_string(), format!("{json:#}")] {
             let safe = safe_json(written);

@@ -82,10 +82,9 @@ impl<'a> Output<'a> {
 
     /// Shows what is no answer of the control plane, as JSON or YAML.
     pub(crate) fn value(&mut self, value: &serde_json::Value) -> Result<(), Error> {
-        let text = if self.form == Form::Json {
-            format!("{value:#}\n")
-        } else {
-            serde_saphyr::to_string(value).map_err(|fault| Error::Show(fault.to_string()))?
+        let text = match self.form {
+            Form::Json => schema::to_json(value)?,
+            Form::Table | Form::Yaml => schema::to_yaml(value)?,
         };
         self.text(&text)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use fastgate::escape::safe_json;
+use fastgate::escape::{is_unsafe, safe_json};
 use fastgate_control_plane::{Shown, sorted_pairs};
 use prost::Message;
 use prost_reflect::{
@@ -44,7 +44,7 @@ pub(crate) enum Written<'a> {
 impl Written<'_> {
     /// As YAML.
     pub(crate) fn to_yaml(&self) -> Result<String, Error> {
-        serde_saphyr::to_string(self).map_err(|fault| Error::Show(fault.to_string()))
+        to_yaml(self)
     }
 
     /// As JSON on one line.
@@ -55,11 +55,23 @@ impl Written<'_> {
 
     /// As JSON on several lines.
     pub(crate) fn to_json(&self) -> Result<String, Error> {
-        let mut text =
-            serde_json::to_string_pretty(self).map_err(|fault| Error::Show(fault.to_string()))?;
-        text.push('\n');
-        Ok(safe_json(text))
+        to_json(self)
     }
+}
+
+/// Anything as JSON on several lines.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Error> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|fault| Error::Show(fault.to_string()))?;
+    Ok(safe_json(text) + "\n")
+}
+
+/// Anything as YAML. What holds a text that no terminal should obey is written as JSON, which is YAML,
+/// too (YAML 1.2.2, section 1.3): there it can be escaped wherever it stands.
+pub(crate) fn to_yaml(value: &impl Serialize) -> Result<String, Error> {
+    let text = serde_saphyr::to_string(value).map_err(|fault| Error::Show(fault.to_string()))?;
+    let is_safe = !text.contains(|c| c != '\n' && is_unsafe(c));
+    if is_safe { Ok(text) } else { to_json(value) }
 }
 
 impl Serialize for Written<'_> {

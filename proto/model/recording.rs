@@ -36,8 +36,9 @@ pub struct RecordedName {
 pub struct Share(f64);
 
 /// Headers whose values open something.
-const SECRETS: [&str; 16] = [
+const SECRETS: [&str; 22] = [
     "api-key",
+    "apikey",
     "authentication-info",
     "authorization",
     "cookie",
@@ -48,9 +49,14 @@ const SECRETS: [&str; 16] = [
     "x-access-token",
     "x-amz-security-token",
     "x-api-key",
+    "x-api-token",
+    "x-apikey",
     "x-auth-token",
+    "x-client-secret",
     "x-csrf-token",
+    "x-gitlab-token",
     "x-goog-api-key",
+    "x-session-token",
     "x-vault-token",
     "x-xsrf-token",
 ];

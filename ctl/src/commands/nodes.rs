@@ -136,8 +136,9 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
             revision(node.config_revision, node.config_lag),
             node.digests.clone(),
             node.limits_state.clone(),
+            node.events_produced.to_string(),
             node.events_stored.to_string(),
-            (node.events_spooled + node.events_left).to_string(),
+            spooled(node),
             node.events_dropped.to_string(),
             spool(node),
             uptime(node),
@@ -158,6 +159,7 @@ fn rows(nodes: &[Node], more: bool) -> Rows {
             "CONFIG REV",
             "DIGESTS",
             "LIMITS",
+            "PRODUCED",
             "STORED",
             "SPOOLED",
             "LOST",
@@ -188,6 +190,15 @@ fn span(seconds: u64) -> String {
         (0, 0, _) => format!("{minutes}m{seconds}s"),
         (0, _, _) => format!("{hours}h{minutes}m"),
         _ => format!("{days}d{hours}h"),
+    }
+}
+
+/// Audit events that wait: those of this start, which with the stored and the lost ones are all it
+/// produced, and those of earlier ones.
+fn spooled(node: &Node) -> String {
+    match node.events_left {
+        0 => node.events_spooled.to_string(),
+        left => format!("{} (+{left} of earlier starts)", node.events_spooled),
     }
 }
 
