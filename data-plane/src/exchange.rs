@@ -149,7 +149,10 @@ impl Exchange {
     /// Notes that an answer of this status begins.
     pub(crate) fn answers(&mut self, status: StatusCode) {
         self.status = Some(status);
-        self.ttfb = self.began.elapsed();
+        // Nobody is there for an answer that says so.
+        if self.error != Some(CLIENT_GONE) {
+            self.ttfb = self.began.elapsed();
+        }
     }
 
     /// Notes that so much more of the answer's body is on its way to the client.

@@ -206,11 +206,15 @@ fn put_recorded(out: &mut Vec<u8>, part: &mut Vec<u8>, recorded: &Recorded) {
     }
 }
 
-/// What a client wrote may hold any byte above 0x7F, stored text may not.
+/// What a client wrote may hold any byte, which stored text may not: of what is no UTF-8, and of NUL,
+/// which Postgres takes in no text, it is left that there was something.
 fn any_text(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     match str::from_utf8(bytes) {
-        Ok(sound) => text(out, tag, sound.as_bytes()),
-        Err(_) => text(out, tag, String::from_utf8_lossy(bytes).as_bytes()),
+        Ok(sound) if !bytes.contains(&0) => text(out, tag, sound.as_bytes()),
+        _ => {
+            let sound = String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}");
+            text(out, tag, sound.as_bytes());
+        }
     }
 }
 
@@ -300,7 +304,7 @@ mod tests {
         };
         Event {
             timestamp: std::time::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
-            texts: Texts::new(b"r-1", b"/p", b"a\xffb"),
+            texts: Texts::new(b"r-1", b"/p\0", b"a\xffb"),
             key: Some(HeldKey::of(Record::new(1, "k1", &record.encode_to_vec()))),
             secret_version: 2,
             route_id: Some(id("route")),
@@ -471,7 +475,7 @@ mod tests {
             request_id: "r-1".into(),
             key_id: "k1".into(),
             source_path: "mobile_app".into(),
-            path: "/p".into(),
+            path: "/p\u{fffd}".into(),
             target_url: "http://up:80".into(),
             response_time_ms: 1234.567,
             request_size: u64::MAX,

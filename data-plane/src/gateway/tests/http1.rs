@@ -203,7 +203,8 @@ fn a_client_that_says_its_last_before_the_answer_counts_as_gone() {
     client.write(&get("/", ""));
     client.stream().get_ref().shutdown(Shutdown::Write).expect("half closed");
     let event = node.event();
-    assert_eq!((event.status.as_u16(), event.error), (499, Some("client_gone")));
+    let noted = (event.status.as_u16(), event.error, event.ttfb);
+    assert_eq!(noted, (499, Some("client_gone"), Duration::ZERO));
 }
 
 #[test]

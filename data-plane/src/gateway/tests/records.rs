@@ -167,6 +167,7 @@ fn a_client_that_leaves_early_is_recorded_as_gone() {
         drop(client);
         let event = node.event();
         assert_eq!((event.status.as_u16(), event.error), (status, Some("client_gone")), "{path}");
+        assert_eq!(event.ttfb.is_zero(), status == 499, "{path}");
     }
 }
 
