@@ -131,6 +131,15 @@ fn field_of(text: &str, line: u64) -> Option<&str> {
     (!field.is_empty() && field.chars().all(is_name)).then_some(field)
 }
 
+/// Bytes, or so many KiB, MiB or GiB (`1GiB`); `None`: it is something else, or more than there can be.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let with_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+    let (number, shift) = with_unit.unwrap_or((text, 0));
+    number.trim_end().parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -180,6 +189,23 @@ mod tests {
         for wrong in ["inof", "a=b=c", "=info", "fastgate", "info,", "a=4"] {
             let mistake = log_filter(Some(wrong), "info").expect_err(wrong).to_string();
             assert!(mistake.starts_with(&format!("FASTGATE_LOG is '{wrong}': give ")), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("1048576", Some(1 << 20)),
+            ("3KiB", Some(3 << 10)),
+            ("2 GiB", Some(2 << 30)),
+            ("17179869184GiB", None),
+            ("1GB", None),
+            ("GiB", None),
+            ("-1", None),
+            ("1.5GiB", None),
+        ] {
+            assert_eq!(parse_bytes(text), bytes, "{text}");
         }
     }
 

@@ -135,7 +135,11 @@ impl Server {
         let (feed, follower) = Feed::start(Arc::clone(&store), stop.clone());
         let ingest = Ingest::new(Arc::clone(&store), stop.clone());
         let tails = Tails::default();
-        let retention = Retention { events: settings.keep_events, rollups: settings.keep_metrics };
+        let retention = Retention {
+            events: settings.keep_events,
+            rollups: settings.keep_metrics,
+            hourly_above: settings.hourly_above,
+        };
         let keeper = start_keeper(Arc::clone(&store), retention, stop.clone());
         let mover = rollout::start(Arc::clone(&store), feed.clone(), stop.clone());
         let metrics = Metrics::new(feed.counts(), ingest.counts(), &joining, &handshakes);

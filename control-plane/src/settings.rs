@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser};
-use fastgate::settings::{Mistakes, from_yaml};
+use fastgate::settings::{Mistakes, from_yaml, parse_bytes};
 use jiff::{Span, SpanRelativeTo};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub keep_events: Duration,
     /// How long what is counted of them by the hour and the day is kept.
     pub keep_metrics: Duration,
+    /// Bytes of a day of audit events in Postgres above which days to come are kept by the hour.
+    pub hourly_above: u64,
 }
 
 /// The files of the admin port's certificate.
@@ -73,6 +75,7 @@ impl Settings {
             bootstrap_token_file: None,
             keep_events: 30 * DAY,
             keep_metrics: 400 * DAY,
+            hourly_above: 32 << 30,
         }
     }
 
@@ -107,6 +110,7 @@ impl Settings {
         settings.bootstrap_token_file = given.bootstrap_token_file;
         found.put("--keep-events", given.keep_events, parse_days, &mut settings.keep_events);
         found.put("--keep-metrics", given.keep_metrics, parse_days, &mut settings.keep_metrics);
+        found.put("--hourly-above", given.hourly_above, parse_day_size, &mut settings.hourly_above);
         found.or(settings)
     }
 }
@@ -152,6 +156,10 @@ struct Given {
     /// Days metrics by the hour and the day are kept [default: 400]
     #[arg(long, value_name = "DAYS", env = "FASTGATE_KEEP_METRICS")]
     keep_metrics: Option<String>,
+    /// Bytes of a day of audit events, indexes included, above which Postgres keeps days to come by the
+    /// hour, such as 32GiB [default: 32GiB]
+    #[arg(long, value_name = "BYTES", env = "FASTGATE_HOURLY_ABOVE")]
+    hourly_above: Option<String>,
 }
 
 /// The command line of a control plane.
@@ -187,6 +195,7 @@ impl Given {
             bootstrap_token_file: self.bootstrap_token_file.or(other.bootstrap_token_file),
             keep_events: self.keep_events.or(other.keep_events),
             keep_metrics: self.keep_metrics.or(other.keep_metrics),
+            hourly_above: self.hourly_above.or(other.hourly_above),
         }
     }
 }
@@ -208,6 +217,11 @@ fn parse_days(text: &str) -> Result<Duration, String> {
         Ok(days @ 1..=36_500) => Ok(days * DAY),
         _ => Err(format!("is '{text}': give days, from 1 to 36500")),
     }
+}
+
+fn parse_day_size(text: &str) -> Result<u64, String> {
+    let mend = || format!("is '{text}': give at least 1MiB, such as 32GiB");
+    parse_bytes(text).filter(|bytes| *bytes >= 1 << 20).ok_or_else(mend)
 }
 
 fn parse_any_address(text: &str) -> Result<SocketAddr, String> {

@@ -248,6 +248,9 @@ pub(crate) struct Retention {
     pub(crate) events: Duration,
     /// Sums by the hour and by the day, and what was lost.
     pub(crate) rollups: Duration,
+    /// Bytes of a day, indexes included, above which days to come are kept by the hour, where that is
+    /// a difference.
+    pub(crate) hourly_above: u64,
 }
 
 /// Which keys to list; absent fields ask nothing.

@@ -2,12 +2,12 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use fastgate::settings::Mistakes;
+use fastgate::settings::{Mistakes, parse_bytes};
 use http::Uri;
 
 use super::{
     given::Given,
-    parse::{is_this_machine, parse_bytes, parse_count},
+    parse::{is_this_machine, parse_count},
 };
 use crate::{
     audit::{

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use fastgate::model::Labels;
+use fastgate::{model::Labels, settings::parse_bytes};
 use http::Uri;
 
 use crate::network::Network;
@@ -29,14 +29,6 @@ pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
 pub(super) fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// Bytes, or so many KiB, MiB or GiB.
-pub(super) fn parse_bytes(text: &str) -> Option<u64> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
-    let with_unit = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
-    let (number, shift) = with_unit.unwrap_or((text, 0));
-    number.trim_end().parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 pub(super) fn parse_body_size(text: &str) -> Result<Option<u64>, String> {

@@ -1,8 +1,9 @@
 //! Partitions of what grows with traffic: made days ahead, dropped when they are too old.
 //!
-//! A partition holds a day (UTC), or an hour where days have become too large. Rows no partition
-//! is there for wait in the default one: those of a node that was away for long, or whose clock is
-//! off. A partition that is made later takes its rows out of there; what is too old by then is
+//! A partition holds a day (UTC), or an hour where days have become too large: dropping and vacuuming
+//! are work by the partition, and the indexes of the running one are to stay in memory. Rows no
+//! partition is there for wait in the default one: those of a node that was away for long, or whose
+//! clock is off. A partition that is made later takes its rows out of there; what is too old by then is
 //! deleted.
 
 use std::time::{Duration, SystemTime};
@@ -26,10 +27,6 @@ const SMALL: [&str; 5] =
 const BEHIND: i64 = 1;
 const AHEAD: i64 = 3;
 
-/// Bytes of a day, indexes included, from which on days to come are made of hours: dropping and
-/// vacuuming are work by the partition, and the indexes of the running one are to stay in memory.
-const LARGE_DAY: i64 = 32 << 30;
-
 /// How long a change of partitions waits for statements under way, and everyone else behind it.
 const PATIENCE: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '10min'";
 
@@ -39,6 +36,18 @@ struct Partition {
     from_us: i64,
     until_us: i64,
     bytes: i64,
+}
+
+impl Partition {
+    fn is_day(&self) -> bool {
+        self.until_us - self.from_us > Step::Hour.end(0)
+    }
+
+    /// Whether days of which it is one, or an hour, are above so many bytes.
+    fn is_large(&self, hourly_above: u64) -> bool {
+        let most = if self.is_day() { hourly_above } else { hourly_above / 24 };
+        u64::try_from(self.bytes).is_ok_and(|bytes| bytes > most)
+    }
 }
 
 /// Makes what will be needed, moves what waits for it, and drops what is too old.
@@ -51,14 +60,20 @@ pub(super) async fn keep(
     let oldest_us = before(retention.events);
     for parent in PARENTS {
         let there = partitions(pool, parent).await?;
+        let is_large = there.iter().any(|known| known.is_large(retention.hourly_above));
+        let step = if is_large { Step::Hour } else { Step::Day };
         for day_us in wanted_days(pool, parent, oldest_us, unix_us(now)).await? {
             let day_end_us = Step::Day.end(day_us);
-            // A day is made as a whole, or was.
-            if there.iter().any(|known| known.from_us < day_end_us && day_us < known.until_us) {
-                continue;
+            let mut known =
+                there.iter().filter(|known| known.from_us < day_end_us && day_us < known.until_us);
+            match known.next() {
+                // It was made ahead, as a whole.
+                Some(day) if is_large && day.is_day() && day_us > unix_us(now) => {
+                    unmake(pool, parent, &day.name).await?;
+                }
+                Some(_) => continue,
+                None => {}
             }
-            let is_large = there.iter().any(|known| known.bytes >= large(known));
-            let step = if is_large { Step::Hour } else { Step::Day };
             let mut from_us = day_us;
             while from_us < day_end_us {
                 make(pool, parent, from_us, step).await?;
@@ -75,12 +90,6 @@ pub(super) async fn keep(
         delete(pool, table.into(), before(retention.rollups)).await?;
     }
     Ok(())
-}
-
-/// Bytes from which on a partition says that days are large.
-fn large(partition: &Partition) -> i64 {
-    let is_day = partition.until_us - partition.from_us > Step::Hour.end(0);
-    if is_day { LARGE_DAY } else { LARGE_DAY / 24 }
 }
 
 async fn partitions(pool: &PgPool, parent: &str) -> sqlx::Result<Vec<Partition>> {
@@ -142,6 +151,20 @@ async fn make(pool: &PgPool, parent: &str, from_us: i64, step: Step) -> sqlx::Re
              INSERT INTO {name} SELECT * FROM moved; \
              ALTER TABLE {parent} ATTACH PARTITION {name} \
              FOR VALUES FROM ({from_us}) TO ({until_us})"
+        ),
+    )
+    .await
+}
+
+/// Takes a partition away, whose rows wait until others are there for them.
+async fn unmake(pool: &PgPool, parent: &str, name: &str) -> sqlx::Result<()> {
+    change(
+        pool,
+        format!(
+            "LOCK TABLE {parent} IN ACCESS EXCLUSIVE MODE; \
+             ALTER TABLE {parent} DETACH PARTITION {name}; \
+             INSERT INTO {parent}_other SELECT * FROM {name}; \
+             DROP TABLE {name}"
         ),
     )
     .await

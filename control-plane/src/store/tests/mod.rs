@@ -8,6 +8,7 @@ mod concurrency;
 mod events;
 mod joining;
 mod many;
+mod partitions;
 mod plans;
 #[path = "../../../../tests/support/postgres.rs"]
 #[expect(dead_code, reason = "nothing is dumped here")]

@@ -310,7 +310,8 @@ pub(super) async fn what_is_too_old_ends(store: Db) {
     };
     assert_eq!(left().await, 7, "what can't have happened yet counts as now");
     let keep = async |events: u32, rollups: u32| {
-        let kept = Retention { events: events * day, rollups: rollups * day };
+        let kept =
+            Retention { events: events * day, rollups: rollups * day, hourly_above: 32 << 30 };
         store.keep(&kept, today).await.expect("keeps");
     };
     keep(40, 500).await;

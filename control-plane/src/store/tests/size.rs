@@ -39,11 +39,15 @@ async fn events_are_stored_and_found_among_many() {
     let url = url.unwrap_or_else(|_| Postgres::shared().create_database("among_many"));
     let store = super::open(&url).await;
     let now = SystemTime::now();
-    let retention = Retention { events: 30 * DAY, rollups: 400 * DAY };
+    let retention = Retention { events: 30 * DAY, rollups: 400 * DAY, hourly_above: 32 << 30 };
     store.keep(&retention, now).await.expect("keeps");
     if events > 0 {
         fill(&store, now, events).await;
     }
+    // What the last minute left, as the control plane does every ten seconds.
+    let begun = Instant::now();
+    store.roll_up(SystemTime::now() + Duration::from_secs(60)).await.expect("adds up");
+    println!("the rest added up in {:?}", begun.elapsed());
     find(&store, SystemTime::now()).await;
     count(&store, SystemTime::now()).await;
 }
