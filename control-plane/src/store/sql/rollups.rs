@@ -15,8 +15,12 @@ use super::{
 };
 use crate::domain::{Histogram, Kind, Rollup, Step, Sums};
 
-/// Parts that are added up in one transaction: some millions of events.
-const AT_ONCE: i64 = if cfg!(test) { 20 } else { 500 };
+/// Parts that are read at once.
+const AT_ONCE: i64 = if cfg!(test) { 20 } else { 100 };
+
+/// Sums that are enough for one transaction, which reads and writes anew those of the hours and days they
+/// are of: the fewer transactions, the less often.
+const ENOUGH: usize = if cfg!(test) { 100 } else { 100_000 };
 
 const COLUMNS: &[&str] = &[
     "at_us",
@@ -56,10 +60,33 @@ pub(super) fn name(step: Step) -> &'static str {
 /// Adds up the oldest parts, none behind `last`, as far as their minutes are over; the rest of them
 /// are parts again, one of each environment, behind all there are. Whether there may be more to add up.
 pub(super) async fn settle(tx: &mut Tx, last: i64, running_us: i64) -> Result<bool> {
-    let taken = parts::take_oldest(tx, last, AT_ONCE).await?;
-    let may_be_more = taken.len() as i64 == AT_ONCE;
+    let mut taken = Taken::new();
+    let may_be_more = loop {
+        let parts = parts::take_oldest(tx, last, AT_ONCE).await?;
+        take(&parts, running_us, &mut taken)?;
+        if (parts.len() as i64) < AT_ONCE {
+            break false;
+        }
+        if taken.values().flatten().map(Rollup::len).sum::<usize>() >= ENOUGH {
+            break true;
+        }
+    };
+    for (environment, [over, running]) in taken {
+        parts::add(tx, &environment, &running).await?;
+        if !over.is_empty() {
+            settle_over(tx, &environment, over).await?;
+        }
+    }
+    Ok(may_be_more)
+}
+
+/// What parts come to, by environment: minutes that are over, and those that run.
+type Taken = BTreeMap<String, [Rollup<String>; 2]>;
+
+fn take(parts: &[(String, Vec<u8>)], running_us: i64, taken: &mut Taken) -> Result<()> {
+    // Most lines are alike in all but their numbers: what they have in common is copied once.
     let mut of: BTreeMap<&str, [Rollup<&str>; 2]> = BTreeMap::new();
-    for (environment, part) in &taken {
+    for (environment, part) in parts {
         let [over, running] = of.entry(environment).or_default();
         parts::each(part, |line| {
             let sums = line.sums()?;
@@ -68,16 +95,18 @@ pub(super) async fn settle(tx: &mut Tx, last: i64, running_us: i64) -> Result<bo
             Ok(())
         })?;
     }
-    for (environment, [over, running]) in of {
-        parts::add(tx, environment, &running).await?;
-        if !over.is_empty() {
-            settle_over(tx, environment, over).await?;
+    for (environment, rollups) in of {
+        let all = taken.entry(environment.to_owned()).or_default();
+        for (all, rollup) in all.iter_mut().zip(rollups) {
+            for (kind, sums) in rollup {
+                all.entry(kind.to_owned()).or_default().add(&sums);
+            }
         }
     }
-    Ok(may_be_more)
+    Ok(())
 }
 
-async fn settle_over(tx: &mut Tx, environment: &str, over: Rollup<&str>) -> Result<()> {
+async fn settle_over(tx: &mut Tx, environment: &str, over: Rollup<String>) -> Result<()> {
     count_usage(tx, environment, &over).await?;
     let over = with_all_keys(over);
     add(tx, table(Step::Minute), environment, &over).await?;
@@ -172,10 +201,9 @@ async fn replace_keys(
 }
 
 /// What is there, and the sums of all keys.
-fn with_all_keys(rollup: Rollup<&str>) -> Rollup<String> {
+fn with_all_keys(rollup: Rollup<String>) -> Rollup<String> {
     let mut all = Rollup::new();
     for (kind, sums) in rollup {
-        let kind = kind.to_owned();
         let of_all = Kind { key_id: None, ..kind.clone() };
         all.entry(of_all).or_insert_with(Sums::default).add(&sums);
         all.insert(kind, sums);
@@ -192,10 +220,10 @@ fn coarser(rollup: &Rollup<String>, step: Step) -> Rollup<String> {
     coarser
 }
 
-async fn count_usage(tx: &mut Tx, environment: &str, rollup: &Rollup<&str>) -> Result<()> {
+async fn count_usage(tx: &mut Tx, environment: &str, rollup: &Rollup<String>) -> Result<()> {
     let mut used: HashMap<&str, (u64, i64)> = HashMap::new();
     for (kind, sums) in rollup {
-        let Some(key_id) = kind.key_id.filter(|key_id| !key_id.is_empty()) else {
+        let Some(key_id) = kind.key_id.as_deref().filter(|key_id| !key_id.is_empty()) else {
             continue;
         };
         let (count, last_us) = used.entry(key_id).or_default();
