@@ -1,4 +1,4 @@
-//! The options of `fgctl config`, `apply` and `diff`.
+//! The options of `fgctl config`, and of what is short for its commands.
 
 use std::path::PathBuf;
 

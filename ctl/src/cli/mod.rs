@@ -39,7 +39,7 @@ pub(crate) use keys::{KeyCommand, KeyFields};
 pub(crate) use limits::{LimitArg, LimitCommand};
 pub(crate) use logs::{FileFormat, LogCommand, LogFilter, LogTimes};
 pub(crate) use metrics::{MetricsArgs, StepArg};
-pub(crate) use nodes::{JoinTokenCommand, NodeCommand};
+pub(crate) use nodes::{JoinTokenCommand, ListedNodes, NodeCommand, NodesArgs};
 pub(crate) use plans::{PlanCommand, PlanFields};
 pub(crate) use recording::RecordingFields;
 pub(crate) use rollout::{PolicyFields, RingArg, RolloutCommand};
@@ -138,8 +138,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Rollout(RolloutCommand),
     /// Nodes: the running data planes
-    #[command(subcommand, visible_alias = "node")]
-    Nodes(NodeCommand),
+    #[command(visible_alias = "node")]
+    Nodes(NodesArgs),
     /// Says what a node would do with a request, and why; sends nothing upstream
     Explain(ExplainArgs),
     /// Looks at everything that is known to go wrong, and says what to do about it
@@ -157,6 +157,10 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Creates and updates what documents hold, all or nothing; deletes nothing
     Apply(ApplyArgs),
+    /// Makes the environment hold what documents do: like apply, and deletes what they do not hold
+    Sync(SyncArgs),
+    /// Says what is wrong with documents, if anything
+    Validate(Files),
     /// Says what applying documents would change, or what changed between two revisions; exits with 2 if
     /// anything did
     Diff(DiffArgs),
@@ -172,6 +176,20 @@ pub(crate) enum Command {
     },
     /// Runs a whole gateway on this machine to try things out
     Dev(DevArgs),
+}
+
+impl Command {
+    /// Itself, or the command of `config` it is short for.
+    pub(crate) fn unabridged(self) -> Self {
+        Self::Config(match self {
+            Self::Apply(args) => ConfigCommand::Apply(args),
+            Self::Sync(args) => ConfigCommand::Sync(args),
+            Self::Validate(files) => ConfigCommand::Validate(files),
+            Self::Diff(args) => ConfigCommand::Diff(args),
+            Self::Export(meant) => ConfigCommand::Export(meant),
+            whole => return whole,
+        })
+    }
 }
 
 /// How many objects to list.
@@ -244,6 +262,11 @@ mod tests {
     fn nouns_may_be_singular_or_plural_and_options_stand_anywhere() {
         for line in [
             "fgctl key list",
+            "fgctl nodes",
+            "fgctl node --all --limit 5",
+            "fgctl nodes ls -a",
+            "fgctl sync -f a.yaml --yes",
+            "fgctl validate -f a.yaml",
             "fgctl keys ls -o json -e staging",
             "fgctl -e staging keys list",
             "fgctl environments list",

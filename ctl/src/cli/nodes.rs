@@ -1,20 +1,34 @@
 //! The options of `fgctl nodes`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{DryRun, Limit, Moment};
 
+/// Without a command nodes are listed.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct NodesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<NodeCommand>,
+    #[command(flatten)]
+    pub(crate) listed: ListedNodes,
+}
+
+/// Which nodes to list.
+#[derive(Args, Debug)]
+pub(crate) struct ListedNodes {
+    /// Nodes of every environment
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) page: Limit,
+}
+
 #[derive(Subcommand, Debug)]
 pub(crate) enum NodeCommand {
-    /// Lists nodes
+    /// Lists nodes, as without a command
     #[command(visible_alias = "ls")]
-    List {
-        /// Nodes of every environment
-        #[arg(short, long)]
-        all: bool,
-        #[command(flatten)]
-        page: Limit,
-    },
+    List(ListedNodes),
     /// Shows what a node serves from: revisions, digests and how many objects
     Config {
         /// The node's id

@@ -1,4 +1,4 @@
-//! `fgctl config`, `apply`, `diff` and `export`: documents as a whole.
+//! `fgctl config`, and what is short for its commands: documents as a whole.
 
 mod acknowledged;
 mod history;
@@ -73,7 +73,7 @@ async fn validate(
 }
 
 /// Says what applying documents would change.
-pub(super) async fn diff(
+async fn diff(
     args: DiffArgs,
     connection: &Connection,
     connect: impl AsyncFnOnce() -> Result<Client, Error>,
@@ -115,7 +115,7 @@ fn differences(
 }
 
 /// Applies documents, all or nothing.
-pub(super) async fn apply(
+async fn apply(
     args: ApplyArgs,
     connection: &Connection,
     connect: impl AsyncFnOnce() -> Result<Client, Error>,
@@ -243,11 +243,7 @@ fn refuse_to_delete(changes: &[ConfigChange]) -> Result<(), Error> {
 }
 
 /// Writes routes, upstreams and plans as a document.
-pub(super) async fn export(
-    meant: Meant,
-    client: &Client,
-    output: &mut Output<'_>,
-) -> Result<(), Error> {
+async fn export(meant: Meant, client: &Client, output: &mut Output<'_>) -> Result<(), Error> {
     let (environment, selector) = (client.environment(), meant.selector);
     let request = ExportConfigRequest { environment, selector };
     let config = client.config().export_config(request).await?.into_inner();

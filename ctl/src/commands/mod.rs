@@ -63,7 +63,7 @@ async fn run_remote(
     let connect = async || {
         Client::connect(&connection, Duration::from_secs_f64(global.request_timeout)).await
     };
-    match command {
+    match command.unabridged() {
         Command::Keys(KeyCommand::Import { file, secrets_out, check }) => {
             keys::import(&file, secrets_out, check, connect, output).await?;
         }
@@ -74,7 +74,7 @@ async fn run_remote(
         Command::Plans(command) => plans::run(command, &connect().await?, output).await?,
         Command::Envs(command) => envs::run(command, &connect().await?, output).await?,
         Command::Rollout(command) => rollout::run(command, &connect().await?, output).await?,
-        Command::Nodes(command) => nodes::run(command, &connect().await?, output).await?,
+        Command::Nodes(args) => nodes::run(args, &connect().await?, output).await?,
         Command::Explain(args) => explain::run(args, &connect().await?, output).await?,
         Command::Logs(command) => logs::run(command, &connect().await?, output).await?,
         Command::Metrics(args) => metrics::run(args, &connect().await?, output).await?,
@@ -83,11 +83,15 @@ async fn run_remote(
         Command::Config(command) => {
             return config::run(command, &connection, connect, output).await;
         }
-        Command::Apply(args) => config::apply(args, &connection, connect, output).await?,
-        Command::Diff(args) => return config::diff(args, &connection, connect, output).await,
-        Command::Export(meant) => config::export(meant, &connect().await?, output).await?,
-        // `run` has these.
-        Command::Context(_) | Command::Completions { .. } | Command::Dev(_) => {}
+        // `run` has some of these, and the others stand for commands of `config`.
+        Command::Context(_)
+        | Command::Completions { .. }
+        | Command::Dev(_)
+        | Command::Apply(_)
+        | Command::Sync(_)
+        | Command::Validate(_)
+        | Command::Diff(_)
+        | Command::Export(_) => {}
     }
     Ok(Outcome::Done)
 }

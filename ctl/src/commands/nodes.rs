@@ -11,19 +11,19 @@ use fastgate::admin::v1::{
 
 use super::{config, pages};
 use crate::{
-    cli::{Form, Limit, NodeCommand},
+    cli::{Form, ListedNodes, NodeCommand, NodesArgs},
     client::Client,
     error::Error,
     output::{Output, Rows, time},
 };
 
 pub(super) async fn run(
-    command: NodeCommand,
+    NodesArgs { command, listed }: NodesArgs,
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
-    match command {
-        NodeCommand::List { all, page } => list(all, page, client, output).await,
+    match command.unwrap_or(NodeCommand::List(listed)) {
+        NodeCommand::List(listed) => list(listed, client, output).await,
         NodeCommand::Config { node_id, document } => {
             show_config(node_id, document, client, output).await
         }
@@ -103,8 +103,7 @@ fn counts(held: &NodeConfig) -> Rows {
 }
 
 async fn list(
-    all: bool,
-    page: Limit,
+    ListedNodes { all, page }: ListedNodes,
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<(), Error> {
