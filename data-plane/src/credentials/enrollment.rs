@@ -65,6 +65,8 @@ pub(crate) struct Enrollment {
     /// A token the control plane does not take, and what it said.
     refused: Option<(SecretHash, String)>,
     told: Option<(Instant, String)>,
+    /// When the certificate was issued that is held, where that was since the start.
+    issued: Option<Instant>,
 }
 
 /// What stands in the way of a certificate.
@@ -85,6 +87,11 @@ enum Trouble {
          when there is a new token in the file of --join-token-file"
     )]
     Ended,
+    #[error(
+        "it is due for renewal as soon as it is issued: the clock of this machine is ahead of that of \
+         the control plane: set both right"
+    )]
+    ClockAhead,
     #[error("what the control plane has issued {0}")]
     Unfit(#[from] Unfit),
     #[error("the control plane has issued a certificate of another CA than it should")]
@@ -128,6 +135,7 @@ pub(crate) fn open(
         asked: None,
         refused: None,
         told: None,
+        issued: None,
     };
     Ok((receiver, enrollment))
 }
@@ -166,7 +174,10 @@ impl Enrollment {
         }
         match held {
             Some(held) if held.has_ended(now) => Err(Trouble::Ended),
-            Some(held) if held.is_due(now) => self.renew(&held).await,
+            Some(held) if held.is_due(now) => match self.issued {
+                Some(issued) if issued.elapsed() < held.life() / 3 => Err(Trouble::ClockAhead),
+                _ => self.renew(&held).await,
+            },
             Some(_) => Ok(()),
             None => match &self.refused {
                 Some((_, why)) => Err(Trouble::Refused(why.clone())),
@@ -262,6 +273,7 @@ impl Enrollment {
 
     async fn put_in_force(&mut self, held: Credentials, what: &str) -> Result<(), Trouble> {
         tracing::info!(until = written(held.ends()), "the node {what}");
+        self.issued = Some(Instant::now());
         drop(self.standing.send_replace(Ok(Arc::new(held))));
         // The token is used up: what the disk does not take now, it is given again.
         self.is_unsaved = true;
@@ -379,4 +391,26 @@ fn read_token(path: &Path) -> Result<JoinToken, Trouble> {
     read.map_err(|fault| Trouble::TokenFile { path: path.into(), fault })?;
     let token = JoinToken::parse(text.trim());
     token.map_err(|fault| Trouble::Token { path: path.into(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{Ca, LIFE, held, node},
+        *,
+    };
+
+    #[tokio::test]
+    async fn a_clock_that_is_ahead_has_no_certificate_renewed_again_and_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let own = node("prod", "n1");
+        held(&Ca::new(), &own).save(&dir.path().join(FILE)).expect("saves");
+        let (_, mut enrollment) = open(own, Vec::new(), dir.path(), None).expect("joined");
+        let ahead = SystemTime::now() + LIFE * 70 / 100;
+        let asks = enrollment.step(ahead).await;
+        assert!(matches!(asks, Err(Trouble::NoToken)), "there is nobody to ask: {asks:?}");
+        enrollment.issued = Some(Instant::now());
+        assert!(matches!(enrollment.step(ahead).await, Err(Trouble::ClockAhead)));
+        assert!(enrollment.step(SystemTime::now()).await.is_ok());
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::Path,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use fastgate::{
@@ -134,6 +134,11 @@ impl Credentials {
     /// When the certificate ends.
     pub(crate) fn ends(&self) -> SystemTime {
         self.says.not_after
+    }
+
+    /// From its begin to its end.
+    pub(super) fn life(&self) -> Duration {
+        self.says.not_after.duration_since(self.says.not_before).unwrap_or_default()
     }
 
     pub(super) fn is_due(&self, now: SystemTime) -> bool {

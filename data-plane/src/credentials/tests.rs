@@ -19,15 +19,15 @@ use rustls::{
 
 use super::{Credentials, held::Unfit, verifier::ByFingerprint};
 
-const LIFE: Duration = Duration::from_secs(3000);
+pub(super) const LIFE: Duration = Duration::from_secs(3000);
 
-struct Ca {
+pub(super) struct Ca {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let key = KeyPair::generate().expect("a key");
@@ -60,7 +60,7 @@ impl Ca {
     }
 }
 
-fn node(environment: &str, node_id: &str) -> NodeName {
+pub(super) fn node(environment: &str, node_id: &str) -> NodeName {
     let id = |text| Id::parse(text).expect("an id");
     NodeName { environment: id(environment), node_id: id(node_id) }
 }
@@ -69,7 +69,7 @@ fn token() -> SecretHash {
     Secret::generate(Kind::JoinToken).expect("random bytes").hash()
 }
 
-fn held(ca: &Ca, name: &NodeName) -> Credentials {
+pub(super) fn held(ca: &Ca, name: &NodeName) -> Credentials {
     let (certificate, key) = ca.node(name);
     Credentials::new(key.into(), (certificate, ca.certificate.pem()), token(), name).expect("sound")
 }

@@ -96,7 +96,12 @@ impl StateDir {
     pub(crate) fn open(dir: &Path, environment: Id) -> Result<Self, StateDirError> {
         let unusable = |source| StateDirError::Unusable { dir: dir.to_owned(), source };
         private::make_dir(dir).map_err(unusable)?;
-        let lock = private::file().truncate(false).open(dir.join("lock")).map_err(unusable)?;
+        let lock = match private::file().truncate(false).open(dir.join("lock")) {
+            // What is in it is as good as ever, though nothing can be saved.
+            Err(fault) if fault.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(dir),
+            opened => opened,
+        };
+        let lock = lock.map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.to_owned(), environment, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { dir: dir.to_owned() }),
