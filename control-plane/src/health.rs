@@ -56,8 +56,8 @@ impl Health {
             let mut tick = tokio::time::interval(INTERVAL);
             loop {
                 tick.tick().await;
-                let status = match store.ping().await {
-                    Ok(()) => ServingStatus::Serving,
+                let status = match store.takes_writes().await {
+                    Ok(_) => ServingStatus::Serving,
                     Err(_) => ServingStatus::NotServing,
                 };
                 // Who watches is to hear of changes only.

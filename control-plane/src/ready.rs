@@ -32,12 +32,20 @@ impl Readiness {
     /// Asks the database and the feed.
     pub(crate) async fn check(&self) -> Found {
         let asked_at = Instant::now();
-        let answer = tokio::time::timeout(PATIENCE, self.store.ping()).await;
-        let database = matches!(answer, Ok(Ok(()))).then(|| asked_at.elapsed());
+        let answer = tokio::time::timeout(PATIENCE, self.store.takes_writes()).await;
         let mut reasons = Vec::new();
-        if database.is_none() {
-            reasons.push("the database does not answer".to_owned());
-        }
+        let database = match answer {
+            Ok(Ok(takes_writes)) => {
+                if !takes_writes {
+                    reasons.push("the database takes no writes: it is set to read only".to_owned());
+                }
+                Some(asked_at.elapsed())
+            }
+            Ok(Err(_)) | Err(_) => {
+                reasons.push("the database does not answer".to_owned());
+                None
+            }
+        };
         reasons.extend(lag(self.feed.caught_up(), Instant::now()));
         Found { database, reasons }
     }

@@ -23,6 +23,9 @@ const UNKNOWN_FOR: Duration = Duration::from_millis(50);
 /// How long the store may take to list them.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same where those of before will do if the store is away: whoever calls waits for the store once more.
+const HURRY: Duration = Duration::from_millis(250);
+
 /// How long tokens may be used as they were while the store is away. Nobody could revoke one there
 /// either, unless only this replica is cut off from it.
 const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
@@ -116,7 +119,8 @@ impl Tokens {
         }
         // Taken before the query: what is committed while it runs counts as not seen.
         let read_at = Instant::now();
-        let read = tokio::time::timeout(PATIENCE, self.store.tokens()).await;
+        let patience = if self.held_for(KEPT_FOR).is_some() { HURRY } else { PATIENCE };
+        let read = tokio::time::timeout(patience, self.store.tokens()).await;
         let tokens = match read.unwrap_or_else(|_| Err(StoreError::silent())) {
             Err(StoreError::Unavailable(why)) => {
                 let known = self.known_before(&why);

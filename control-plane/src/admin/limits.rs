@@ -15,7 +15,7 @@ use super::{
     change::{Draft, caller},
     named_environment, not_found, now, parse_id,
 };
-use crate::{domain::ApiKey, error::Error, nodes::NOBODY};
+use crate::{domain::ApiKey, error::Error};
 
 const RESET: &str = "fastgate.admin.v1.LimitService/ResetLimits";
 
@@ -36,7 +36,8 @@ impl LimitService for Admin {
         }
         let told = self.look(&environment, &id, 0).await;
         let told = told.map_err(|missing| {
-            let why = if missing.is_empty() { NOBODY.to_owned() } else { missing.join("; ") };
+            let none = || self.feed.nodes_here().why_none(&environment).to_owned();
+            let why = if missing.is_empty() { none() } else { missing.join("; ") };
             Error::NoNode { environment: environment.to_string(), why }
         });
         Ok(Response::new(told?))
@@ -57,7 +58,8 @@ impl LimitService for Admin {
         let told = self.look(&draft.environment, &id, key.revision()).await;
         Ok(Response::new(told.unwrap_or_else(|mut missing| {
             if missing.is_empty() {
-                missing.push(format!("where they stand nobody can tell: {NOBODY}"));
+                let none = self.feed.nodes_here().why_none(&draft.environment);
+                missing.push(format!("where they stand nobody can tell: {none}"));
             }
             ListLimitsResponse { limits: Vec::new(), missing }
         })))

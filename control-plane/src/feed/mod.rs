@@ -123,7 +123,7 @@ impl Feed {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = follow::run(&shared) => {}
-                () = shared.nodes.share(Arc::clone(&shared.store)) => {}
+                () = shared.nodes.share(Arc::clone(&shared.store), |of, ns| shared.head(of, ns)) => {}
             }
         });
         (feed, task)

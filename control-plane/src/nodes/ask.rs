@@ -18,9 +18,6 @@ use super::{Name, Nodes};
 /// Questions that wait for one node.
 const WAITING: usize = 16;
 
-/// Why nobody was asked.
-pub(crate) const NOBODY: &str = "none is connected to this control plane, or it is too old";
-
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -137,9 +134,19 @@ impl Nodes {
         found.ok_or_else(|| Unanswered::Unheard(self.why_not(environment, node_id)))
     }
 
+    /// Why no node of an environment can be asked here.
+    pub(crate) fn why_none(&self, environment: &Id) -> &'static str {
+        let state = self.state();
+        if state.elsewhere.connected().any(|(of, _)| of == environment) {
+            "all are connected to other control planes: ask one of those"
+        } else {
+            "none is connected to this control plane, or it is too old"
+        }
+    }
+
     fn why_not(&self, environment: &Id, node_id: &str) -> String {
         if node_id.is_empty() {
-            return NOBODY.to_owned();
+            return self.why_none(environment).to_owned();
         }
         let name = (environment.clone(), node_id.to_owned());
         let state = self.state();

@@ -25,7 +25,7 @@ use fastgate::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::ask::{NOBODY, Questions, Unanswered};
+pub(crate) use self::ask::{Questions, Unanswered};
 use self::{
     ask::{Mailbox, mailbox},
     elsewhere::Elsewhere,
@@ -244,12 +244,15 @@ impl Nodes {
         }
         let asked = |(of, _): &Name| environment.is_none_or(|environment| environment == of);
         let named = named.into_iter().filter(|(name, _)| asked(name));
-        let with_lag = |((of, _), mut node): (&Name, v1::Node)| {
-            node.keys_lag = head(of, Namespace::Keys).saturating_sub(node.keys_revision);
-            node.config_lag = head(of, Namespace::Config).saturating_sub(node.config_revision);
-            node
+        // What another replica told of a node is seconds old, and this one's head is not.
+        let is_of_then = |name: &Name, node: &v1::Node| {
+            node.connected && state.here.get(name).is_none_or(|here| !here.is_connected())
         };
-        named.map(with_lag).collect()
+        let shown = named.map(|(name, node)| match is_of_then(name, &node) {
+            true => node,
+            false => with_lag(node, &name.0, &head),
+        });
+        shown.collect()
     }
 
     /// The nodes of an environment that are connected here, by id; and where questions are put to each,
@@ -397,6 +400,13 @@ impl Node {
             certificate_expires_at: greeting.certificate_ends.map(Into::into),
         }
     }
+}
+
+/// With how far it is behind.
+fn with_lag(mut node: v1::Node, of: &Id, head: impl Fn(&Id, Namespace) -> u64) -> v1::Node {
+    node.keys_lag = head(of, Namespace::Keys).saturating_sub(node.keys_revision);
+    node.config_lag = head(of, Namespace::Config).saturating_sub(node.config_revision);
+    node
 }
 
 /// What a node says of its requests, of which there may be more than is understood.

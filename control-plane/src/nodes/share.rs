@@ -6,15 +6,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fastgate::admin::v1;
+use fastgate::{admin::v1, model::Id};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
     Nodes, REMEMBERED,
     elsewhere::{Elsewhere, STALE},
+    with_lag,
 };
-use crate::store::{News, SaidNode, Store, StoreError, within};
+use crate::{
+    domain::Namespace,
+    store::{News, SaidNode, Store, StoreError, within},
+};
 
 /// How often, while no node comes or goes.
 const EVERY: Duration = Duration::from_secs(2);
@@ -31,13 +35,13 @@ const FAREWELL: Duration = Duration::from_secs(30);
 impl Nodes {
     /// Shares the nodes with the other replicas on the same store, for ever. While the store is away
     /// everything stays as it was last heard.
-    pub(crate) async fn share(&self, store: Arc<dyn Store>) {
+    pub(crate) async fn share(&self, store: Arc<dyn Store>, head: impl Fn(&Id, Namespace) -> u64) {
         let replica = Uuid::now_v7().simple().to_string();
         let mut heard: Option<Instant> = None;
         let mut lenient_until = Instant::now();
         let (mut is_news, mut is_away) = (false, false);
         loop {
-            let told = self.to_tell();
+            let told = self.to_tell(&head);
             match within(PATIENCE, exchange(&*store, &replica, &told, is_news)).await {
                 Ok(said) => {
                     is_away = false;
@@ -67,8 +71,9 @@ impl Nodes {
         }
     }
 
-    /// What the others are to know: who is here, and who went lately.
-    fn to_tell(&self) -> Vec<v1::Node> {
+    /// What the others are to know: who is here, and who went lately. How far each was behind when that
+    /// was told only this replica can say.
+    pub(super) fn to_tell(&self, head: impl Fn(&Id, Namespace) -> u64) -> Vec<v1::Node> {
         let now = SystemTime::now();
         let went_long_ago = |at| now.duration_since(at).is_ok_and(|since| since > FAREWELL);
         let state = self.state();
@@ -76,7 +81,7 @@ impl Nodes {
             .here
             .values()
             .filter(|node| node.is_connected() || !went_long_ago(node.last_seen_at));
-        lately.map(|node| node.to_wire()).collect()
+        lately.map(|node| with_lag(node.to_wire(), &node.greeting.environment, &head)).collect()
     }
 
     pub(super) fn hear(&self, said: Vec<SaidNode>, leniently: bool) {

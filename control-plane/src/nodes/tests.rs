@@ -195,6 +195,7 @@ fn said(node_id: &str, connected: bool, age: u64) -> SaidNode {
         connected_at: at(1),
         last_seen_at: at(2),
         keys_revision: 4,
+        keys_lag: 2,
         ..v1::Node::default()
     };
     SaidNode { node, age: Duration::from_secs(age) }
@@ -264,7 +265,7 @@ fn a_node_is_listed_where_it_is_now() {
     let nodes = Nodes::default();
     nodes.hear(vec![said("n1", true, 1)], false);
     assert_eq!(list(&nodes)[0].version, "elsewhere");
-    assert_eq!((list(&nodes)[0].keys_lag, list(&nodes)[0].config_lag), (6, 20));
+    assert_eq!(list(&nodes)[0].keys_lag, 2, "as it was told, whatever came since");
     let lease = nodes.connect(greeting("default", "n1")).expect("room").0;
     assert_eq!(list(&nodes)[0].version, "1.0.0", "connected later");
     drop(lease);
@@ -316,7 +317,10 @@ async fn a_question_reaches_nodes_of_its_environment_and_comes_back_answered() {
     };
     assert_eq!(why("n2").await, too_old);
     assert_eq!(why("n3").await, "node 'n3' is not connected");
+    assert!(nodes.why_none(&environment).starts_with("none is connected"));
     nodes.hear(vec![said("n4", true, 1)], false);
+    assert!(nodes.why_none(&environment).contains("ask one of those"));
+    assert!(nodes.why_none(&id("staging")).starts_with("none is connected"), "of its own");
     assert_eq!(why("n4").await, "node 'n4' is connected to another control plane: ask that one");
 }
 

@@ -60,7 +60,8 @@ pub(crate) async fn within<T>(
 /// A), SQLite by its primary result code.
 fn may_pass(fault: &dyn DatabaseError) -> bool {
     let Some(code) = fault.code() else { return false };
-    let postgres = ["08", "25006", "40", "53", "55P03", "57", "58"];
+    // Among them: a password that was changed, a database that is restored just now.
+    let postgres = ["08", "25006", "28", "3D000", "40", "53", "55P03", "57", "58"];
     let sqlite = ["5", "6", "10", "13", "14", "261", "517"];
     postgres.iter().any(|class| code.len() == 5 && code.starts_with(class))
         || sqlite.contains(&code.as_ref())

@@ -229,8 +229,9 @@ pub(crate) trait Store: Send + Sync {
     /// Certificates that are revoked and have not ended.
     async fn revoked_certificates(&self) -> Result<Vec<Serial>, StoreError>;
 
-    /// Whether the database answers.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Whether the database takes writes, which it may not when its disk is full; that it answers where it
+    /// says so.
+    async fn takes_writes(&self) -> Result<bool, StoreError>;
 }
 
 /// What of a batch was not stored before.

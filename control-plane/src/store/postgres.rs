@@ -34,6 +34,9 @@ type Db = sqlx::Postgres;
 /// The database's clock, in microseconds since 1970.
 const NOW_US: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
+/// Whether transactions may write unless they say something else.
+const TAKES_WRITES: &str = "SELECT current_setting('default_transaction_read_only') = 'off'";
+
 /// Where a text stands in another, from 1; 0 where it does not.
 const FIND: &str = "strpos";
 

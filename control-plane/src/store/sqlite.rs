@@ -30,6 +30,9 @@ type Db = sqlx::Sqlite;
 /// The database's clock, in microseconds since 1970.
 const NOW_US: &str = "CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
 
+/// A file that is there does.
+const TAKES_WRITES: &str = "SELECT TRUE";
+
 /// Where a text stands in another, from 1; 0 where it does not.
 const FIND: &str = "instr";
 

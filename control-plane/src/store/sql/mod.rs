@@ -42,7 +42,7 @@ use self::{
     objects::{PLANS, ROUTES, UPSTREAMS},
     together::Together,
 };
-use super::{Backend, Db, FIND, NOW_US, WANTED_KEYS, rows::Rows};
+use super::{Backend, Db, FIND, NOW_US, TAKES_WRITES, WANTED_KEYS, rows::Rows};
 use crate::{
     domain::{
         Actor, ApiKey, CallId, Change, Environment, EventBatch, EventFilter, EventPage,
@@ -441,8 +441,7 @@ impl Store for SqlStore {
         joining::revoked(&mut self.read().await?).await
     }
 
-    async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&mut *self.read().await?).await?;
-        Ok(())
+    async fn takes_writes(&self) -> Result<bool> {
+        Ok(sqlx::query_scalar(TAKES_WRITES).fetch_one(&mut *self.read().await?).await?)
     }
 }
