@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row as _, raw_sql};
 
 use super::{
     super::{Retention, StoreError, unix_us},
+    NOW_US,
     sql::Tx,
 };
 use crate::domain::Step;
@@ -56,6 +57,10 @@ pub(super) async fn keep(
     retention: &Retention,
     now: SystemTime,
 ) -> Result<(), StoreError> {
+    // By the earlier of two clocks: one that is ahead would drop what is not old.
+    let theirs = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW_US}")));
+    let theirs: i64 = theirs.fetch_one(pool).await?;
+    let now = now.min(SystemTime::UNIX_EPOCH + Duration::from_micros(theirs.unsigned_abs()));
     let before = |kept: Duration| unix_us(now.checked_sub(kept).unwrap_or(SystemTime::UNIX_EPOCH));
     let oldest_us = before(retention.events);
     for parent in PARENTS {

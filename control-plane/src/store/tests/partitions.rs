@@ -103,3 +103,16 @@ async fn days_that_are_large_become_hours() {
     assert_eq!(days().await[0], "events_20010910_07", "what is older than two days is gone");
     assert!(days().await.contains(&"events_20010914".into()), "small days are days again");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_ahead_drops_nothing() {
+    let url = Postgres::shared().create_database("a_clock_that_is_ahead_drops_nothing");
+    let store = super::open(&url).await;
+    let pool = PgPool::connect(&url).await.expect("a connection");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("later").as_secs();
+    keep(&store, now, 32 << 30).await;
+    assert!(is_new(&store, &batch(0, vec![event(now)])).await);
+    let before = partitions(&pool).await;
+    keep(&store, now + 80 * DAY, 32 << 30).await;
+    assert_eq!(partitions(&pool).await, before);
+}
