@@ -301,7 +301,8 @@ fn enroll(
         return Ok((uris.into(), None));
     };
     let token_file = settings.join_token_file.clone();
-    let opened = credentials::open(identity.name(), with_tls, state_dir.path(), token_file);
+    let dir = (state_dir.path(), state_dir.has_state());
+    let opened = credentials::open(identity.name(), with_tls, dir, token_file);
     let (standing, enrollment) =
         opened.map_err(|fault| BuildError::NotJoined(fault.to_string()))?;
     Ok((ControlPlanes::new(uris, Some(standing)), Some(enrollment)))

@@ -102,19 +102,25 @@ enum Trouble {
     Key(#[from] rcgen::Error),
 }
 
-/// What there is at the start, and the task that sees to it from then on.
+/// What there is at the start, and the task that sees to it from then on. A node whose directory
+/// `has_state` can serve whatever became of its certificate.
 ///
 /// # Errors
-/// When there is neither a certificate nor a way to one.
+/// When there is neither a certificate, nor a way to one, nor anything to serve.
 pub(crate) fn open(
     node: NodeName,
     control_planes: Vec<Uri>,
-    state_dir: &Path,
+    (state_dir, has_state): (&Path, bool),
     token_file: Option<PathBuf>,
 ) -> Result<(watch::Receiver<Standing>, Enrollment), NotJoined> {
     let file = state_dir.join(FILE);
     let found = match Credentials::load(&file, &node) {
-        Ok(None) if token_file.is_none() => return Err(NotJoined),
+        Ok(None) if token_file.is_none() && !has_state => return Err(NotJoined),
+        Ok(None) if token_file.is_none() => {
+            let told = format!("{} is gone", file.display());
+            tracing::error!("the certificate of this node is not used: {told}");
+            Err(told)
+        }
         Ok(None) => Err("it has only just started".to_owned()),
         Ok(Some(held)) => Ok(Arc::new(held)),
         Err(unfit) => {
@@ -400,12 +406,21 @@ mod tests {
         *,
     };
 
+    #[test]
+    fn a_node_that_has_served_starts_without_its_certificate() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = |has_state| open(node("prod", "n1"), Vec::new(), (dir.path(), has_state), None);
+        assert!(open(false).is_err(), "it has nothing to serve, and no way to get something");
+        let (standing, _) = open(true).expect("it serves what it has");
+        assert!(standing.borrow().as_ref().is_err_and(|why| why.contains("is gone")));
+    }
+
     #[tokio::test]
     async fn a_clock_that_is_ahead_has_no_certificate_renewed_again_and_again() {
         let dir = tempfile::tempdir().expect("a folder");
         let own = node("prod", "n1");
         held(&Ca::new(), &own).save(&dir.path().join(FILE)).expect("saves");
-        let (_, mut enrollment) = open(own, Vec::new(), dir.path(), None).expect("joined");
+        let (_, mut enrollment) = open(own, Vec::new(), (dir.path(), false), None).expect("joined");
         let ahead = SystemTime::now() + LIFE * 70 / 100;
         let asks = enrollment.step(ahead).await;
         assert!(matches!(asks, Err(Trouble::NoToken)), "there is nobody to ask: {asks:?}");

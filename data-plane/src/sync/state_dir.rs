@@ -114,6 +114,14 @@ impl StateDir {
         &self.dir
     }
 
+    /// Whether a state was ever saved.
+    pub(crate) fn has_state(&self) -> bool {
+        let generations = [Generation::Newest, Generation::Previous];
+        let mut files =
+            Namespace::ALL.into_iter().flat_map(|ns| generations.map(|it| self.file(ns, it)));
+        files.any(|file| file.exists())
+    }
+
     /// A saved state, if there is one and it is sound; what is wrong with it is logged.
     pub(crate) fn load(&self, ns: Namespace, generation: Generation) -> Option<Holding> {
         let path = self.file(ns, generation);
@@ -195,8 +203,10 @@ impl StateDir {
     fn read(&self, ns: Namespace, mut file: impl Read) -> Result<Holding, Unfit> {
         let mut format = Vec::with_capacity(FORMAT.len());
         file.by_ref().take(FORMAT.len() as u64).read_to_end(&mut format)?;
-        if format != FORMAT {
-            return Err(Unfit::OtherFormat);
+        match &format[..] {
+            FORMAT => {}
+            cut if FORMAT.starts_with(cut) => return Err(Unfit::Damaged),
+            _ => return Err(Unfit::OtherFormat),
         }
         let head: Head = read_frame(&mut file)?.ok_or(Unfit::Damaged)?;
         if head.environment != self.environment.as_str() {

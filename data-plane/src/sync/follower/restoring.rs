@@ -34,7 +34,15 @@ impl Follower {
             return true;
         }
         if let Some(state) = previous() {
-            self.take(ns, state);
+            let (namespace, revision) = (ns.name(), state.revision);
+            if self.take(ns, state) {
+                tracing::warn!(
+                    namespace,
+                    revision,
+                    "the newest state is missing or no good: until a control plane is reached, what was \
+                     changed last is undone, revocations too"
+                );
+            }
         }
         false
     }
