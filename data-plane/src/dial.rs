@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use http::Uri;
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -39,6 +39,11 @@ pub(crate) fn endpoint(uri: &Uri) -> Endpoint {
 /// What a refused call says to an operator.
 pub(crate) fn refusal(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
+}
+
+/// Why the connection broke, if that is what a status is made of; whoever was called said nothing then.
+pub(crate) fn broke(status: &Status) -> Option<String> {
+    (status.code() == Code::Unknown).then(|| status.source().map(innermost)).flatten()
 }
 
 /// tonic's own text is only "transport error": the reason is at the end of the chain.

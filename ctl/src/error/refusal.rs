@@ -59,6 +59,9 @@ impl Refusal {
             Code::DeadlineExceeded | Code::Cancelled => {
                 Some("no answer in time: look at the control plane, or raise --request-timeout")
             }
+            // These say what to do.
+            Code::Unavailable if self.reason.starts_with("TOO_MANY_") => None,
+            Code::Unavailable if self.reason == "NO_NODE" => None,
             Code::Unavailable => Some("try again; is the control plane well?"),
             Code::Unimplemented => Some("is the control plane of the same version as fgctl?"),
             // A control plane never answers so: it is something else that was reached, or speaks TLS.

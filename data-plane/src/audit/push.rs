@@ -37,6 +37,8 @@ pub(super) enum Lost {
     Unreachable(String),
     #[error("refused the audit events: {0}")]
     Refused(String),
+    #[error("left without a word: {0}")]
+    Broke(String),
     #[error("did not acknowledge audit events for {} seconds", SILENCE.as_secs())]
     Silent,
     #[error("closed the audit stream")]
@@ -104,9 +106,10 @@ async fn feed(outbound: &mpsc::Sender<Bytes>, window: &Window) -> Lost {
 }
 
 fn refused(status: Status) -> Lost {
-    match Refusal::of(&status) {
-        Some(refusal) => Lost::Batch(refusal),
-        None => Lost::Refused(dial::refusal(&status)),
+    match (Refusal::of(&status), dial::broke(&status)) {
+        (Some(refusal), _) => Lost::Batch(refusal),
+        (None, Some(why)) => Lost::Broke(why),
+        (None, None) => Lost::Refused(dial::refusal(&status)),
     }
 }
 

@@ -124,6 +124,8 @@ enum Lost {
     Unreachable(String),
     #[error("refused the stream: {0}")]
     Refused(String),
+    #[error("left without a word: {0}")]
+    Broke(String),
     #[error("said nothing for {} seconds", SILENCE.as_secs())]
     Silent,
     #[error("closed the stream")]
@@ -457,7 +459,10 @@ impl Disk {
 }
 
 fn refused(status: tonic::Status) -> Lost {
-    Lost::Refused(dial::refusal(&status))
+    match dial::broke(&status) {
+        Some(why) => Lost::Broke(why),
+        None => Lost::Refused(dial::refusal(&status)),
+    }
 }
 
 async fn say(outbound: &mpsc::Sender<NodeMessage>, body: Body) -> Result<(), Lost> {
