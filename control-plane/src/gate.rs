@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 
@@ -20,6 +22,11 @@ use crate::{
 
 /// How long a call may take, its message included. A stream must have begun to answer by then.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long the rest of a refused request is waited for, and how much of it is read. A stream of HTTP/2 that
+/// is answered before it has ended is reset behind the answer (RFC 9113 section 8.1), and clients lose that.
+const PATIENCE: Duration = Duration::from_millis(100);
+const READ_ON: usize = 64 << 10;
 
 /// Every service of the admin port, behind access control.
 #[derive(Clone)]
@@ -52,13 +59,30 @@ async fn admitted(
     services: Routes,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Error> {
-    let caller = access.admit(request.headers(), request.uri().path()).await?;
-    if let Some(caller) = caller {
-        request.extensions_mut().insert(caller);
+    let admitted = access.admit(request.headers(), request.uri().path()).await;
+    match admitted {
+        Ok(Some(caller)) => drop(request.extensions_mut().insert(caller)),
+        Ok(None) => {}
+        Err(refused) => {
+            // Whether it comes to its end or not, it is refused.
+            drop(tokio::time::timeout(PATIENCE, read_on(request.into_body())).await);
+            return Err(refused);
+        }
     }
     match services.oneshot(request).await {
         Ok(response) => Ok(response),
         Err(never) => match never {},
+    }
+}
+
+/// Reads a body to its end, or as far as is worth it.
+async fn read_on(mut body: Body) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > READ_ON {
+            return;
+        }
     }
 }
 

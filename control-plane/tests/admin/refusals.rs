@@ -1,8 +1,23 @@
 //! What only one of the ways can get wrong, and who may do what.
 
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::Method;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -313,4 +328,26 @@ async fn of_a_key_that_is_not_there_it_is_said_whether_its_environment_is() {
             assert!(told.contains(missing), "{verb} {path} {told}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_refused_request_that_is_about_to_end_is_not_cut_off() {
+    let plane = Plane::start().await;
+    let client: Client<HttpConnector, _> =
+        Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let whole = Arc::new(AtomicBool::new(false));
+    let ends = whole.clone();
+    // The end comes a moment after the head, as it does from curl.
+    let body = futures_util::stream::once(async move {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        ends.store(true, Relaxed);
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
+    });
+    let uri = format!("http://{}/fastgate.admin.v1.KeyService/ListKeys", plane.address);
+    let request = http::Request::post(uri).header("content-type", "application/grpc");
+    let request = request.body(StreamBody::new(Box::pin(body))).expect("a request");
+    let answer = client.request(request).await.expect("an answer");
+    assert_eq!(answer.headers()["grpc-status"], "16");
+    assert!(whole.load(Relaxed), "it was reset before its end");
+    plane.stop().await;
 }
