@@ -178,6 +178,8 @@ impl Metrics {
         }
         let bad = self.progress.quarantined();
         gauge(to, "keys_quarantined", "Keys denied because their record is bad", bad)?;
+        let help = "Whether the state can't be saved: a restart would begin with an older one";
+        gauge(to, "state_unsaved", help, self.progress.has_unsaved().into())?;
         let of = |pick: fn(sync::Counts) -> u64| {
             Namespace::ALL.map(|ns| ([("namespace", ns.name())], pick(self.progress.counts(ns))))
         };

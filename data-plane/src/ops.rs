@@ -102,6 +102,9 @@ impl Ops {
                 {
                     body.insert("config_refused".into(), why.into());
                 }
+                if let (true, Some(body)) = (self.progress.has_unsaved(), body.as_object_mut()) {
+                    body.insert("state_unsaved".into(), true.into());
+                }
                 json(StatusCode::OK, &body)
             }
             None => not_ready(&self.progress.waiting_for().unwrap_or_default()),

@@ -167,7 +167,7 @@ impl Follower {
             follower.limiter.set_node_count_before(dir.node_count().unwrap_or_default());
             let [keys, config] = Namespace::ALL.map(|ns| {
                 let newest_is_sound = follower.restore_from(&dir, ns);
-                Saver::start(dir.clone(), ns, newest_is_sound)
+                Saver::start(dir.clone(), ns, newest_is_sound, follower.progress.clone())
             });
             Disk { dir, keys, config }
         });

@@ -31,6 +31,8 @@ struct Side {
     snapshots: AtomicU64,
     deltas: AtomicU64,
     nacks: AtomicU64,
+    /// Whether what is held can't be written to the disk.
+    unsaved: AtomicBool,
 }
 
 /// What one namespace's counters stand at.
@@ -93,6 +95,15 @@ impl Progress {
 
     pub(super) fn set_refused_config(&self, why: Option<String>) {
         *self.0.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Whether a restart would begin with something older than is held.
+    pub(crate) fn has_unsaved(&self) -> bool {
+        Namespace::ALL.into_iter().any(|ns| self.side(ns).unsaved.load(Relaxed))
+    }
+
+    pub(super) fn set_unsaved(&self, ns: Namespace, unsaved: bool) {
+        self.side(ns).unsaved.store(unsaved, Relaxed);
     }
 
     pub(super) fn set_connected(&self, connected: bool) {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Holding, Namespace,
+    Holding, Namespace, Progress,
     crash_guard::PROVEN_AFTER,
     state_dir::{Newest, StateDir},
 };
@@ -40,12 +40,24 @@ pub(super) struct Saver {
 impl Saver {
     /// Starts it. `newest_is_sound`: the newest generation on disk is the one in force, so that
     /// it may become the previous one.
-    pub(super) fn start(dir: Arc<StateDir>, ns: Namespace, newest_is_sound: bool) -> Self {
+    pub(super) fn start(
+        dir: Arc<StateDir>,
+        ns: Namespace,
+        newest_is_sound: bool,
+        progress: Progress,
+    ) -> Self {
         let (latest, changed) = watch::channel(None);
         let now = Instant::now();
         let newest_since = newest_is_sound.then_some(now);
-        let writer =
-            Writer { dir, ns, newest_since, previous_since: now, rests_until: now, failing: false };
+        let writer = Writer {
+            dir,
+            ns,
+            newest_since,
+            previous_since: now,
+            rests_until: now,
+            failing: false,
+            progress,
+        };
         Self { latest, task: tokio::spawn(writer.run(changed)) }
     }
 
@@ -73,6 +85,7 @@ struct Writer {
     /// Nothing is written before, unless it is the last.
     rests_until: Instant,
     failing: bool,
+    progress: Progress,
 }
 
 /// Waits until then; shorter, where nothing more will come.
@@ -140,6 +153,7 @@ impl Writer {
             _ => {}
         }
         self.failing = done.is_err();
+        self.progress.set_unsaved(self.ns, self.failing);
     }
 }
 
@@ -162,6 +176,7 @@ mod tests {
             previous_since: Instant::now(),
             rests_until: Instant::now(),
             failing: false,
+            progress: Progress::default(),
         };
         let previous = || dir.load(ns, Generation::Previous).map(|state| state.revision);
         for (revision, lived, kept) in
@@ -196,6 +211,7 @@ mod tests {
             previous_since: now,
             rests_until: now + LONGEST_REST,
             failing: false,
+            progress: Progress::default(),
         };
         let (latest, changed) = watch::channel(None);
         let saver = Saver { latest, task: tokio::spawn(writer.run(changed)) };
@@ -215,12 +231,26 @@ mod tests {
         let temp = tempfile::tempdir().expect("a directory");
         let environment = Id::parse("default").expect("an id");
         let dir = Arc::new(StateDir::open(temp.path(), environment).expect("opens"));
-        let saver = Saver::start(dir.clone(), Namespace::Config, false);
+        let progress = Progress::default();
+        let saver = Saver::start(dir.clone(), Namespace::Config, false, progress.clone());
         for revision in 1..=50 {
             saver.save(Holding::empty("e1", revision));
         }
         saver.finish().await;
         let saved = dir.load(Namespace::Config, Generation::Newest).expect("saved");
-        assert_eq!(saved.revision, 50);
+        assert_eq!((saved.revision, progress.has_unsaved()), (50, false));
+    }
+
+    #[tokio::test]
+    async fn what_can_t_be_saved_is_told() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let environment = Id::parse("default").expect("an id");
+        let dir = Arc::new(StateDir::open(temp.path(), environment).expect("opens"));
+        temp.close().expect("removed");
+        let progress = Progress::default();
+        let saver = Saver::start(dir, Namespace::Config, false, progress.clone());
+        saver.save(Holding::empty("e1", 1));
+        saver.finish().await;
+        assert!(progress.has_unsaved());
     }
 }
