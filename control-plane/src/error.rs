@@ -40,6 +40,11 @@ pub(crate) enum Error {
     Stale { kind: &'static str, id: String, field: String },
     #[error("the environment 'default' can't be deleted")]
     DefaultEnvironment,
+    #[error(
+        "no change of environment '{0}' was rolled out in rings yet: the next one is once it has a policy \
+         (fgctl envs update {0} --rollout-ring)"
+    )]
+    NoRollout(String),
     #[error("the rollout of environment '{environment}' can't {what}: it is {state}")]
     RolloutState { environment: String, state: &'static str, what: &'static str },
     /// A question only nodes can answer.
@@ -89,6 +94,7 @@ impl Error {
             Self::SecretTaken { .. } => (Code::AlreadyExists, "SECRET_TAKEN"),
             Self::Stale { .. } => (Code::Aborted, "STALE"),
             Self::DefaultEnvironment => (Code::FailedPrecondition, "DEFAULT_ENVIRONMENT"),
+            Self::NoRollout(_) => (Code::NotFound, "NOT_FOUND"),
             Self::RolloutState { .. } => (Code::FailedPrecondition, "ROLLOUT_STATE"),
             Self::NoNode { .. } => (Code::Unavailable, "NO_NODE"),
             Self::Declined(_) => (Code::FailedPrecondition, "NODE_DECLINED"),

@@ -10,7 +10,7 @@ use fastgate::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Admin, change::caller, not_found};
+use super::{Admin, change::caller};
 use crate::{
     domain::{Actor, Rollout, RolloutState},
     error::Error,
@@ -101,7 +101,7 @@ impl Admin {
 
     async fn rollout(&self, environment: &Id) -> Result<Rollout, Error> {
         let rollout = self.store.rollout(environment).await?;
-        rollout.ok_or_else(|| not_found("rollout", environment.as_str()))
+        rollout.ok_or_else(|| Error::NoRollout(environment.to_string()))
     }
 
     async fn shown_rollout(&self, environment: &Id) -> Result<WireRollout, Error> {

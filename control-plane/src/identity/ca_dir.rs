@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rcgen::{
@@ -49,8 +49,24 @@ pub(crate) enum CaDirError {
     Making(rcgen::Error),
 }
 
-/// The CA in a folder, which is made where there is none.
+/// How long another control plane that makes the CA just now may take over it.
+const ANOTHERS: Duration = Duration::from_secs(2);
+
+/// The CA in a folder, which is made where there is none. Blocks.
 pub(super) fn open(dir: &Path) -> Result<Ca, CaDirError> {
+    let asked = Instant::now();
+    loop {
+        match open_now(dir) {
+            Err(CaDirError::Half { missing: CERTIFICATE, .. }) if asked.elapsed() < ANOTHERS => {}
+            Err(CaDirError::Unusable { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists && asked.elapsed() < ANOTHERS => {}
+            opened => return opened,
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn open_now(dir: &Path) -> Result<Ca, CaDirError> {
     let unusable = |source| CaDirError::Unusable { path: dir.into(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
     let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));

@@ -82,6 +82,17 @@ fn a_ca_that_is_not_whole_is_refused_with_the_mend() {
 }
 
 #[test]
+fn control_planes_that_start_together_make_one_ca() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let opened = std::thread::scope(|scope| {
+        let one = || scope.spawn(|| ca_dir::open(dir.path()).expect("a CA").pem);
+        let threads: Vec<_> = (0..8).map(|_| one()).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    assert!(opened.windows(2).all(|two| two[0] == two[1]), "{opened:?}");
+}
+
+#[test]
 fn a_certificate_says_what_the_authority_says_whatever_is_asked() {
     let (authority, _dir) = authority();
     let mut asked = CertificateParams::new(vec!["cp.internal".into()]).expect("names");

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use thiserror::Error;
 
 use super::{Store, postgres, sqlite};
@@ -49,6 +49,14 @@ pub enum OpenError {
         /// What the driver said.
         reason: String,
     },
+    /// The schema is of a version this program does not know.
+    #[error(
+        "the database at {place} was brought up to date by a newer version of this program: start that one"
+    )]
+    Newer {
+        /// Host, port and name, or the path.
+        place: String,
+    },
     /// The schema could not be brought up to date.
     #[error(
         "can't bring the schema of the database at {place} up to date: {reason}: may its user create tables there?"
@@ -59,6 +67,16 @@ pub enum OpenError {
         /// What the driver said.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// Why the schema could not be brought up to date.
+    pub(super) fn of_schema(place: String, fault: &MigrateError, reason: String) -> Self {
+        match fault {
+            MigrateError::VersionMissing(_) => Self::Newer { place },
+            _ => Self::Migrate { place, reason },
+        }
+    }
 }
 
 /// The schema in the words of one database; `audit` is its own of the tables that grow.

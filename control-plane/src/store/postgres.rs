@@ -83,7 +83,7 @@ pub(super) async fn open(url: &str) -> Result<sql::SqlStore, OpenError> {
     schema()
         .run(&pool)
         .await
-        .map_err(|fault| OpenError::Migrate { place: place.clone(), reason: refusal(&fault) })?;
+        .map_err(|fault| OpenError::of_schema(place.clone(), &fault, refusal(&fault)))?;
     let store = sql::SqlStore::open(Backend::start(servers, pool)).await;
     store.map_err(|fault| OpenError::Connect { place, reason: fault.to_string() })
 }

@@ -59,7 +59,7 @@ pub(super) async fn open(path: &str) -> Result<sql::SqlStore, OpenError> {
     schema()
         .run(&writer)
         .await
-        .map_err(|fault| OpenError::Migrate { place: path.into(), reason: fault.to_string() })?;
+        .map_err(|fault| OpenError::of_schema(path.into(), &fault, fault.to_string()))?;
     let some = SqlitePoolOptions::new().max_connections(4);
     let readers = some.connect_with(options.read_only(true)).await.map_err(connect)?;
     let store = sql::SqlStore::open(Backend { writer, readers, unread: Unread::default() }).await;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{ApiKey, EventBatch, EventFilter, Expect, Op},
-    store::{StoreError, postgres, sqlite},
+    store::{self, OpenError, StoreError, postgres, sqlite},
 };
 
 /// The last version before events were kept in partitions.
@@ -141,4 +141,17 @@ async fn postgres_keeps_what_it_holds() {
     raw_sql(AssertSqlSafe(HELD)).execute(&mut connection).await.expect("writes");
     connection.close().await.expect("closes");
     check(&url).await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_left_to_that_one() {
+    let (url, _dir) = sqlite_url();
+    drop(open(&url).await);
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("a database");
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (999999, 'of later', TRUE, X'00', 1)";
+    raw_sql(newer).execute(&mut connection).await.expect("writes");
+    connection.close().await.expect("closes");
+    let refused = store::open(&url.into()).await.err().expect("refused");
+    assert!(matches!(refused, OpenError::Newer { .. }), "{refused}");
 }
