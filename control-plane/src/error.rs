@@ -205,6 +205,7 @@ impl Error {
             Self::Store(StoreError::PlanInUse { id, keys }) => {
                 pairs(&[("kind", "plan"), ("id", id), ("keys", &keys.to_string())])
             }
+            Self::NoRollout(environment) => pairs(&[("kind", "rollout"), ("id", environment)]),
             Self::Forbidden { role, method } => pairs(&[("role", role), ("method", method)]),
             _ => HashMap::new(),
         }
