@@ -222,12 +222,19 @@ async fn a_full_spool_refuses_requests_until_it_is_stored() {
     assert_eq!(upstream.served(), served, "what is not recorded is not forwarded");
     let log = gate.nodes[0].process().log();
     assert!(log.contains("the audit spool takes no events: requests are refused"), "{log}");
+    assert!(log.contains("the audit spool is above 90 %"), "{log}");
+    let ready = gate.nodes[0].ops.get("/ready").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let reason = &ready.json()["reason"];
+    assert!(reason.as_str().is_some_and(|why| why.contains("audit spool")), "{reason}");
+    assert_eq!(gate.nodes[0].metric("fastgate_audit_spool_full").await, 1.0);
 
     gate.start_control_plane().await;
     eventually("requests are served again", async || {
         (client.get("/").await.status == StatusCode::OK).then_some(())
     })
     .await;
+    assert_eq!(gate.nodes[0].ops.get("/ready").await.status, StatusCode::OK);
     shipped(&gate.nodes[0]).await;
     let count = async |name: &str| {
         gate.nodes[0].metric(&format!("fastgate_audit_events_{name}_total")).await
